@@ -1,0 +1,50 @@
+/** How addresses and sizes are spelt everywhere: zero-padded hex, binary units. */
+
+export const hex = (value: number | bigint, digits = 0): string =>
+  `0x${value.toString(16).padStart(digits, "0")}`;
+/** Physical addresses and file offsets: 12 digits, the common case of a 48-bit space. */
+export const hexAddress = (value: number): string => hex(value, 12);
+/** 64-bit register values and virtual addresses: 16 digits. */
+export const hex64 = (value: bigint): string => hex(value, 16);
+
+const UNITS = ["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"] as const;
+
+/** `98918400` → `94.3 MiB`. */
+export function bytesText(size: number): string {
+  let unit = 0;
+  let value = size;
+  while (value >= 1024 && unit < UNITS.length - 1) {
+    value /= 1024;
+    unit++;
+  }
+  return unit === 0 ? `${size} B` : `${value.toFixed(1)} ${UNITS[unit]}`;
+}
+
+/**
+ * Text from a dump or guest made safe for a terminal: control characters, escape sequences, bidirectional
+ * overrides and lone surrogates become `\x..`/`\u....`.
+ */
+export function printable(text: string): string {
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: these are the characters to neutralise
+  return text.replace(/[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]/gu, (c) => {
+    const point = c.codePointAt(0)!;
+    return point < 0x100
+      ? `\\x${point.toString(16).padStart(2, "0")}`
+      : `\\u${point.toString(16).padStart(4, "0")}`;
+  });
+}
+
+/** `plural(1, "page")` → `1 page`; `plural(2, "vCPU")` → `2 vCPUs`. */
+export const plural = (count: number, noun: string, many = `${noun}s`): string =>
+  `${count} ${count === 1 ? noun : many}`;
+
+/**
+ * A word for a shell, quoted only where it must be; one with control characters in bash's $'…' form, so that it is
+ * safe to print. A file name that begins with a dash is not an option.
+ */
+export function shellWord(text: string): string {
+  const word = text.startsWith("-") ? `./${text}` : text;
+  if (/^[\w@%+=:,./-]+$/.test(word)) return word;
+  const safe = printable(word);
+  return safe === word ? `'${word.replaceAll("'", "'\\''")}'` : `$'${safe.replaceAll("'", "\\'")}'`;
+}

@@ -1,0 +1,18 @@
+import { ET_CORE, NT_AUXV, NT_PRPSINFO, PT_LOAD } from "../elf/constants.ts";
+import type { ElfFile } from "../elf/header.ts";
+import type { Note } from "../elf/notes.ts";
+
+/** What an ELF file is to us. */
+export type ElfKind = "process-core" | "vmcore" | "other";
+
+/** A process core has NT_PRPSINFO or NT_AUXV; a vmcore of any maker has physical addresses, VMCOREINFO or QEMU notes. */
+export function elfKind(elf: ElfFile, notes: readonly Note[]): ElfKind {
+  if (elf.header.type !== ET_CORE) return "other";
+  const isProcess = notes.some(
+    ({ name, type }) => name === "CORE" && (type === NT_PRPSINFO || type === NT_AUXV),
+  );
+  if (isProcess) return "process-core";
+  const physical = elf.programs.some(({ type, paddr }) => type === PT_LOAD && paddr > 0);
+  const isVmcore = physical || notes.some(({ name }) => name === "VMCOREINFO" || name === "QEMU");
+  return isVmcore ? "vmcore" : "process-core";
+}

@@ -1,0 +1,157 @@
+import { Parser } from "binary-parser";
+import { bytesText, plural } from "../../core/text.ts";
+import { type Description, type Format, type Head, known, magic, readAt } from "./format.ts";
+
+const SADUMP = "sadump\0\0";
+const SADUMP_BLOCK = 4096;
+
+/** struct sadump_header, its first fields (makedumpfile sadump_mod.h). */
+const sadumpHeader = new Parser()
+  .endianness("little")
+  .seek(8)
+  .uint32("version")
+  .seek(20)
+  .uint32("status")
+  .uint32("compress")
+  .uint32("blockSize")
+  .seek(16)
+  .uint32("maxMapnr")
+  .seek(16)
+  .uint32("cpus");
+
+interface SadumpHeader {
+  readonly version: number;
+  readonly blockSize: number;
+  readonly maxMapnr: number;
+  readonly cpus: number;
+}
+
+/** EFI_TIME: year u16, then month, day, hour, minute, second (UEFI specification §8.3). */
+function efiTime(bytes: Buffer, offset: number): string | undefined {
+  const year = bytes.readUInt16LE(offset);
+  const [month, day, hour, minute, second] = bytes.subarray(offset + 2, offset + 7);
+  if (year < 1990 || month! < 1 || month! > 12 || day! < 1 || day! > 31) return undefined;
+  const two = (value: number) => String(value).padStart(2, "0");
+  return `${year}-${two(month!)}-${two(day!)}T${two(hour!)}:${two(minute!)}:${two(second!)}`;
+}
+
+/** Describes the partition header at `offset` and, on the first disk, the dump header in the block behind it. */
+function describeSadump(head: Head, offset: number, what: string): Description {
+  const partition = readAt(head, offset, 160);
+  const disk = partition.length < 160 ? 0 : partition.readUInt32LE(152);
+  // On the first disk of a set the header of the set lies between: its first word is its size in blocks.
+  const set = disk === 1 ? readAt(head, offset + SADUMP_BLOCK, 4) : Buffer.alloc(4);
+  const between = set.length < 4 ? 0 : Math.min(set.readUInt32LE(0), 64);
+  const dump = readAt(head, offset + SADUMP_BLOCK * (1 + between), 84);
+  const isHeader = dump.length === 84 && dump.toString("latin1", 0, 8) === SADUMP;
+  const header = isHeader ? (sadumpHeader.parse(dump) as SadumpHeader) : undefined;
+  return {
+    phrase: disk === 0 ? what : `${what}, disk ${disk} of a set`,
+    facts: known({
+      disk: disk === 0 ? undefined : disk,
+      time: partition.length < 160 ? undefined : efiTime(partition, 136),
+      headerVersion: header?.version,
+      blockSize: header?.blockSize,
+      maxPfn: header?.maxMapnr,
+      cpus: header?.cpus,
+    }),
+    advice:
+      disk === 0
+        ? `crash vmlinux ${head.file}    # guestcore does not read this format yet`
+        : `crash vmlinux DISK1 DISK2…    # all files of the set, ${head.file} being number ${disk}`,
+  };
+}
+
+const limeHeader = new Parser().endianness("little").seek(4).uint32("version").uint64("start").uint64("end");
+
+function describeLime(head: Head): Description {
+  const header =
+    head.bytes.length < 24
+      ? undefined
+      : (limeHeader.parse(head.bytes) as { version: number; start: bigint; end: bigint });
+  // `end` is the last byte of the range.
+  const range =
+    header === undefined ? undefined : `0x${header.start.toString(16)}-0x${(header.end + 1n).toString(16)}`;
+  return {
+    phrase: `LiME memory image${header === undefined ? "" : ` v${header.version}`}${range === undefined ? "" : `, first range ${range}`}`,
+    facts: known({ version: header?.version, firstRange: range }),
+    advice: `vol -f ${head.file} linux.pslist    # Volatility 3 reads LiME; guestcore does not yet`,
+  };
+}
+
+function describeLkcd(head: Head): Description {
+  const version = head.bytes.length < 12 ? undefined : head.bytes.readUInt32LE(8);
+  return {
+    phrase: `LKCD dump${version === undefined ? "" : ` v${version}`}`,
+    facts: known({ version }),
+    advice: `crash vmlinux ${head.file}    # guestcore does not read this format`,
+  };
+}
+
+/** DUMP_HEADER64 or DUMP_HEADER32 of Windows: build number at 12, then by word size machine and processors. */
+function describeWindows(head: Head, wide: boolean): Description {
+  const at = wide ? 48 : 32;
+  const complete = head.bytes.length >= at + 8;
+  const build = complete ? head.bytes.readUInt32LE(12) : undefined;
+  const cpus = complete ? head.bytes.readUInt32LE(at + 4) : undefined;
+  const parts = [`MS Windows ${wide ? 64 : 32}-bit crash dump`];
+  if (build !== undefined) parts.push(`build ${build}`, plural(cpus!, "CPU"));
+  return {
+    phrase: parts.join(", "),
+    facts: known({ build, cpus }),
+    advice: `vol -f ${head.file} windows.info    # a Windows dump: WinDbg or Volatility; guestcore is for Linux guests`,
+  };
+}
+
+/** struct xc_core_header of Xen before 3.1: magic, vCPUs, pages, three offsets, all u32. */
+function describeXenCore(head: Head, kind: string): Description {
+  const complete = head.bytes.length >= 12;
+  const cpus = complete ? head.bytes.readUInt32LE(4) : undefined;
+  const pages = complete ? head.bytes.readUInt32LE(8) : undefined;
+  const size = pages === undefined ? "" : `, ${plural(cpus!, "vCPU")}, ${bytesText(pages * 4096)} of memory`;
+  return {
+    phrase: `Xen ${kind} domain core (xc_core)${size}`,
+    facts: known({ cpus, pages }),
+    advice: `crash vmlinux ${head.file}    # guestcore does not read this format`,
+  };
+}
+
+const LITTLE = (word: number): number[] => [word & 255, (word >>> 8) & 255, (word >>> 16) & 255, word >>> 24];
+
+function describeMinidump(head: Head): Description {
+  const streams = head.bytes.length < 12 ? undefined : head.bytes.readUInt32LE(8);
+  return {
+    phrase: `Mini DuMP crash report${streams === undefined ? "" : `, ${plural(streams, "stream")}`}`,
+    facts: known({ streams }),
+    advice: `minidump-stackwalk ${head.file}    # a process's crash report; it holds no guest memory`,
+  };
+}
+
+/** Dumps of whole machines by firmware, LiME, LKCD, Windows and Xen: facts of dump formats §4, §7 and §8. */
+export const MACHINE_DUMP_FORMATS: readonly Format[] = [
+  {
+    name: "sadump",
+    matches: magic(SADUMP),
+    describe: (head) => describeSadump(head, 0, "Fujitsu sadump"),
+  },
+  {
+    name: "sadump-media",
+    matches: magic(SADUMP, SADUMP_BLOCK),
+    describe: (head) => describeSadump(head, SADUMP_BLOCK, "Fujitsu sadump media backup"),
+  },
+  { name: "lime", matches: magic("EMiL"), describe: describeLime },
+  {
+    name: "lkcd",
+    matches: magic([0xed, 0x23, 0x8f, 0x61, 0x73, 0x01, 0x19, 0xa8]),
+    describe: describeLkcd,
+  },
+  { name: "windows", matches: magic("PAGEDU64"), describe: (head) => describeWindows(head, true) },
+  { name: "windows-32", matches: magic("PAGEDUMP"), describe: (head) => describeWindows(head, false) },
+  { name: "xc-core", matches: magic(LITTLE(0xf00febed)), describe: (head) => describeXenCore(head, "PV") },
+  {
+    name: "xc-core-hvm",
+    matches: magic(LITTLE(0xf00febee)),
+    describe: (head) => describeXenCore(head, "HVM"),
+  },
+  { name: "minidump", matches: magic("MDMP"), describe: describeMinidump },
+];

@@ -1,0 +1,32 @@
+import type { PhysicalMemory } from "../core/memory.ts";
+import type { Range } from "../core/ranges.ts";
+import type { X86State } from "../x86/state.ts";
+
+/** A guest, whoever found it: what a vmcore is written from. */
+export interface Guest {
+  readonly memory: PhysicalMemory;
+  /** Every range of guest-physical memory, ascending and disjoint. */
+  readonly ranges: readonly GuestRange[];
+  readonly vcpus: readonly Vcpu[];
+}
+
+/** A range of guest-physical memory and where it came from. */
+export interface GuestRange extends Range {
+  readonly kind: "ram" | "rom" | "device" | "nonvolatile";
+  /** What holds it, e.g. the RAMBlock "pc.ram", and the offset of `start` in it. */
+  readonly source: string;
+  readonly sourceOffset: number;
+}
+
+/** How far a register set can be believed. */
+export type Trust = "current" | "may-be-stale";
+
+export interface Vcpu {
+  readonly index: number;
+  readonly state: X86State;
+  /** Where the registers were read, e.g. "QEMU CPUX86State at 0x56426e06a980". */
+  readonly source: string;
+  readonly trust: Trust;
+  /** Waiting in HLT; undefined where the source does not tell. */
+  readonly halted: boolean | undefined;
+}

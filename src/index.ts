@@ -1,0 +1,23 @@
+/** The library's public API: decoders and jobs without the command line. */
+export * from "./core/errors.ts";
+export type { JobContext, ProgressSink } from "./core/job.ts";
+export type * from "./core/memory.ts";
+export type { MappedFile, ProcessExtent, ProcessImage, ProcessMapping } from "./core/process.ts";
+export type { Range } from "./core/ranges.ts";
+export type { Warning } from "./core/warnings.ts";
+export { ElfVmcore } from "./dump/elf-vmcore.ts";
+export { openProcessCore, type ProcessCore } from "./dump/process-core.ts";
+export { type ElfFile, type ElfHeader, type ProgramHeader, readElf } from "./elf/header.ts";
+export { type Note, readNotes } from "./elf/notes.ts";
+export { guestFromQemu } from "./guest/from-qemu.ts";
+export type { Guest, GuestRange, Trust, Vcpu } from "./guest/guest.ts";
+export { FileSource } from "./io/file.ts";
+export { OutputFile } from "./io/output.ts";
+export { type ExtractOptions, type ExtractResult, extract } from "./jobs/extract.ts";
+export { type InspectResult, inspect } from "./jobs/inspect.ts";
+export { describeLinux, type LinuxImage } from "./kernel/linux.ts";
+export { Vmcoreinfo } from "./kernel/vmcoreinfo.ts";
+export { findVmcoreinfo } from "./kernel/vmcoreinfo-scan.ts";
+export { findMachine, type QemuMachine } from "./qemu/machine.ts";
+export { planVmcore, type VmcorePlan } from "./vmcore/plan.ts";
+export { writeVmcore } from "./vmcore/write.ts";

@@ -1,0 +1,112 @@
+import { closeSync, constants, fstatSync, openSync, readSync, statSync } from "node:fs";
+import { GuestcoreError, IoError, UnsupportedError } from "../core/errors.ts";
+import type { ByteSource, SourceExtent } from "../core/memory.ts";
+import { holeAt } from "./holes.ts";
+
+/** Opening a FIFO must not wait for a writer, where no signal would be heard. */
+const OPEN_FLAGS = constants.O_RDONLY | constants.O_NONBLOCK;
+
+/** Linux reads at most 0x7ffff000 bytes a call. */
+const MAX_READ = 1 << 30;
+
+/** What identifies a file whatever its name: two paths with equal device and inode are one file. */
+export interface FileIdentity {
+  readonly device: number;
+  readonly inode: number;
+}
+
+/** A regular file opened for positional reads. */
+export class FileSource implements ByteSource {
+  readonly name: string;
+  readonly size: number;
+  readonly #fd: number;
+  readonly #sparse: boolean;
+
+  constructor(name: string, fd: number, size: number) {
+    this.name = name;
+    this.#fd = fd;
+    this.size = size;
+    this.#sparse = fstatSync(fd).blocks * 512 < size;
+  }
+
+  /** @throws IoError when it cannot be opened; UnsupportedError for a directory, pipe or socket */
+  static open(path: string): FileSource {
+    const fd = attempt(`cannot open ${path}`, () => openSync(path, OPEN_FLAGS));
+    try {
+      const stat = attempt(`cannot stat ${path}`, () => fstatSync(fd));
+      if (!stat.isFile()) {
+        throw new UnsupportedError("not a regular file", {
+          where: { file: path },
+          hint: stat.isFIFO() ? "a core is read at random: save the stream to a file first" : undefined,
+        });
+      }
+      return new FileSource(path, fd, stat.size);
+    } catch (error) {
+      closeSync(fd);
+      throw error;
+    }
+  }
+
+  read(offset: number, target: Uint8Array): number {
+    let done = 0;
+    while (done < target.length) {
+      const length = Math.min(target.length - done, MAX_READ);
+      const got = attempt(`cannot read ${this.name} at offset ${offset + done}`, () =>
+        readSync(this.#fd, target, done, length, offset + done),
+      );
+      if (got === 0) break;
+      done += got;
+    }
+    return done;
+  }
+
+  extent(offset: number, limit: number): SourceExtent | undefined {
+    return this.#sparse ? holeAt(this.#fd, offset, Math.min(limit, this.size)) : undefined;
+  }
+
+  identity(): FileIdentity {
+    const { dev, ino } = fstatSync(this.#fd);
+    return { device: dev, inode: ino };
+  }
+
+  /** Bytes the file occupies on disk; less than `size` when it is sparse. */
+  sizeOnDisk(): number {
+    return fstatSync(this.#fd).blocks * 512;
+  }
+
+  close(): void {
+    closeSync(this.#fd);
+  }
+}
+
+/** Identities of those of the named files that exist. */
+export const identitiesOf = (paths: readonly string[]): FileIdentity[] =>
+  paths.flatMap((path) => {
+    const stat = attempt(`cannot stat ${path}`, () => statSync(path, { throwIfNoEntry: false }));
+    return stat === undefined ? [] : [{ device: stat.dev, inode: stat.ino }];
+  });
+
+/** Runs a file-system call and turns its failure into an IoError with the same meaning. */
+export function attempt<T>(what: string, call: () => T): T {
+  try {
+    return call();
+  } catch (cause) {
+    if (cause instanceof GuestcoreError) throw cause;
+    const { code, message } = cause as NodeJS.ErrnoException;
+    throw new IoError(`${what}: ${reasons[code ?? ""] ?? code ?? message}`, { cause });
+  }
+}
+
+const reasons: Readonly<Record<string, string>> = {
+  ENOENT: "no such file",
+  ENAMETOOLONG: "the name is too long",
+  EACCES: "permission denied",
+  EISDIR: "is a directory",
+  ENOTDIR: "a part of the path is not a directory",
+  ENOSPC: "no space left on device",
+  EDQUOT: "disk quota exceeded",
+  EFBIG: "file too large for this file system",
+  EROFS: "read-only file system",
+  EIO: "input/output error",
+  EMFILE: "too many open files",
+};

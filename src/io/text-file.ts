@@ -1,0 +1,31 @@
+import { resolve } from "node:path";
+import { UsageError } from "../core/errors.ts";
+import { identitiesOf } from "./file.ts";
+import { OutputFile } from "./output.ts";
+
+/**
+ * Writes a small file whole or not at all, mode 0600; an existing one is kept unless `force`, the `others` in any case.
+ * @throws UsageError when it exists; IoError when it cannot be written
+ */
+export function writeTextFile(path: string, text: string, force: boolean, others: readonly string[]): void {
+  const bytes = Buffer.from(text);
+  const file = OutputFile.create(path, { force, inputs: identitiesOf(others) });
+  try {
+    file.write(bytes, 0, bytes.length, 0);
+    file.finish(bytes.length);
+  } catch (error) {
+    file.abandon(false);
+    throw error;
+  }
+}
+
+/**
+ * Finds out whether `writeTextFile` could begin, leaving nothing behind.
+ * @throws UsageError, IoError
+ */
+export function probeTextFile(path: string, force: boolean, others: readonly string[]): void {
+  if (others.some((other) => resolve(other) === resolve(path))) {
+    throw new UsageError(`${path} is named twice`, { hint: "give the JSON a file of its own" });
+  }
+  OutputFile.create(path, { force, inputs: identitiesOf(others) }).abandon(false);
+}

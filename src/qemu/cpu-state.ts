@@ -1,0 +1,247 @@
+import { u64big } from "../core/bytes.ts";
+import { CR0_PG, CR4_PAE, EFER_LMA, EFER_LME, EFER_SCE, RFLAGS_FIXED } from "../x86/registers.ts";
+import type { GeneralRegister, Segment, SegmentRegister, X86State } from "../x86/state.ts";
+
+/**
+ * CPUX86State, the head of which has kept its order since 2008 (QEMU `target/i386/cpu.h`): regs[], eip, eflags,
+ * cc_dst, cc_src, cc_src2, cc_op, df, hflags, hflags2, segs[6], ldt, tr, gdt, idt, cr[5], … Offsets behind the head
+ * depend on the version and are found in the bytes.
+ */
+
+/** Order of regs[]: the instruction encoding's (Intel SDM Vol. 2A table 2-2), not the alphabet's. */
+const REGS: readonly GeneralRegister[] = [
+  "rax",
+  "rcx",
+  "rdx",
+  "rbx",
+  "rsp",
+  "rbp",
+  "rsi",
+  "rdi",
+  "r8",
+  "r9",
+  "r10",
+  "r11",
+  "r12",
+  "r13",
+  "r14",
+  "r15",
+];
+const SEGMENTS: readonly SegmentRegister[] = ["es", "cs", "ss", "ds", "fs", "gs", "ldt", "tr"];
+/** SegmentCache: u32 selector, 4 bytes of padding, u64 base, u32 limit, u32 flags. */
+const SEGMENT_SIZE = 24;
+
+/** Offsets relative to the end of regs[]. */
+const EIP = 0;
+const EFLAGS = 8;
+const SEGS = 56;
+const GDT = SEGS + 8 * SEGMENT_SIZE;
+const IDT = GDT + SEGMENT_SIZE;
+const CR = IDT + SEGMENT_SIZE;
+const HEAD_END = CR + 5 * 8;
+
+/** regs[] has 16 entries, or 32 since QEMU made room for APX (seen in 11.1). */
+export type RegisterCount = 16 | 32;
+
+/** a20_mask is ~0 or ~(1 << 20); behind cr[], or behind pdptrs_valid and pdptrs[4] since QEMU 6.1. */
+const A20_AFTER_CR = [40, 0] as const;
+/** a20_mask, bnd_regs[4], bndcs_regs, msr_bndcfgs, efer. */
+const EFER_AFTER_A20 = 96;
+
+/** star, vm_hsave, lstar, cstar, fmask, kernelgsbase. */
+const KERNEL_GS_BASE_AFTER_STAR = 40;
+/** Distance of `star` from regs[] (16 entries) in the versions measured: 7.2, 10.0, 5.2, 11.1. */
+const KNOWN_STAR = [11_312, 11_328, 4_800, 11_296] as const;
+
+const RFLAGS_LIMIT = 1n << 22n;
+const CR3_LIMIT = 1n << 63n;
+const CR4_LIMIT = 1n << 33n;
+const EFER_KNOWN = 0x0000_0000_0036_fd01n;
+
+export interface CpuStateOffsets {
+  readonly registerCount: RegisterCount;
+  readonly efer: number | undefined;
+  readonly star: number | undefined;
+}
+
+/** How many bytes from the start of CPUX86State a look at its head needs. */
+export const CPU_STATE_HEAD = 32 * 8 + HEAD_END;
+
+/** Whether a CPUX86State with 16 registers can start here: all that holds in every mode of a live processor. */
+export function looksLikeCpuState(view: DataView, at: number): boolean {
+  const base = at + 16 * 8;
+  if (base + HEAD_END > view.byteLength) return false;
+  // Cheapest and most selective first: cr0 with ET and no upper half, cr1 unused.
+  const cr0 = view.getUint32(base + CR, true);
+  if ((cr0 & 0x10) === 0 || view.getUint32(base + CR + 4, true) !== 0) return false;
+  if (view.getUint32(base + CR + 8, true) !== 0 || view.getUint32(base + CR + 12, true) !== 0) return false;
+  const rflags = u64big(view, base + EFLAGS);
+  if ((rflags & RFLAGS_FIXED) === 0n || rflags >= RFLAGS_LIMIT) return false;
+  if (u64big(view, base + CR + 24) >= CR3_LIMIT || u64big(view, base + CR + 32) >= CR4_LIMIT) return false;
+  for (let i = 0; i < 8; i++) {
+    if (!isSegment(view, base + SEGS + i * SEGMENT_SIZE)) return false;
+  }
+  return isTable(view, base + GDT) && isTable(view, base + IDT);
+}
+
+const isSegment = (view: DataView, at: number): boolean =>
+  view.getUint32(at, true) <= 0xffff && view.getUint32(at + 4, true) === 0;
+
+/** GDTR and IDTR use only base and limit of their SegmentCache. */
+const isTable = (view: DataView, at: number): boolean =>
+  view.getUint32(at, true) === 0 &&
+  view.getUint32(at + 4, true) === 0 &&
+  view.getUint32(at + 16, true) <= 0xffff &&
+  view.getUint32(at + 20, true) === 0;
+
+/**
+ * Whether regs[] has 32 entries, given where it would begin with 16. The upper half, APX's r16–r31, then takes the
+ * place of rax–r15, and no processor has all of those zero: even reset leaves the CPU signature in rdx. Where a guest
+ * uses APX, the end of CPUState in front tells (can_do_io, then padding).
+ */
+export function hasApxRegisters(views: readonly DataView[], at: number): boolean {
+  if (at < 144) return false;
+  const isEmpty = (view: DataView) => {
+    for (let i = 0; i < 128; i += 4) if (view.getUint32(at + i, true) !== 0) return false;
+    return true;
+  };
+  const followsCpuState = (view: DataView) => u64big(view, at - 144) === 1n && u64big(view, at - 136) === 0n;
+  return views.every(isEmpty) || views.every(followsCpuState);
+}
+
+/** Whether the state is of a processor with paging in long mode: a shape that does not occur by chance. */
+export function isLongMode(view: DataView, at: number, registerCount: RegisterCount = 16): boolean {
+  const base = at + registerCount * 8 + CR;
+  const cr3 = u64big(view, base + 24);
+  return (u64big(view, base) & CR0_PG) !== 0n && (u64big(view, base + 32) & CR4_PAE) !== 0n && cr3 !== 0n;
+}
+
+/**
+ * Finds `efer` and `star` behind the head. All states must be of one process, whose layout they share.
+ * @param states views that begin at CPUX86State
+ */
+export function findOffsets(states: readonly DataView[], registerCount: RegisterCount): CpuStateOffsets {
+  const headEnd = registerCount * 8 + HEAD_END;
+  const efer = findEfer(states, headEnd, registerCount);
+  return {
+    registerCount,
+    efer,
+    star: efer === undefined ? undefined : findStar(states, efer, registerCount),
+  };
+}
+
+function findEfer(
+  states: readonly DataView[],
+  headEnd: number,
+  registerCount: RegisterCount,
+): number | undefined {
+  for (const gap of A20_AFTER_CR) {
+    const a20 = headEnd + gap;
+    const fits = states.every((view) => {
+      if (a20 + EFER_AFTER_A20 + 8 > view.byteLength) return false;
+      const mask = view.getInt32(a20, true);
+      return (mask === -1 || mask === ~(1 << 20)) && isEfer(view, a20 + EFER_AFTER_A20, registerCount);
+    });
+    if (fits) return a20 + EFER_AFTER_A20;
+  }
+  // Another version: the only word soon behind that agrees with paging on every processor, one in long mode at least.
+  if (!states.some((view) => isLongMode(view, 0, registerCount))) return undefined;
+  for (let at = headEnd; at < headEnd + 512; at += 8) {
+    if (states.every((view) => at + 8 <= view.byteLength && isEfer(view, at, registerCount))) return at;
+  }
+  return undefined;
+}
+
+/** EFER.LMA is set exactly when EFER.LME and CR0.PG are (Intel SDM Vol. 3A §10.8.5). */
+function isEfer(view: DataView, at: number, registerCount: number): boolean {
+  const efer = u64big(view, at);
+  if ((efer & ~EFER_KNOWN) !== 0n) return false;
+  const paging = (u64big(view, registerCount * 8 + CR) & CR0_PG) !== 0n;
+  const long = (efer & EFER_LME) !== 0n && paging;
+  return ((efer & EFER_LMA) !== 0n) === long;
+}
+
+/**
+ * `star` by its neighbours: an operating system that uses SYSCALL sets STAR's upper half, LSTAR and FMASK alike on
+ * every processor. Otherwise the distance known from a measured version.
+ */
+function findStar(
+  states: readonly DataView[],
+  efer: number,
+  registerCount: RegisterCount,
+): number | undefined {
+  const users = states.filter((view) => (u64big(view, efer) & EFER_SCE) !== 0n);
+  const length = Math.min(...states.map((view) => view.byteLength));
+  if (users.length > 0) {
+    for (let at = efer + 8; at + KERNEL_GS_BASE_AFTER_STAR + 8 <= length; at += 8) {
+      if (
+        users.every((view) => isSyscallSetup(view, at)) &&
+        agree(users, at, 16) &&
+        agree(users, at + 32, 8)
+      ) {
+        return at;
+      }
+    }
+  }
+  const shift = (registerCount - 16) * 8;
+  const known = KNOWN_STAR.map((star) => star + shift);
+  return known.find((at) => at + 48 <= length && users.length > 0 && users.every((v) => hasStar(v, at)));
+}
+
+/** STAR: selectors in the upper half, nothing else used in long mode (Intel SDM Vol. 3A §5.8.8). */
+const hasStar = (view: DataView, at: number): boolean =>
+  view.getUint32(at, true) === 0 && view.getUint32(at + 4, true) !== 0;
+
+function isSyscallSetup(view: DataView, at: number): boolean {
+  if (!hasStar(view, at)) return false;
+  const lstar = u64big(view, at + 16);
+  const fmask = u64big(view, at + 32);
+  return (
+    lstar >> 47n === 0x1ffffn && fmask !== 0n && fmask < RFLAGS_LIMIT && isCanonical(u64big(view, at + 40))
+  );
+}
+
+const agree = (views: readonly DataView[], at: number, length: number): boolean => {
+  const first = views[0]!;
+  for (let i = at; i < at + length; i += 8) {
+    const value = u64big(first, i);
+    if (!views.every((view) => u64big(view, i) === value)) return false;
+  }
+  return true;
+};
+
+const isCanonical = (address: bigint): boolean => {
+  const top = address >> 56n;
+  return top === 0n || top === 0xffn;
+};
+
+/** Decodes the state; `view` begins at CPUX86State and is at least CPU_STATE_HEAD long. */
+export function decodeCpuState(view: DataView, offsets: CpuStateOffsets): X86State {
+  const base = offsets.registerCount * 8;
+  const general = Object.fromEntries(REGS.map((name, i) => [name, u64big(view, i * 8)]));
+  const segments = SEGMENTS.map((name, i) => [name, decodeSegment(view, base + SEGS + i * SEGMENT_SIZE)]);
+  const table = (at: number) => ({ base: u64big(view, at + 8), limit: view.getUint32(at + 16, true) });
+  const cr = (n: number) => u64big(view, base + CR + n * 8);
+  const { efer, star } = offsets;
+  return {
+    ...(general as Record<GeneralRegister, bigint>),
+    rip: u64big(view, base + EIP),
+    rflags: u64big(view, base + EFLAGS),
+    segments: Object.fromEntries(segments) as Record<SegmentRegister, Segment>,
+    gdt: table(base + GDT),
+    idt: table(base + IDT),
+    cr0: cr(0),
+    cr2: cr(2),
+    cr3: cr(3),
+    cr4: cr(4),
+    efer: efer === undefined ? undefined : u64big(view, efer),
+    kernelGsBase: star === undefined ? undefined : u64big(view, star + KERNEL_GS_BASE_AFTER_STAR),
+  };
+}
+
+const decodeSegment = (view: DataView, at: number): Segment => ({
+  selector: view.getUint32(at, true),
+  base: u64big(view, at + 8),
+  limit: view.getUint32(at + 16, true),
+  flags: view.getUint32(at + 20, true),
+});

@@ -1,0 +1,83 @@
+import { viewOf } from "../core/bytes.ts";
+import { NT_PRSTATUS } from "../elf/constants.ts";
+import {
+  PRSTATUS_PID,
+  PRSTATUS_REGS,
+  PRSTATUS_SIZE,
+  USER_REGS,
+  type UserRegister,
+} from "../elf/core-notes.ts";
+import { encodeNote } from "../elf/encode.ts";
+import type { Vcpu } from "../guest/guest.ts";
+import { GENERAL_REGISTERS, type X86State } from "../x86/state.ts";
+
+/**
+ * NT_PRSTATUS of a vCPU as QEMU's dump-guest-memory writes it (`target/i386/arch_dump.c`): everything zero but
+ * pr_pid = index + 1 and the user registers.
+ */
+export function encodePrstatus({ index, state }: Pick<Vcpu, "index" | "state">): Buffer {
+  const desc = Buffer.alloc(PRSTATUS_SIZE);
+  const view = viewOf(desc);
+  const values = userRegisters(state);
+  view.setInt32(PRSTATUS_PID, index + 1, true);
+  for (const [i, name] of USER_REGS.entries()) view.setBigUint64(PRSTATUS_REGS + 8 * i, values[name], true);
+  return encodeNote("CORE", NT_PRSTATUS, desc);
+}
+
+function userRegisters(state: X86State): Record<UserRegister, bigint> {
+  const { segments, ...registers } = state;
+  const selector = (name: "cs" | "ss" | "ds" | "es" | "fs" | "gs") => BigInt(segments[name].selector);
+  return {
+    ...registers,
+    orig_rax: 0n,
+    cs: selector("cs"),
+    ss: selector("ss"),
+    ds: selector("ds"),
+    es: selector("es"),
+    fs: selector("fs"),
+    gs: selector("gs"),
+    fs_base: segments.fs.base,
+    gs_base: segments.gs.base,
+  };
+}
+
+/** struct QEMUCPUState, version 1, with kernel_gs_base (QEMU `target/i386/arch_dump.c`). */
+const QEMU_CPU_STATE_SIZE = 440;
+const QEMU_GENERAL = [...GENERAL_REGISTERS, "rip", "rflags"] as const;
+const QEMU_SEGMENTS = ["cs", "ds", "es", "fs", "gs", "ss", "ldt", "tr"] as const;
+
+/** The note that tells crash and elf2dmp that a hypervisor made the dump, with the system registers. */
+export function encodeQemuNote(state: X86State): Buffer {
+  const desc = Buffer.alloc(QEMU_CPU_STATE_SIZE);
+  const view = viewOf(desc);
+  view.setUint32(0, 1, true);
+  view.setUint32(4, QEMU_CPU_STATE_SIZE, true);
+  let at = 8;
+  const put64 = (value: bigint) => {
+    view.setBigUint64(at, value, true);
+    at += 8;
+  };
+  const putSegment = (selector: number, limit: number, flags: number, base: bigint) => {
+    view.setUint32(at, selector, true);
+    view.setUint32(at + 4, limit, true);
+    view.setUint32(at + 8, flags, true);
+    at += 16;
+    put64(base);
+  };
+  for (const name of QEMU_GENERAL) put64(state[name]);
+  for (const name of QEMU_SEGMENTS) {
+    const { selector, limit, flags, base } = state.segments[name];
+    putSegment(selector, limit, flags, base);
+  }
+  for (const { limit, base } of [state.gdt, state.idt]) putSegment(0, limit, 0, base);
+  for (const value of [state.cr0, 0n, state.cr2, state.cr3, state.cr4]) put64(value);
+  put64(state.kernelGsBase ?? 0n);
+  return encodeNote("QEMU", 0, desc);
+}
+
+export const encodeVmcoreinfo = (text: Buffer): Buffer => encodeNote("VMCOREINFO", 0, text);
+
+/** Sizes of the notes of one vCPU: header 12, name padded, descriptor. */
+export const VCPU_NOTES_SIZE = 20 + PRSTATUS_SIZE + 20 + QEMU_CPU_STATE_SIZE;
+/** The text is at most one page of the guest's kernel, 64 KiB on the largest; the note has 24 bytes in front. */
+export const VMCOREINFO_NOTE_LIMIT = 24 + 65_536;

@@ -1,0 +1,137 @@
+import { type ChildProcess, spawn, spawnSync } from "node:child_process";
+import { EventEmitter, once } from "node:events";
+import {
+  cpSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { runProcess } from "../src/cli/process.ts";
+
+/** The program as it is shipped, compiled into a directory of its own. */
+const root = join(import.meta.dirname, "..");
+const directory = mkdtempSync(join(tmpdir(), "guestcore-process-"));
+const program = join(directory, "package/bin/guestcore.js");
+afterAll(() => rmSync(directory, { recursive: true }));
+
+beforeAll(() => {
+  const home = join(directory, "package");
+  mkdirSync(home);
+  cpSync(join(root, "bin"), join(home, "bin"), { recursive: true });
+  cpSync(join(root, "package.json"), join(home, "package.json"));
+  symlinkSync(join(root, "node_modules"), join(home, "node_modules"));
+  const tsc = join(root, "node_modules/.bin/tsc");
+  spawnSync(tsc, ["-p", join(root, "tsconfig.build.json"), "--outDir", join(home, "dist")]);
+  expect(existsSync(join(home, "dist/cli/process.js"))).toBe(true);
+}, 120_000);
+
+const shell = (command: string) => {
+  const { stdout, stderr, status } = spawnSync("bash", ["-c", command, "bash", program], { cwd: directory });
+  return { out: stdout.toString(), err: stderr.toString(), status };
+};
+
+/** A zstd frame of a few megabytes that unpacks to terabytes of zeros: work that does not end by itself. */
+function endless(name: string): string {
+  const header = Buffer.from([0x28, 0xb5, 0x2f, 0xfd, 0x00, 0x38]);
+  const block = Buffer.alloc(4);
+  block.writeUIntLE(128 * 1024 * 8 + 2, 0, 3);
+  const path = join(directory, name);
+  writeFileSync(path, Buffer.concat([header, Buffer.alloc(4 * 1_000_000, block)]));
+  return path;
+}
+
+async function statusOf(child: ChildProcess): Promise<number | string | null> {
+  const [code, signal] = await once(child, "exit");
+  return code ?? signal;
+}
+
+describe("signals", () => {
+  test.each([
+    ["SIGINT", 130],
+    ["SIGTERM", 143],
+  ] as const)("%s: status %d, one line, nothing left behind", { timeout: 30_000 }, async (signal, status) => {
+    const input = endless("endless.zst");
+    const temporary = mkdtempSync(join(directory, "tmp-"));
+    const output = join(directory, "out.vmcore");
+    const child = spawn(process.execPath, [program, "extract", input, "-o", output, "--tmpdir", temporary]);
+    let err = "";
+    child.stderr.on("data", (text: Buffer) => {
+      err += text.toString();
+    });
+    setTimeout(() => child.kill(signal), 700);
+    expect(await statusOf(child)).toBe(status);
+    expect(err).toMatch(new RegExp(`^guestcore: .*interrupted by ${signal}\\n$`));
+    expect(readdirSync(temporary)).toEqual([]);
+    expect([existsSync(output), existsSync(`${output}.incomplete`)]).toEqual([false, false]);
+  });
+
+  test("a second signal does not wait for the job", async () => {
+    /** As much of a process as runProcess uses. */
+    class FakeProcess extends EventEmitter {
+      readonly argv = ["node", "guestcore", "info", endless("second.zst"), "--tmpdir", directory];
+      readonly env = {};
+      readonly stdout = Object.assign(new EventEmitter(), { write: () => true });
+      readonly stderr = Object.assign(new EventEmitter(), { write: () => true });
+      readonly exits: number[] = [];
+      exitCode: number | undefined;
+      exit(code: number): void {
+        this.exits.push(code);
+      }
+    }
+    const fake = new FakeProcess();
+    const finished = runProcess(fake as unknown as NodeJS.Process);
+    fake.emit("SIGINT");
+    expect(fake.exits).toEqual([]);
+    fake.emit("SIGTERM");
+    expect(fake.exits).toEqual([143]);
+    await finished;
+    expect(fake.exitCode).toBe(143);
+  });
+});
+
+describe("standard output", () => {
+  test("a reader that goes away: 141 and silence", () => {
+    const { err, status } = shell('set -o pipefail; node "$1" explain | head -c 0');
+    expect([status, err]).toEqual([141, ""]);
+  });
+
+  test.skipIf(!existsSync("/dev/full"))(
+    "a full disk: status 7 and the reason (skipped without /dev/full)",
+    () => {
+      const { status, err } = shell('node "$1" explain > /dev/full');
+      expect(status).toBe(7);
+      expect(err).toMatch(/^guestcore: cannot write to standard output: .*no space left on device/i);
+    },
+  );
+
+  test("a closed standard error changes neither result nor status", () => {
+    const { status, out } = shell('node "$1" explain RAM001 2>&-');
+    expect(status).toBe(0);
+    expect(out).toMatch(/^RAM001: /);
+  });
+});
+
+test("data on standard output, everything else on standard error", () => {
+  const { status, out, err } = shell('node "$1" info package.json missing');
+  expect(status).toBe(7);
+  expect(out).toBe("");
+  expect(err.split("\n").slice(0, -1)).toEqual([
+    "guestcore: cannot open package.json: no such file",
+    "guestcore: cannot open missing: no such file",
+  ]);
+});
+
+test("--help loads no decoder: its modules are a handful", () => {
+  const { out } = shell(
+    'NODE_DEBUG=esm node --import "data:text/javascript,process.on(\'exit\',()=>{})" "$1" --help >/dev/null 2>log; grep -o "dist/[a-z0-9/-]*\\.js" log | sort -u',
+  );
+  expect(out).toContain("dist/cli/main.js");
+  expect(out).not.toMatch(/dist\/(jobs|qemu|kernel|codec|dump|vmcore)\//);
+});

@@ -1,0 +1,44 @@
+import { existsSync } from "node:fs";
+import { join } from "node:path";
+import { inject } from "vitest";
+import type { LabGuest } from "./lab.ts";
+import { guestcore } from "./tools.ts";
+
+/** One core of a laboratory guest. */
+export interface Subject {
+  readonly title: string;
+  readonly guest: LabGuest;
+  readonly core: string;
+  /** What `extract` needs beyond the core to have all of the guest's memory. */
+  readonly options: readonly string[];
+}
+
+/** Every core of the laboratory that `wanted` accepts. */
+export function subjects(wanted: (guest: LabGuest) => boolean = () => true): Subject[] {
+  return inject("lab")
+    .guests.filter(wanted)
+    .flatMap((guest) =>
+      guest.cores.map(({ kind, path }) => ({
+        title: `${guest.name}, ${kind} core`,
+        guest,
+        core: path,
+        options: guest.ramFile === undefined ? [] : ["--ram", `${guest.recipe.fileBacked}=${guest.ramFile}`],
+      })),
+    );
+}
+
+export const isLinux = (guest: LabGuest): boolean => guest.vmlinux !== undefined;
+
+/** A path for a result; the folder is emptied before the tests start. */
+export const resultPath = (name: string): string =>
+  join(inject("lab").results, name.replaceAll(/[ ,/]+/g, "-"));
+
+/** The vmcore of a core; extracted once for all tests. @throws Error with the messages of `extract` when it fails */
+export function extracted({ title, core, options }: Subject): string {
+  const out = resultPath(`${title}.vmcore`);
+  if (!existsSync(out)) {
+    const { status, stdout, stderr } = guestcore("extract", core, "-o", out, ...options);
+    if (status !== 0) throw new Error(`extract ${core}: exit status ${status}\n${stdout}${stderr}`);
+  }
+  return out;
+}

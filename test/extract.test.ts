@@ -1,0 +1,356 @@
+import { describe, expect, test } from "vitest";
+import { UnavailableError, UnsupportedError } from "../src/core/errors.ts";
+import type { ProcessImage } from "../src/core/process.ts";
+import { offsetInFile } from "../src/qemu/machine.ts";
+import type { RamBlock } from "../src/qemu/memory.ts";
+import { extractInMemory } from "./support/extract-synth.ts";
+import { MemorySource } from "./support/memory-io.ts";
+import { physicalAt, prstatusRegisters, readVmcore } from "./support/read-vmcore.ts";
+import { buildQemuCore } from "./synth/qemu.ts";
+import { LAYOUTS, type LayoutName } from "./synth/qemu-layouts.ts";
+import {
+  dimm,
+  firmware,
+  longMode,
+  mainRam,
+  numaNodes,
+  resetState,
+  seabiosParked,
+  undumped,
+  userMode,
+  vga,
+} from "./synth/qemu-presets.ts";
+import type { QemuCore, QemuSpec } from "./synth/qemu-spec.ts";
+
+const layouts = Object.keys(LAYOUTS) as LayoutName[];
+
+/** Every byte the core holds of every range is in the vmcore, and every vCPU's registers are in its note. */
+function judge({ truth }: QemuCore, vmcore: Buffer): void {
+  const read = readVmcore(vmcore);
+  for (const range of truth.ranges.filter(({ kind }) => kind !== "ram-device")) {
+    for (const { start, end } of range.present) {
+      const want = range.bytes.subarray(start - range.start, end - range.start);
+      expect(
+        physicalAt(read, start, end - start)?.equals(want),
+        `${range.idstr} at ${start.toString(16)}`,
+      ).toBe(true);
+    }
+  }
+  const prstatus = read.notes.filter(({ name, type }) => name === "CORE" && type === 1);
+  expect(prstatus).toHaveLength(truth.vcpus.length);
+  for (const [i, { registers }] of truth.vcpus.entries()) {
+    expect(prstatusRegisters(prstatus[i]!.desc)).toMatchObject({
+      rax: registers.rax,
+      rbx: registers.rbx,
+      rsp: registers.rsp,
+      r15: registers.r15,
+      rip: registers.rip,
+      cs: BigInt(registers.segments.cs.selector),
+      fs_base: registers.segments.fs.base,
+      gs_base: registers.segments.gs.base,
+    });
+  }
+}
+
+describe.each(layouts)("QEMU %s", (layout) => {
+  test.each(["pc", "q35", "microvm"] as const)("%s with every kind of memory and vCPU", async (machine) => {
+    const blocks =
+      machine === "microvm"
+        ? [mainRam({ idstr: "microvm.ram" }), ...firmware()]
+        : [mainRam(), vga(), dimm(), ...firmware(), ...undumped()];
+    const vcpus = [longMode(0), userMode(1), seabiosParked(2), resetState(3)].map((registers) => ({
+      registers,
+    }));
+    const built = buildQemuCore({ layout, machine, blocks, vcpus });
+    const { bytes, machine: found, ranges } = await extractInMemory(built.core);
+    judge(built, bytes);
+    expect(found.machineType).toBe(built.truth.machineType);
+    expect(found.blocks.map(({ idstr }) => idstr).sort()).toEqual(
+      built.truth.blocks.map(({ idstr }) => idstr).sort(),
+    );
+    expect(ranges.map(({ coverage }) => coverage.missing).reduce((a, b) => a + b, 0)).toBe(0);
+  });
+
+  test("gcore flavour: notes at the end, unaligned segments, .dynsym inside", async () => {
+    const built = buildQemuCore({
+      layout,
+      machine: "q35",
+      flavour: "gcore",
+      blocks: [...numaNodes(), ...firmware()],
+    });
+    const { bytes } = await extractInMemory(built.core);
+    judge(built, bytes);
+  });
+
+  test("only vCPUs that are not in long mode", async () => {
+    const vcpus = [seabiosParked(0), seabiosParked(1), resetState(2)].map((registers) => ({ registers }));
+    const built = buildQemuCore({ layout, vcpus });
+    const { bytes } = await extractInMemory(built.core);
+    judge(built, bytes);
+  });
+
+  test("kernel_gs_base, EFER and every system register", async () => {
+    const built = buildQemuCore({ layout, vcpus: [{ registers: longMode(0) }, { registers: userMode(1) }] });
+    const { guest } = await extractInMemory(built.core);
+    for (const [i, { registers }] of built.truth.vcpus.entries()) {
+      const { state } = guest.vcpus[i]!;
+      const { cr0, cr2, cr3, cr4, efer, kernelGsBase, gdt, idt, segments, rflags } = registers;
+      expect(state).toMatchObject({ cr0, cr2, cr3, cr4, efer, kernelGsBase, gdt, idt, segments, rflags });
+    }
+  });
+});
+
+describe("what a core lacks", () => {
+  const lacking = async (spec: QemuSpec, options = {}) => {
+    const built = buildQemuCore(spec);
+    const extracted = await extractInMemory(built.core, options);
+    judge(built, extracted.bytes);
+    return { ...extracted, built, codes: extracted.machine.warnings.map(({ code }) => code) };
+  };
+  const missing = (ranges: readonly { coverage: { missing: number } }[]) =>
+    ranges.reduce((total, { coverage }) => total + coverage.missing, 0);
+
+  test("a shared file the filter kept out is named with its bit, and counted as missing, not zero", async () => {
+    const blocks = [{ ...mainRam(), shared: true, file: "/dev/shm/vm1.ram", dump: false }, ...firmware()];
+    const { codes, machine, ranges, bytes } = await lacking({ blocks });
+    expect(codes).toContain("RAM001");
+    expect(machine.warnings.find(({ code }) => code === "RAM001")?.message).toMatch(
+      /pc\.ram.*\/dev\/shm\/vm1\.ram.*bit 3/,
+    );
+    expect(missing(ranges)).toBe(0x2_0000);
+    expect(physicalAt(readVmcore(bytes), 0, 4096)).toBeUndefined();
+  });
+
+  test("--ram fills in what is missing", async () => {
+    const blocks = [{ ...mainRam(), shared: true, file: "/dev/shm/vm1.ram", dump: false }, ...firmware()];
+    const ram = buildQemuCore({ blocks }).truth.blocks.find(({ idstr }) => idstr === "pc.ram")!.bytes;
+    const { built, ranges, bytes, codes } = await lacking(
+      { blocks },
+      { ram: new Map([["pc.ram", new MemorySource(ram)]]) },
+    );
+    const read = readVmcore(bytes);
+    for (const range of built.truth.ranges) {
+      expect(physicalAt(read, range.start, range.end - range.start)?.equals(range.bytes)).toBe(true);
+    }
+    expect(missing(ranges)).toBe(0);
+    expect(codes).not.toContain("RAM001");
+  });
+
+  test("a memfd needs bit 1, hugetlbfs bit 5 or 6", async () => {
+    const memfd = { ...mainRam(), shared: true, file: "/memfd:memory-backend-memfd (deleted)", dump: false };
+    const huge = { ...dimm(), shared: true, file: "/dev/hugepages/dimm", pageSize: 2 ** 21, dump: false };
+    const { machine } = await lacking({ blocks: [memfd, huge, ...firmware()] });
+    const messages = machine.warnings.map(({ code, message }) => `${code} ${message}`).join("\n");
+    expect(messages).toMatch(/RAM001.*pc\.ram.*bit 1/);
+    expect(messages).toMatch(/RAM003.*dimm0.*bit 6/);
+  });
+
+  test("dump-guest-core=off is told apart from memory that was never written to", async () => {
+    const off = await lacking({
+      blocks: [{ ...mainRam(), dump: false }, ...firmware().map((block) => ({ ...block, dump: false }))],
+      argv: ["qemu-system-x86_64", "-machine", "pc,dump-guest-core=off"],
+    });
+    expect(off.codes).toContain("RAM002");
+    const [bios, ...others] = firmware();
+    const untouched = { ...vga(), dump: false, contents: Buffer.alloc(0x4000) };
+    const on = await lacking({ blocks: [mainRam(), untouched, bios!, ...others] });
+    expect(on.codes).toEqual([]);
+    expect(on.ranges.find(({ source }) => source.endsWith("vga.vram"))?.coverage).toEqual({
+      present: 0,
+      zero: 0x4000,
+      missing: 0,
+    });
+  });
+
+  test("a core truncated in the middle of RAM keeps what is there", async () => {
+    const built = buildQemuCore({ blocks: [mainRam(), ...firmware()] });
+    const ram = built.truth.blocks.find(({ idstr }) => idstr === "pc.ram")!;
+    const at = built.truth.fileOffset(ram.host)! + 0x8000 + 100;
+    const { machine, ranges, image } = await extractInMemory(built.core.subarray(0, at));
+    expect(image.truncated).toBe(true);
+    expect(machine.warnings.map(({ code }) => code)).toContain("RAM004");
+    expect(ranges[0]?.coverage).toMatchObject({ missing: 0x4000 });
+  });
+
+  test("one block in many PT_LOADs, several blocks in one", async () => {
+    const [bios, ...others] = firmware();
+    await lacking({
+      blocks: [
+        { ...mainRam(), split: [0x1000, 0x8000, 0x1_0000] },
+        { ...bios!, joinPrevious: true },
+        ...others,
+      ],
+    });
+  });
+});
+
+describe("KVM", () => {
+  test("registers are current only where vcpu_dirty says so", async () => {
+    const { core } = buildQemuCore({
+      accel: "kvm",
+      vcpus: [
+        { registers: longMode(0), dirty: true },
+        { registers: userMode(1), dirty: false },
+      ],
+    });
+    const { guest, machine } = await extractInMemory(core);
+    expect(machine.accelerator).toBe("kvm");
+    expect(guest.vcpus.map(({ trust }) => trust)).toEqual(["current", "may-be-stale"]);
+    expect(machine.warnings.find(({ code }) => code === "REG001")?.message).toMatch(/1 vCPU \(1\)/);
+  });
+
+  test.each(layouts)("vcpu_dirty of QEMU %s", async (layout) => {
+    for (const dirty of [false, true]) {
+      const vcpus = [longMode(0), userMode(1), longMode(2)].map((registers) => ({ registers, dirty }));
+      const { guest } = await extractInMemory(buildQemuCore({ layout, accel: "kvm", vcpus }).core);
+      const expected = dirty ? "current" : "may-be-stale";
+      expect(guest.vcpus.map(({ trust }) => trust)).toEqual([expected, expected, expected]);
+    }
+  });
+});
+
+describe("odd machines", () => {
+  const vcpus = [longMode(0), userMode(1), longMode(2)].map((registers) => ({ registers, dirty: true }));
+
+  test("a RAMBlock without a name is memory all the same, and does not hide those behind it", async () => {
+    const built = buildQemuCore({
+      blocks: [mainRam(), dimm(), ...firmware()],
+      patch: ({ process, addresses }) => process.put(addresses.get("block:dimm0")! + 76, 1, 0),
+    });
+    const { bytes, machine } = await extractInMemory(built.core);
+    judge(built, bytes);
+    expect(machine.blocks).toHaveLength(built.truth.blocks.length);
+  });
+
+  test("RAM whose RAMBlock cannot be read is missing, not forgotten", async () => {
+    const built = buildQemuCore({
+      blocks: [mainRam(), dimm(), ...firmware()],
+      patch: ({ process, addresses }) => process.put(addresses.get("block:dimm0")! + 16, 8, 0),
+    });
+    const { machine, ranges } = await extractInMemory(built.core);
+    expect(machine.warnings.map(({ code }) => code)).toContain("RAM006");
+    expect(ranges.find(({ start }) => start === 0x1_4000_0000)?.coverage).toMatchObject({ missing: 0x4000 });
+  });
+
+  test("a vCPU with impossible registers is left out; the others keep their numbers", async () => {
+    const { core } = buildQemuCore({
+      vcpus,
+      patch: ({ process, addresses }) => process.putBytes(addresses.get("env:1")!, Buffer.alloc(600)),
+    });
+    const { guest, machine } = await extractInMemory(core);
+    expect(guest.vcpus.map(({ index }) => index)).toEqual([0, 2]);
+    expect(machine.warnings.find(({ code }) => code === "REG002")?.message).toMatch(/1 vCPU of 3/);
+  });
+
+  test("a vCPU that was unplugged is none of the guest's", async () => {
+    const { core } = buildQemuCore({
+      vcpus,
+      accel: "kvm",
+      patch: ({ process, addresses }) => process.put(addresses.get("cpu:1")! + 32, 8, 0),
+    });
+    const { guest, machine } = await extractInMemory(core);
+    expect(guest.vcpus.map(({ index, trust }) => [index, trust])).toEqual([
+      [0, "current"],
+      [2, "current"],
+    ]);
+    expect(machine.warnings).toEqual([]);
+  });
+
+  test("without NT_FILE nobody knows the accelerator: registers are current only where vcpu_dirty says so", async () => {
+    const withoutFiles = (notes: Buffer[]) => notes.filter((bytes) => bytes.readUInt32LE(8) !== 0x4649_4c45);
+    for (const dirty of [true, false]) {
+      const { core } = buildQemuCore({
+        accel: "kvm",
+        argv: ["/usr/libexec/qemu-kvm"],
+        vcpus: vcpus.map((vcpu) => ({ ...vcpu, dirty })),
+        notes: withoutFiles,
+      });
+      const { guest } = await extractInMemory(core);
+      expect(guest.vcpus.map(({ trust }) => trust === "current")).toEqual([dirty, dirty, dirty]);
+    }
+  });
+
+  test("a block mapped from the middle of its file is read from there, unless the file holds the block alone", () => {
+    const image = {
+      files: [{ start: 0x1000, end: 0x9000, offset: 0x10_0000, path: "/ram" }],
+    } as unknown as ProcessImage;
+    const block = { host: 0x1000, usedLength: 0x8000 } as RamBlock;
+    expect(offsetInFile(image, block, 0x20_0000)).toBe(0x10_0000);
+    expect(offsetInFile(image, block, 0x8000)).toBe(0);
+  });
+});
+
+describe("layouts in doubt", () => {
+  test("without the FlatView the tree of memory regions is rendered, and said to be", async () => {
+    const built = buildQemuCore({
+      blocks: [mainRam(), vga(), ...firmware()],
+      patch: ({ process, addresses }) => process.put(addresses.get("flatview")! + 24, 8, 0),
+    });
+    const { bytes, machine } = await extractInMemory(built.core);
+    judge(built, bytes);
+    expect(machine.warnings.map(({ code }) => code)).toContain("LAY001");
+  });
+
+  test("two layouts that differ are put to the user", async () => {
+    const built = buildQemuCore({
+      blocks: [mainRam(), ...firmware()],
+      regionTree: true,
+      flatRanges: (ranges) => ranges.filter(({ start }) => start < 2n ** 32n),
+    });
+    await expect(extractInMemory(built.core)).rejects.toThrow(UnavailableError);
+    await expect(extractInMemory(built.core)).rejects.toMatchObject({
+      hint: expect.stringMatching(/--layout.*flat-view.*region-tree/),
+    });
+    const { ranges } = await extractInMemory(built.core, { layout: "flat-view" });
+    expect(ranges.every(({ end }) => end <= 2 ** 32)).toBe(true);
+    const tree = await extractInMemory(built.core, { layout: "region-tree" });
+    expect(tree.ranges.some(({ start }) => start === 2 ** 32)).toBe(true);
+    await expect(extractInMemory(built.core, { layout: "nonsense" })).rejects.toThrow(UnavailableError);
+  });
+
+  test("a core of another program", async () => {
+    const { core } = buildQemuCore({
+      exe: "/usr/bin/sleep",
+      decoys: [],
+      argv: ["sleep", "1000"],
+      patch: ({ process, addresses }) =>
+        process.putBytes(addresses.get("address_space_memory")!, Buffer.alloc(64)),
+    });
+    await expect(extractInMemory(core)).rejects.toThrow(UnsupportedError);
+    await expect(extractInMemory(core)).rejects.toThrow(/sleep/);
+  });
+
+  test("a guest that is not x86", async () => {
+    const { core } = buildQemuCore({ vcpus: [{ type: "cortex-a57-arm-cpu" }] });
+    await expect(extractInMemory(core)).rejects.toThrow(/not x86.*cortex-a57/);
+  });
+});
+
+describe("the written file", () => {
+  test("has the one layout every reader opens", async () => {
+    const { bytes } = await extractInMemory(buildQemuCore({ vcpus: [{}, {}] }).core);
+    const read = readVmcore(bytes);
+    expect(read.machine).toBe(62);
+    expect(read.types[0]).toBe(4);
+    expect(read.types.filter((type) => type === 4)).toHaveLength(1);
+    expect(read.notes.map(({ name, desc }) => [name, desc.length])).toEqual([
+      ["CORE", 336],
+      ["CORE", 336],
+      ["QEMU", 440],
+      ["QEMU", 440],
+    ]);
+    const addresses = read.loads.map(({ paddr }) => paddr);
+    expect(addresses).toEqual([...addresses].sort((a, b) => (a < b ? -1 : 1)));
+    // crash takes a PT_LOAD with page alignment for a netdump, which has no KASLR.
+    expect(read.loads.every(({ align }) => align === 0n)).toBe(true);
+  });
+
+  test("raw: the offset is the guest-physical address", async () => {
+    const built = buildQemuCore({ blocks: [mainRam({ above: 0 })] });
+    const { bytes } = await extractInMemory(built.core, {}, "raw");
+    for (const range of built.truth.ranges) {
+      expect(bytes.subarray(range.start, range.end).equals(range.bytes)).toBe(true);
+    }
+    expect(bytes.length).toBe(0x1_8000);
+  });
+});

@@ -1,0 +1,97 @@
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { describe, expect, test } from "vitest";
+import { GuestcoreError } from "../src/core/errors.ts";
+import { inspect } from "../src/jobs/inspect.ts";
+import { infoJson, infoText } from "../src/report/info.ts";
+import { envelope } from "../src/report/json.ts";
+import { extractInMemory } from "./support/extract-synth.ts";
+import { quiet } from "./support/memory-io.ts";
+import { headerMutants, mutants, truncations } from "./synth/pattern.ts";
+import { buildQemuCore } from "./synth/qemu.ts";
+import { dimm, firmware, longMode, mainRam, seabiosParked, vga } from "./synth/qemu-presets.ts";
+import type { QemuSpec } from "./synth/qemu-spec.ts";
+
+/**
+ * Damaged cores end in one of our errors or in an answer: never in another exception, never in much memory, never in
+ * much time. A failure names seed and number of the mutant.
+ */
+const SPECS: Readonly<Record<string, QemuSpec>> = {
+  "kernel core, QEMU 7.2": {
+    blocks: [mainRam(), vga(), dimm(), ...firmware()],
+    vcpus: [{ registers: longMode(0) }, { registers: seabiosParked(1) }],
+  },
+  "gcore, QEMU 10.0, q35": { layout: "10.0", machine: "q35", flavour: "gcore" },
+  "KVM, QEMU 11.1": { layout: "11.1", accel: "kvm" },
+  "kernel core, QEMU 5.2, microvm": {
+    layout: "5.2",
+    machine: "microvm",
+    blocks: [mainRam({ idstr: "microvm.ram" }), ...firmware()],
+  },
+};
+
+const COUNT = Number(process.env.GUESTCORE_MUTANTS ?? 700);
+const SEED = Number(process.env.GUESTCORE_SEED ?? 20261121);
+/** A mutant of a core of half a megabyte that takes longer has found a loop; a busy machine is no loop. */
+const MAX_SECONDS = 10;
+const MAX_HEAP_GROWTH = 128 * 2 ** 20;
+
+async function survive(name: string, core: Buffer): Promise<"answer" | "error"> {
+  const began = performance.now();
+  const heap = process.memoryUsage.rss();
+  let outcome: "answer" | "error" = "answer";
+  try {
+    const { bytes, plan } = await extractInMemory(core, {}, "elf");
+    expect(bytes.length, name).toBe(plan.size);
+  } catch (error) {
+    if (!(error instanceof GuestcoreError)) throw new Error(`${name}: ${String(error)}`, { cause: error });
+    expect(error.exitCode, name).toBeGreaterThan(1);
+    expect(error.message, name).not.toMatch(/undefined|NaN|\[object/);
+    outcome = "error";
+  }
+  expect((performance.now() - began) / 1000, name).toBeLessThan(MAX_SECONDS);
+  expect(process.memoryUsage.rss() - heap, name).toBeLessThan(MAX_HEAP_GROWTH);
+  return outcome;
+}
+
+describe.each(Object.entries(SPECS))("%s", (_name, spec) => {
+  const { core, truth } = buildQemuCore(spec);
+
+  test(`${COUNT} mutants of seed ${SEED}`, { timeout: 600_000 }, async () => {
+    const outcomes = { answer: 0, error: 0 };
+    for (const mutant of mutants(core, SEED, COUNT, truth))
+      outcomes[await survive(mutant.name, mutant.core)]++;
+    // Both must happen, or the damage is all in places nobody reads, or in places nothing survives.
+    expect(outcomes.answer).toBeGreaterThan(0);
+    expect(outcomes.error).toBeGreaterThan(0);
+  });
+
+  test("info has an answer or one of our errors, in text and JSON", { timeout: 600_000 }, async () => {
+    const folder = mkdtempSync(join(tmpdir(), "guestcore-mutants-"));
+    try {
+      for (const mutant of mutants(core, SEED + 1, Math.ceil(COUNT / 5), truth)) {
+        const path = join(folder, "mutant");
+        writeFileSync(path, mutant.core);
+        try {
+          const result = await inspect(path, quiet);
+          expect(infoText(result, true), mutant.name).not.toMatch(/undefined|NaN|\[object/);
+          JSON.parse(envelope("info", [result.input], result.warnings, infoJson(result)));
+        } catch (error) {
+          if (!(error instanceof GuestcoreError)) throw new Error(mutant.name, { cause: error });
+        }
+      }
+    } finally {
+      rmSync(folder, { recursive: true });
+    }
+  });
+
+  test("truncated at every interesting boundary", { timeout: 600_000 }, async () => {
+    for (const mutant of truncations(core, truth.boundaries)) await survive(mutant.name, mutant.core);
+  });
+});
+
+test("every header field at every extreme", { timeout: 600_000 }, async () => {
+  const { core } = buildQemuCore({ blocks: [mainRam({ above: 0 })] });
+  for (const mutant of headerMutants(core)) await survive(mutant.name, mutant.core);
+});
