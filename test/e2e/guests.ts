@@ -80,7 +80,7 @@ export const recipes: readonly Recipe[] = [
 ];
 
 /** What guest/spin.S puts into the registers of vCPU 1. */
-export const spinnerRegisters: ReadonlyMap<string, bigint> = new Map([
+const spinnerRegisters: ReadonlyMap<string, bigint> = new Map([
   ["rax", 0xa0a1a2a3a4a5a6a7n],
   ["rbx", 0xb0b1b2b3b4b5b6b7n],
   ["rcx", 0xc0c1c2c3c4c5c6c7n],
@@ -101,7 +101,7 @@ export const spinnerRegisters: ReadonlyMap<string, bigint> = new Map([
 ]);
 
 /** What guest/nano.S puts into the registers of its vCPU. */
-export const nanoRegisters: ReadonlyMap<string, bigint> = new Map([
+const nanoRegisters: ReadonlyMap<string, bigint> = new Map([
   ["rax", 0x1122334455667788n],
   ["rbx", 0x99aabbccddeeff00n],
   ["rbp", 0xffffffff81234567n],
@@ -109,3 +109,11 @@ export const nanoRegisters: ReadonlyMap<string, bigint> = new Map([
   ["r15", 0x1500000000000015n],
   ["gs_base", 0xffff888000abc000n],
 ]);
+
+/** The vCPU whose registers the guest filled with known values, and those values; one-vCPU Linux guests have none. */
+export function knownRegisters(
+  recipe: Recipe,
+): { readonly vcpu: number; readonly values: ReadonlyMap<string, bigint> } | undefined {
+  if (recipe.system !== "linux") return { vcpu: 0, values: nanoRegisters };
+  return recipe.vcpus > 1 ? { vcpu: 1, values: spinnerRegisters } : undefined;
+}

@@ -15,8 +15,9 @@ import {
 import { basename, join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { gzipSync } from "node:zlib";
-import { type Recipe, recipes } from "./guests.ts";
+import { knownRegisters, type Recipe, recipes } from "./guests.ts";
 import { Qmp } from "./qmp.ts";
+import { parseInfoRegisters } from "./registers.ts";
 import { missing, repository, required, run, runWell } from "./tools.ts";
 
 /** A guest that ran, was paused, told what it is, and left cores of its QEMU. Everything is a plain value. */
@@ -219,8 +220,7 @@ async function runGuest(the: Run): Promise<LabGuest> {
     await appears(ready, "READY", qemu);
     await sleep(1000); // what READY interrupted comes to rest
     const qmp = await Qmp.open(`/proc/${qemu.pid}/cwd/qmp.sock`);
-    await qmp.command("stop");
-    writeFileSync(file("registers.txt"), await qmp.monitor("info registers -a"));
+    writeFileSync(file("registers.txt"), await pauseAtRest(qmp, recipe));
     writeFileSync(file("memory-tree.txt"), await qmp.monitor("info mtree -f"));
     await qmp.command("dump-guest-memory", { paging: false, protocol: "file:dump.elf" });
     qmp.close();
@@ -246,6 +246,24 @@ async function runGuest(the: Run): Promise<LabGuest> {
     qemu.kill("SIGKILL");
     running.delete(qemu);
   }
+}
+
+/**
+ * Pauses the guest while the values it keeps in its registers can be seen: an interrupt may just be taking that vCPU
+ * through the kernel, so it is let go and paused again.
+ * @returns `info registers -a`
+ */
+async function pauseAtRest(qmp: Qmp, recipe: Recipe): Promise<string> {
+  const known = knownRegisters(recipe);
+  for (let attempt = 0; attempt < 100; attempt++) {
+    await qmp.command("stop");
+    const text = await qmp.monitor("info registers -a");
+    const cpu = known === undefined ? undefined : parseInfoRegisters(text)[known.vcpu];
+    if ([...(known?.values ?? [])].every(([name, value]) => cpu?.get(name) === value)) return text;
+    await qmp.command("cont");
+    await sleep(50);
+  }
+  throw new Error(`vCPU ${known?.vcpu} never showed the values that the guest puts into its registers`);
 }
 
 const running = new Set<ChildProcess>();
