@@ -89,6 +89,21 @@ describe.each(layouts)("QEMU %s", (layout) => {
     judge(built, bytes);
   });
 
+  test("a build for 32-bit processors", async () => {
+    const vcpus = [seabiosParked(0), resetState(1)].map((registers) => ({
+      registers,
+      type: "qemu32-i386-cpu",
+    }));
+    const built = buildQemuCore({ layout, vcpus, exe: "/usr/bin/qemu-system-i386" });
+    const { bytes, guest } = await extractInMemory(built.core);
+    judge(built, bytes);
+    for (const [i, { registers }] of built.truth.vcpus.entries()) {
+      const { cr0, cr2, cr3, cr4, gdt, idt, segments, rflags } = registers;
+      expect(guest.vcpus[i]!.state).toMatchObject({ cr0, cr2, cr3, cr4, gdt, idt, segments, rflags });
+      expect(guest.vcpus[i]!.state).toMatchObject({ efer: undefined, kernelGsBase: undefined });
+    }
+  });
+
   test("kernel_gs_base, EFER and every system register", async () => {
     const built = buildQemuCore({ layout, vcpus: [{ registers: longMode(0) }, { registers: userMode(1) }] });
     const { guest } = await extractInMemory(built.core);

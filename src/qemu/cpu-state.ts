@@ -28,20 +28,43 @@ const REGS: readonly GeneralRegister[] = [
   "r15",
 ];
 const SEGMENTS: readonly SegmentRegister[] = ["es", "cs", "ss", "ds", "fs", "gs", "ldt", "tr"];
-/** SegmentCache: u32 selector, 4 bytes of padding, u64 base, u32 limit, u32 flags. */
-const SEGMENT_SIZE = 24;
 
-/** Offsets relative to the end of regs[]. */
-const EIP = 0;
-const EFLAGS = 8;
-const SEGS = 56;
-const GDT = SEGS + 8 * SEGMENT_SIZE;
-const IDT = GDT + SEGMENT_SIZE;
-const CR = IDT + SEGMENT_SIZE;
-const HEAD_END = CR + 5 * 8;
+/** Where the members of the head are, in bytes from the start of CPUX86State. */
+export interface CpuStateHead {
+  /** Bytes of a target_ulong: 8 in qemu-system-x86_64, 4 in qemu-system-i386. */
+  readonly word: 4 | 8;
+  /** Entries of regs[]. */
+  readonly registers: number;
+  readonly eip: number;
+  readonly eflags: number;
+  readonly segs: number;
+  /** SegmentCache: u32 selector, target_ulong base (aligned), u32 limit, u32 flags. */
+  readonly segmentSize: number;
+  readonly gdt: number;
+  readonly idt: number;
+  readonly cr: number;
+  readonly end: number;
+}
 
-/** regs[] has 16 entries, or 32 since QEMU made room for APX (seen in 11.1). */
-export type RegisterCount = 16 | 32;
+function headOf(word: 4 | 8, registers: number): CpuStateHead {
+  const eip = registers * word;
+  // eip, eflags, cc_dst, cc_src, cc_src2; then cc_op, df, hflags, hflags2 of 4 bytes each.
+  const segs = eip + 5 * word + 16;
+  const segmentSize = 2 * word + 8;
+  const gdt = segs + 8 * segmentSize;
+  const cr = gdt + 2 * segmentSize;
+  return {
+    ...{ word, registers, eip, eflags: eip + word, segs, segmentSize },
+    ...{ gdt, idt: gdt + segmentSize, cr, end: cr + 5 * word },
+  };
+}
+
+/** qemu-system-x86_64. */
+export const HEAD_64 = headOf(8, 16);
+/** qemu-system-x86_64 since QEMU made room for APX in regs[] (seen in 11.1). */
+export const HEAD_64_APX = headOf(8, 32);
+/** qemu-system-i386. */
+export const HEAD_32 = headOf(4, 8);
 
 /** a20_mask is ~0 or ~(1 << 20); behind cr[], or behind pdptrs_valid and pdptrs[4] since QEMU 6.1. */
 const A20_AFTER_CR = [40, 0] as const;
@@ -59,40 +82,47 @@ const CR4_LIMIT = 1n << 33n;
 const EFER_KNOWN = 0x0000_0000_0036_fd01n;
 
 export interface CpuStateOffsets {
-  readonly registerCount: RegisterCount;
+  readonly head: CpuStateHead;
   readonly efer: number | undefined;
   readonly star: number | undefined;
 }
 
-/** How many bytes from the start of CPUX86State a look at its head needs. */
-export const CPU_STATE_HEAD = 32 * 8 + HEAD_END;
+/** How many bytes from the start of CPUX86State a look at its head needs, whatever its shape. */
+export const CPU_STATE_HEAD = HEAD_64_APX.end;
 
-/** Whether a CPUX86State with 16 registers can start here: all that holds in every mode of a live processor. */
-export function looksLikeCpuState(view: DataView, at: number): boolean {
-  const base = at + 16 * 8;
-  if (base + HEAD_END > view.byteLength) return false;
+/** A target_ulong. */
+const word = (view: DataView, at: number, head: CpuStateHead): bigint =>
+  head.word === 8 ? u64big(view, at) : BigInt(view.getUint32(at, true));
+
+/** Whether the upper half of a target_ulong, where it has one, is zero. */
+const isHalf = (view: DataView, at: number, head: CpuStateHead): boolean =>
+  head.word === 4 || view.getUint32(at + 4, true) === 0;
+
+/** Whether a CPUX86State can start here: all that holds in every mode of a live processor. */
+export function looksLikeCpuState(view: DataView, at: number, head: CpuStateHead): boolean {
+  if (at + head.end > view.byteLength) return false;
+  const cr = (n: number) => at + head.cr + n * head.word;
   // Cheapest and most selective first: cr0 with ET and no upper half, cr1 unused.
-  const cr0 = view.getUint32(base + CR, true);
-  if ((cr0 & 0x10) === 0 || view.getUint32(base + CR + 4, true) !== 0) return false;
-  if (view.getUint32(base + CR + 8, true) !== 0 || view.getUint32(base + CR + 12, true) !== 0) return false;
-  const rflags = u64big(view, base + EFLAGS);
+  if ((view.getUint32(cr(0), true) & 0x10) === 0 || !isHalf(view, cr(0), head)) return false;
+  if (view.getUint32(cr(1), true) !== 0 || !isHalf(view, cr(1), head)) return false;
+  const rflags = word(view, at + head.eflags, head);
   if ((rflags & RFLAGS_FIXED) === 0n || rflags >= RFLAGS_LIMIT) return false;
-  if (u64big(view, base + CR + 24) >= CR3_LIMIT || u64big(view, base + CR + 32) >= CR4_LIMIT) return false;
+  if (word(view, cr(3), head) >= CR3_LIMIT || word(view, cr(4), head) >= CR4_LIMIT) return false;
   for (let i = 0; i < 8; i++) {
-    if (!isSegment(view, base + SEGS + i * SEGMENT_SIZE)) return false;
+    if (!isSegment(view, at + head.segs + i * head.segmentSize, head)) return false;
   }
-  return isTable(view, base + GDT) && isTable(view, base + IDT);
+  return isTable(view, at + head.gdt, head) && isTable(view, at + head.idt, head);
 }
 
-const isSegment = (view: DataView, at: number): boolean =>
-  view.getUint32(at, true) <= 0xffff && view.getUint32(at + 4, true) === 0;
+const isSegment = (view: DataView, at: number, head: CpuStateHead): boolean =>
+  view.getUint32(at, true) <= 0xffff && isHalf(view, at, head);
 
 /** GDTR and IDTR use only base and limit of their SegmentCache. */
-const isTable = (view: DataView, at: number): boolean =>
+const isTable = (view: DataView, at: number, head: CpuStateHead): boolean =>
   view.getUint32(at, true) === 0 &&
-  view.getUint32(at + 4, true) === 0 &&
-  view.getUint32(at + 16, true) <= 0xffff &&
-  view.getUint32(at + 20, true) === 0;
+  isHalf(view, at, head) &&
+  view.getUint32(at + 2 * head.word, true) <= 0xffff &&
+  view.getUint32(at + 2 * head.word + 4, true) === 0;
 
 /**
  * Whether regs[] has 32 entries, given where it would begin with 16. The upper half, APX's r16–r31, then takes the
@@ -109,54 +139,45 @@ export function hasApxRegisters(views: readonly DataView[], at: number): boolean
   return views.every(isEmpty) || views.every(followsCpuState);
 }
 
-/** Whether the state is of a processor with paging in long mode: a shape that does not occur by chance. */
-export function isLongMode(view: DataView, at: number, registerCount: RegisterCount = 16): boolean {
-  const base = at + registerCount * 8 + CR;
-  const cr3 = u64big(view, base + 24);
-  return (u64big(view, base) & CR0_PG) !== 0n && (u64big(view, base + 32) & CR4_PAE) !== 0n && cr3 !== 0n;
+/** Whether the state is of a processor that pages, in long mode where it has one: a shape that is no accident. */
+export function isPaging(view: DataView, at: number, head: CpuStateHead): boolean {
+  const cr = (n: number) => word(view, at + head.cr + n * head.word, head);
+  return (cr(0) & CR0_PG) !== 0n && (head.word === 4 || (cr(4) & CR4_PAE) !== 0n) && cr(3) !== 0n;
 }
 
 /**
- * Finds `efer` and `star` behind the head. All states must be of one process, whose layout they share.
+ * Finds `efer` and `star` behind the head. All states must be of one process, whose layout they share. A 32-bit
+ * processor has neither long mode nor what goes with it.
  * @param states views that begin at CPUX86State
  */
-export function findOffsets(states: readonly DataView[], registerCount: RegisterCount): CpuStateOffsets {
-  const headEnd = registerCount * 8 + HEAD_END;
-  const efer = findEfer(states, headEnd, registerCount);
-  return {
-    registerCount,
-    efer,
-    star: efer === undefined ? undefined : findStar(states, efer, registerCount),
-  };
+export function findOffsets(states: readonly DataView[], head: CpuStateHead): CpuStateOffsets {
+  const efer = head.word === 8 && states.length > 0 ? findEfer(states, head) : undefined;
+  return { head, efer, star: efer === undefined ? undefined : findStar(states, efer, head) };
 }
 
-function findEfer(
-  states: readonly DataView[],
-  headEnd: number,
-  registerCount: RegisterCount,
-): number | undefined {
+function findEfer(states: readonly DataView[], head: CpuStateHead): number | undefined {
   for (const gap of A20_AFTER_CR) {
-    const a20 = headEnd + gap;
+    const a20 = head.end + gap;
     const fits = states.every((view) => {
       if (a20 + EFER_AFTER_A20 + 8 > view.byteLength) return false;
       const mask = view.getInt32(a20, true);
-      return (mask === -1 || mask === ~(1 << 20)) && isEfer(view, a20 + EFER_AFTER_A20, registerCount);
+      return (mask === -1 || mask === ~(1 << 20)) && isEfer(view, a20 + EFER_AFTER_A20, head);
     });
     if (fits) return a20 + EFER_AFTER_A20;
   }
   // Another version: the only word soon behind that agrees with paging on every processor, one in long mode at least.
-  if (!states.some((view) => isLongMode(view, 0, registerCount))) return undefined;
-  for (let at = headEnd; at < headEnd + 512; at += 8) {
-    if (states.every((view) => at + 8 <= view.byteLength && isEfer(view, at, registerCount))) return at;
+  if (!states.some((view) => isPaging(view, 0, head))) return undefined;
+  for (let at = head.end; at < head.end + 512; at += 8) {
+    if (states.every((view) => at + 8 <= view.byteLength && isEfer(view, at, head))) return at;
   }
   return undefined;
 }
 
 /** EFER.LMA is set exactly when EFER.LME and CR0.PG are (Intel SDM Vol. 3A §10.8.5). */
-function isEfer(view: DataView, at: number, registerCount: number): boolean {
+function isEfer(view: DataView, at: number, head: CpuStateHead): boolean {
   const efer = u64big(view, at);
   if ((efer & ~EFER_KNOWN) !== 0n) return false;
-  const paging = (u64big(view, registerCount * 8 + CR) & CR0_PG) !== 0n;
+  const paging = (u64big(view, head.cr) & CR0_PG) !== 0n;
   const long = (efer & EFER_LME) !== 0n && paging;
   return ((efer & EFER_LMA) !== 0n) === long;
 }
@@ -165,11 +186,7 @@ function isEfer(view: DataView, at: number, registerCount: number): boolean {
  * `star` by its neighbours: an operating system that uses SYSCALL sets STAR's upper half, LSTAR and FMASK alike on
  * every processor. Otherwise the distance known from a measured version.
  */
-function findStar(
-  states: readonly DataView[],
-  efer: number,
-  registerCount: RegisterCount,
-): number | undefined {
+function findStar(states: readonly DataView[], efer: number, head: CpuStateHead): number | undefined {
   const users = states.filter((view) => (u64big(view, efer) & EFER_SCE) !== 0n);
   const length = Math.min(...states.map((view) => view.byteLength));
   if (users.length > 0) {
@@ -183,7 +200,7 @@ function findStar(
       }
     }
   }
-  const shift = (registerCount - 16) * 8;
+  const shift = head.end - HEAD_64.end;
   const known = KNOWN_STAR.map((star) => star + shift);
   return known.find((at) => at + 48 <= length && users.length > 0 && users.every((v) => hasStar(v, at)));
 }
@@ -216,20 +233,24 @@ const isCanonical = (address: bigint): boolean => {
 };
 
 /** Decodes the state; `view` begins at CPUX86State and is at least CPU_STATE_HEAD long. */
-export function decodeCpuState(view: DataView, offsets: CpuStateOffsets): X86State {
-  const base = offsets.registerCount * 8;
-  const general = Object.fromEntries(REGS.map((name, i) => [name, u64big(view, i * 8)]));
-  const segments = SEGMENTS.map((name, i) => [name, decodeSegment(view, base + SEGS + i * SEGMENT_SIZE)]);
-  const table = (at: number) => ({ base: u64big(view, at + 8), limit: view.getUint32(at + 16, true) });
-  const cr = (n: number) => u64big(view, base + CR + n * 8);
-  const { efer, star } = offsets;
+export function decodeCpuState(view: DataView, { head, efer, star }: CpuStateOffsets): X86State {
+  const general = REGS.map((name, i) => [name, i < head.registers ? word(view, i * head.word, head) : 0n]);
+  const segments = SEGMENTS.map((name, i) => [
+    name,
+    decodeSegment(view, head.segs + i * head.segmentSize, head),
+  ]);
+  const table = (at: number) => {
+    const { base, limit } = decodeSegment(view, at, head);
+    return { base, limit };
+  };
+  const cr = (n: number) => word(view, head.cr + n * head.word, head);
   return {
-    ...(general as Record<GeneralRegister, bigint>),
-    rip: u64big(view, base + EIP),
-    rflags: u64big(view, base + EFLAGS),
+    ...(Object.fromEntries(general) as Record<GeneralRegister, bigint>),
+    rip: word(view, head.eip, head),
+    rflags: word(view, head.eflags, head),
     segments: Object.fromEntries(segments) as Record<SegmentRegister, Segment>,
-    gdt: table(base + GDT),
-    idt: table(base + IDT),
+    gdt: table(head.gdt),
+    idt: table(head.idt),
     cr0: cr(0),
     cr2: cr(2),
     cr3: cr(3),
@@ -239,9 +260,9 @@ export function decodeCpuState(view: DataView, offsets: CpuStateOffsets): X86Sta
   };
 }
 
-const decodeSegment = (view: DataView, at: number): Segment => ({
+const decodeSegment = (view: DataView, at: number, head: CpuStateHead): Segment => ({
   selector: view.getUint32(at, true),
-  base: u64big(view, at + 8),
-  limit: view.getUint32(at + 16, true),
-  flags: view.getUint32(at + 20, true),
+  base: word(view, at + head.word, head),
+  limit: view.getUint32(at + 2 * head.word, true),
+  flags: view.getUint32(at + 2 * head.word + 4, true),
 });

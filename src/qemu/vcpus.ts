@@ -5,11 +5,13 @@ import type { X86State } from "../x86/state.ts";
 import type { QemuAddressSpace } from "./address-space.ts";
 import {
   CPU_STATE_HEAD,
-  type CpuStateOffsets,
   decodeCpuState,
   findOffsets,
+  HEAD_32,
+  HEAD_64,
+  HEAD_64_APX,
   hasApxRegisters,
-  isLongMode,
+  isPaging,
   looksLikeCpuState,
 } from "./cpu-state.ts";
 import { OBJECT_PARENT, qomAncestry, qomType } from "./qom.ts";
@@ -142,21 +144,27 @@ function readCpuObject(
  */
 function locateStates(objects: readonly CpuObject[]): QemuVcpu[] {
   const views = objects.map((object) => viewOf(object.bytes));
+  const narrow = objects.every(({ type }) => type.endsWith("-i386-cpu"));
+  const shape = narrow ? HEAD_32 : HEAD_64;
   const size = Math.min(...views.map((view) => view.byteLength));
-  let best = { distance: 0, fitting: 0, long: 0 };
+  let best = { distance: 0, fitting: 0, paging: 0 };
   for (let distance = 0; distance + CPU_STATE_HEAD <= size; distance += 8) {
-    const fitting = views.filter((view) => looksLikeCpuState(view, distance));
+    const fitting = views.filter((view) => looksLikeCpuState(view, distance, shape));
     if (fitting.length === 0 || fitting.length < best.fitting) continue;
-    const long = fitting.filter((view) => isLongMode(view, distance)).length;
-    if (fitting.length > best.fitting || long > best.long) best = { distance, fitting: fitting.length, long };
+    const paging = fitting.filter((view) => isPaging(view, distance, shape)).length;
+    if (fitting.length > best.fitting || paging > best.paging) {
+      best = { distance, fitting: fitting.length, paging };
+    }
   }
-  const sound = objects.filter((_, i) => best.fitting > 0 && looksLikeCpuState(views[i]!, best.distance));
+  const sound = objects.filter(
+    (_, i) => best.fitting > 0 && looksLikeCpuState(views[i]!, best.distance, shape),
+  );
   if (sound.length === 0) return [];
   const soundViews = sound.map(({ bytes }) => viewOf(bytes));
-  const registerCount = hasApxRegisters(soundViews, best.distance) ? 32 : 16;
-  const distance = best.distance - (registerCount - 16) * 8;
+  const head = !narrow && hasApxRegisters(soundViews, best.distance) ? HEAD_64_APX : shape;
+  const distance = best.distance - (head.eip - shape.eip);
   const states = sound.map(({ bytes }) => viewOf(bytes.subarray(distance)));
-  const offsets = findOffsets(states, registerCount);
+  const offsets = findOffsets(states, head);
   const runStates = findRunStates(
     sound.map(({ index }, i) => ({ index, view: soundViews[i]! })),
     distance,
@@ -180,17 +188,15 @@ function scanForStates(reader: ProcessReader, heap: readonly ProcessMapping[]): 
     scanWords(reader.image, mapping, CPU_STATE_HEAD, (words, base) => {
       const view = new DataView(words.buffer, words.byteOffset, words.byteLength);
       for (let at = 0; at + CPU_STATE_HEAD <= view.byteLength; at += 8) {
-        if (looksLikeCpuState(view, at) && isLongMode(view, at) && hits.length < MAX_VCPUS) {
-          hits.push(base + at);
-        }
+        const fits = looksLikeCpuState(view, at, HEAD_64) && isPaging(view, at, HEAD_64);
+        if (fits && hits.length < MAX_VCPUS) hits.push(base + at);
       }
     });
   }
   const unique = [...new Set(hits)].sort((a, b) => a - b);
   const read = unique.map((at) => ({ at, bytes: readUpTo(reader, at, STATE_SIZE) }));
   const states = read.map(({ bytes }) => viewOf(bytes));
-  const offsets: CpuStateOffsets =
-    states.length === 0 ? { registerCount: 16, efer: undefined, star: undefined } : findOffsets(states, 16);
+  const offsets = findOffsets(states, HEAD_64);
   return read.map(({ at }, index) => ({
     index,
     stateAddress: at,

@@ -141,7 +141,7 @@ export const EXPLANATIONS: Readonly<Record<string, Explanation>> = {
   REG002: {
     title: "vCPU registers were not found, or by their shape alone",
     meaning:
-      "QEMU's list of vCPUs is not in the core, or the vCPUs of this build have a layout guestcore does not know (qemu-system-i386).",
+      "QEMU's list of vCPUs is not in the core, or the vCPUs of this build have a layout guestcore does not know.",
     cure: "The vmcore opens from VMCOREINFO alone; register commands show nothing for these vCPUs.",
   },
 };

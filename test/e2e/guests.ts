@@ -6,8 +6,10 @@ export interface Recipe {
   /** Arguments of QEMU beyond those every guest has. */
   readonly qemu: readonly string[];
   readonly vcpus: number;
-  /** A Linux guest, or the boot sector filling `low` MiB below and `high` MiB above 4 GiB. */
-  readonly system: "linux" | { readonly low: number; readonly high: number };
+  /** A Linux guest; SeaBIOS that finds nothing to boot; the boot sector filling `low` MiB below and `high` above 4 GiB. */
+  readonly system: "linux" | "firmware" | { readonly low: number; readonly high: number };
+  /** qemu-system-x86_64 when not given. */
+  readonly emulator?: "qemu-system-i386";
   /** Further words of the kernel's command line. */
   readonly append?: string;
   /** The RAMBlock whose memory is in the file `ram.bin` and, by the default coredump_filter, not in the core. */
@@ -77,7 +79,21 @@ export const recipes: readonly Recipe[] = [
     system: { low: 16, high: 0 },
     fileBacked: "mem0",
   },
+  {
+    name: "pc-i386",
+    about: "an emulator of 32-bit processors, one in real and one in protected mode",
+    qemu: ["-machine", "pc,graphics=off", "-m", "16M", "-smp", "2"],
+    vcpus: 2,
+    system: "firmware",
+    emulator: "qemu-system-i386",
+  },
 ];
+
+/** What the guest writes when it has come to rest, and on which of its two serial lines. */
+export function readiness({ system }: Recipe): { readonly text: string; readonly line: 0 | 1 } {
+  if (system === "firmware") return { text: "No bootable device", line: 0 };
+  return { text: "READY", line: system === "linux" ? 1 : 0 };
+}
 
 /** What guest/spin.S puts into the registers of vCPU 1. */
 const spinnerRegisters: ReadonlyMap<string, bigint> = new Map([
@@ -110,10 +126,12 @@ const nanoRegisters: ReadonlyMap<string, bigint> = new Map([
   ["gs_base", 0xffff888000abc000n],
 ]);
 
-/** The vCPU whose registers the guest filled with known values, and those values; one-vCPU Linux guests have none. */
+/** The vCPU whose registers the guest filled with known values, and those values; firmware and one-vCPU Linux guests
+ * have none. */
 export function knownRegisters(
   recipe: Recipe,
 ): { readonly vcpu: number; readonly values: ReadonlyMap<string, bigint> } | undefined {
+  if (recipe.system === "firmware") return undefined;
   if (recipe.system !== "linux") return { vcpu: 0, values: nanoRegisters };
   return recipe.vcpus > 1 ? { vcpu: 1, values: spinnerRegisters } : undefined;
 }

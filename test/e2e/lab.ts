@@ -15,7 +15,7 @@ import {
 import { basename, join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { gzipSync } from "node:zlib";
-import { knownRegisters, type Recipe, recipes } from "./guests.ts";
+import { knownRegisters, type Recipe, readiness, recipes } from "./guests.ts";
 import { Qmp } from "./qmp.ts";
 import { parseInfoRegisters } from "./registers.ts";
 import { missing, repository, required, run, runWell } from "./tools.ts";
@@ -104,8 +104,11 @@ export async function buildLab(say: (line: string) => void): Promise<Lab> {
   }
   // A guest that did not boot on a busy machine, or a release that could not be had, is a skipped test with its
   // reason; without a Linux guest and one of the boot sector there is nothing to judge.
-  const kinds = new Set(guests.map(({ recipe }) => (recipe.system === "linux" ? "linux" : "boot sector")));
-  if (required && kinds.size < 2) throw new Error(`the laboratory is not enough:\n${notes.join("\n")}`);
+  const kinds = new Set(
+    guests.map(({ recipe }) => (typeof recipe.system === "string" ? recipe.system : "boot sector")),
+  );
+  if (required && !(kinds.has("linux") && kinds.has("boot sector")))
+    throw new Error(`the laboratory is not enough:\n${notes.join("\n")}`);
   return { guests, results, notes };
 }
 
@@ -213,12 +216,11 @@ interface Run {
 async function runGuest(the: Run): Promise<LabGuest> {
   const { recipe, place, name } = the;
   const file = (leaf: string) => join(place, leaf);
-  const system = recipe.system === "linux" ? linuxSystem(the) : nanoSystem(recipe.system, place);
-  const qemu = startQemu(the, system);
-  const ready = recipe.system === "linux" ? file("guest.log") : file("console.log");
+  const qemu = startQemu(the, systemOf(the));
+  const { text, line } = readiness(recipe);
   try {
-    await appears(ready, "READY", qemu);
-    await sleep(1000); // what READY interrupted comes to rest
+    await appears(file(line === 0 ? "console.log" : "guest.log"), text, qemu);
+    await sleep(1000); // what that interrupted comes to rest
     const qmp = await Qmp.open(`/proc/${qemu.pid}/cwd/qmp.sock`);
     writeFileSync(file("registers.txt"), await pauseAtRest(qmp, recipe));
     writeFileSync(file("memory-tree.txt"), await qmp.monitor("info mtree -f"));
@@ -275,7 +277,13 @@ function startQemu(the: Run, system: readonly string[]): ChildProcess {
   const shell = ["/bin/sh", "-c", 'cd "$0" && ulimit -c unlimited && exec "$@"', the.inside];
   const [command, ...args] = inRoot(the.qemu.root, [
     ...shell,
-    ...["/usr/bin/qemu-system-x86_64", "-name", the.name, "-accel", "tcg,tb-size=16"],
+    ...[
+      `/usr/bin/${the.recipe.emulator ?? "qemu-system-x86_64"}`,
+      "-name",
+      the.name,
+      "-accel",
+      "tcg,tb-size=16",
+    ],
     ...["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"],
     ...["-serial", "file:console.log", "-qmp", "unix:qmp.sock,server=on,wait=off"],
     ...["-chardev", "file,id=second,path=guest.log", "-device", "isa-serial,index=1,chardev=second"],
@@ -287,6 +295,12 @@ function startQemu(the: Run, system: readonly string[]): ChildProcess {
   closeSync(said);
   running.add(qemu);
   return qemu;
+}
+
+function systemOf(the: Run): string[] {
+  const { system } = the.recipe;
+  if (system === "linux") return linuxSystem(the);
+  return system === "firmware" ? [] : nanoSystem(system, the.place);
 }
 
 function nanoSystem({ low, high }: { low: number; high: number }, place: string): string[] {

@@ -58,7 +58,8 @@ export function writeCpu(
     .flag(at.dirty, "vcpu_dirty", plan.dirty);
   if (at.envPointer !== undefined) state.pointer(at.envPointer, "env_ptr", env);
   if (plan.tcg) fillTranslationState(writer, cpu);
-  writeRegisters(writer, env, plan, `CPUX86State[${plan.index}]`);
+  const write = plan.typeName.endsWith("-i386-cpu") ? writeRegisters32 : writeRegisters;
+  write(writer, env, plan, `CPUX86State[${plan.index}]`);
   return { cpu, env };
 }
 
@@ -115,6 +116,26 @@ export function writeRegisters(writer: ObjectWriter, env: number, plan: CpuPlan,
   for (const [i, value] of [star, 0n, lstar, cstar, fmask, kernelGsBase].entries()) {
     tail.register(shape.star + i * 8, 8, `star+${i * 8}`, value);
   }
+}
+
+/** The same of a TARGET_I386 build: every target_ulong is 4 bytes, regs[] has eight entries. */
+function writeRegisters32(writer: ObjectWriter, env: number, { registers }: CpuPlan, label: string): void {
+  const state = writer.process.struct(env, label);
+  for (const [i, name] of REGS.slice(0, 8).entries()) state.register(i * 4, 4, name, registers[name]);
+  state.register(32, 4, "eip", registers.rip);
+  state.register(36, 4, "eflags", registers.rflags);
+  for (const [i, name] of SEGMENTS.entries()) {
+    const { selector, base, limit, flags } = registers.segments[name];
+    for (const [j, value] of [selector, base, limit, flags].entries()) {
+      state.register(68 + i * 16 + j * 4, 4, `${name}+${j * 4}`, value);
+    }
+  }
+  for (const [i, name] of (["gdt", "idt"] as const).entries()) {
+    state.register(196 + i * 16 + 4, 4, `${name}.base`, registers[name].base);
+    state.register(196 + i * 16 + 8, 4, `${name}.limit`, registers[name].limit);
+  }
+  const cr = [registers.cr0, 0n, registers.cr2, registers.cr3, registers.cr4];
+  for (const [i, value] of cr.entries()) state.register(228 + i * 4, 4, `cr${i}`, value);
 }
 
 /** CPUState.cpu_ases: the array of {cpu, as, …}; entry 1 is for SMM and exists under TCG only. */

@@ -30,9 +30,6 @@ export const infoCommand: AddCommand = (program, terminal) =>
 /** One file that cannot be read does not keep the others from being looked at. */
 async function run(files: readonly string[], flags: InfoFlags, terminal: Terminal): Promise<void> {
   if (files.length > 1 && flags.jsonFile !== undefined) {
-    throw new UsageError("--json-file takes the result of one file", { hint: "use --json for several" });
-  }
-  if (files.length > 1 && flags.jsonFile !== undefined) {
     throw new UsageError("--json-file takes one file at a time", { hint: "--json prints one object a file" });
   }
   prepareDelivery(flags, files);
