@@ -6,6 +6,7 @@ import { join } from "node:path";
 import { gzipSync } from "node:zlib";
 import { afterAll, describe, expect, test } from "vitest";
 import { XxHash64 } from "../src/codec/xxhash64.ts";
+import { unpackZstd } from "../src/codec/zstd/unpack.ts";
 import {
   CorruptError,
   GuestcoreError,
@@ -14,8 +15,9 @@ import {
   UnsupportedError,
 } from "../src/core/errors.ts";
 import type { Warning } from "../src/core/warnings.ts";
-import { compressionOf, unpackIfCompressed } from "../src/io/compressed.ts";
+import { compressionOf, unpackIfCompressed, unpackingOf } from "../src/io/compressed.ts";
 import { FileSource } from "../src/io/file.ts";
+import { unpackGzip } from "../src/io/gunzip.ts";
 import { sampleText, sampleZstd } from "./support/zstd-sample.ts";
 
 const MiB = 1024 * 1024;
@@ -223,6 +225,8 @@ describe("gzip", () => {
     packed[packed.length - 6]! ^= 1;
     const wrong = (await unpack(write("crc.gz", packed)))!;
     expect(wrong.warnings[0]!.message).toContain("checksum");
+    expect(wrong.warnings[0]!.hint).toContain("wrong bytes are among those unpacked");
+    expect(wrong.whole).toBe(false);
     expect(contents(wrong.source)).toEqual(text);
     const rubbish = (await unpack(write("rubbish.gz", gzipSync(text), Buffer.from("rubbish"))))!;
     expect(rubbish.warnings[0]!.message).toContain("no member starts here");
@@ -282,7 +286,84 @@ describe("zstd frames written by hand", () => {
   });
 });
 
+describe("many × many: the cost follows the size of the file, not the number of frames", () => {
+  /** Bytes in memory that count how often they are asked for. */
+  const counting = (bytes: Buffer) => {
+    const source = {
+      name: "many",
+      size: bytes.length,
+      reads: 0,
+      read: (offset: number, target: Uint8Array) => {
+        source.reads++;
+        return bytes.copy(target, 0, offset);
+      },
+    };
+    return source;
+  };
+
+  test("skippable frames of 8 bytes: one read for all of them, and a step after each", () => {
+    const source = counting(Buffer.alloc(400_000, Buffer.from([0x50, 0x2a, 0x4d, 0x18, 0, 0, 0, 0])));
+    const steps = [...unpackZstd(source, { append: () => {}, readBack: () => {} })];
+    expect(steps).toHaveLength(50_000);
+    expect(steps.at(-1)).toBe(400_000);
+    expect(source.reads).toBeLessThan(5);
+  });
+
+  test("a skippable frame that reaches beyond the buffer, and one beyond the end", async () => {
+    const header = (size: number) => {
+      const bytes = Buffer.from([0x50, 0x2a, 0x4d, 0x18, 0, 0, 0, 0]);
+      bytes.writeUInt32LE(size, 4);
+      return bytes;
+    };
+    const large = Buffer.concat([header(3 * MiB), Buffer.alloc(3 * MiB, 0xff)]);
+    const text = frame(block(0, 2, Buffer.from("ok")));
+    expect(await roundTrip("skip-far.zst", large, text, large, text)).toEqual(Buffer.from("okok"));
+    const cut = (await unpack(write("skip-cut.zst", text, header(9), Buffer.alloc(8))))!;
+    expect([cut.whole, contents(cut.source)]).toEqual([false, Buffer.from("ok")]);
+  });
+
+  test("gzip members of 20 bytes: a read for 128 KiB of them", async () => {
+    const member = gzipSync("");
+    const source = counting(Buffer.alloc(5000 * member.length, member));
+    let steps = 0;
+    for await (const _offset of unpackGzip(source, { append: () => {} })) steps++;
+    expect(steps).toBeGreaterThanOrEqual(5000);
+    expect(source.reads).toBeLessThan(5);
+  });
+});
+
+describe("how to unpack a file for other tools", () => {
+  test.each([
+    ["core.zst", "zstd", "core", "zstd -d --long=31 core.zst -o core"],
+    ["a b.gz", "gzip", "a b", "gunzip -c 'a b.gz' > 'a b'"],
+    ["c.zst.gz", "gzip", "c.zst", "gunzip -c c.zst.gz > c.zst"],
+    ["core", "zstd", "core.unpacked", "zstd -d --long=31 core -o core.unpacked"],
+    ["dir/.gz", "gzip", "dir/.gz.unpacked", "gunzip -c dir/.gz > dir/.gz.unpacked"],
+  ] as const)("%s", (path, compression, name, command) => {
+    expect(unpackingOf(path, compression)).toEqual({ name, command });
+  });
+
+  test("the contents know it, the file itself does not", async () => {
+    const path = write("known.gz", gzipSync("text"));
+    const unpacked = (await unpack(path))!;
+    expect(unpacked.source.unpacking?.name).toBe(path.slice(0, -3));
+    unpacked.source.close();
+    const file = FileSource.open(path);
+    expect(file.unpacking).toBeUndefined();
+    file.close();
+  });
+});
+
 describe("a zstd sample", () => {
+  test("a wrong checksum: whole is false, and the hint does not speak of missing bytes", async () => {
+    const packed = sampleZstd();
+    packed[packed.length - 1]! ^= 1;
+    const { whole, warnings, source } = (await unpack(write("checksum.zst", packed)))!;
+    expect([whole, warnings.map(({ code }) => code)]).toEqual([false, ["CORE004"]]);
+    expect(warnings[0]!.hint).toContain("wrong bytes are among those unpacked");
+    expect(contents(source)).toEqual(sampleText());
+  });
+
   test("unpacks to what it was made from", async () => {
     expect(await roundTrip("sample.zst", sampleZstd())).toEqual(sampleText());
   });

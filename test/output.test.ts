@@ -1,7 +1,10 @@
 import {
+  chmodSync,
+  closeSync,
   existsSync,
   linkSync,
   mkdtempSync,
+  openSync,
   readdirSync,
   readFileSync,
   rmSync,
@@ -14,7 +17,8 @@ import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { IoError, UsageError } from "../src/core/errors.ts";
 import { FileSource } from "../src/io/file.ts";
-import { OutputFile } from "../src/io/output.ts";
+import { OutputFile, OutputStream, refuseToOverwrite, removeUnfinished } from "../src/io/output.ts";
+import { writeTextFile } from "../src/io/text-file.ts";
 
 let folder = "";
 beforeEach(() => {
@@ -66,6 +70,85 @@ describe("OutputFile", () => {
     writeFileSync(path("out"), "theirs");
     expect(() => file.finish(4)).toThrow(/appeared while/);
     expect(readFileSync(path("out"), "utf8")).toBe("theirs");
+    expect(file.abandon(false)).toBeUndefined();
+    expect(readdirSync(folder)).toEqual(["out"]);
+  });
+
+  test("what could not get its name is kept when asked", () => {
+    const file = OutputFile.create(path("out"));
+    write(file, "ours", 0);
+    writeFileSync(path("out"), "theirs");
+    expect(() => file.finish(4)).toThrow(UsageError);
+    expect(file.abandon(true)).toBe(path("out.incomplete"));
+    expect(readFileSync(path("out.incomplete"), "utf8")).toBe("ours");
+  });
+
+  test("a link that leads nowhere is a name that is taken, before any work", () => {
+    symlinkSync("nowhere", path("out"));
+    expect(() => OutputFile.create(path("out"))).toThrow(/the output .*out exists/);
+    symlinkSync("nowhere", path("other.incomplete"));
+    expect(() => OutputFile.create(path("other"))).toThrow(/other\.incomplete exists: another run/);
+    const file = OutputFile.create(path("out"), { force: true });
+    write(file, "data", 0);
+    file.finish(4);
+    expect(readFileSync(path("out"), "utf8")).toBe("data");
+    expect(existsSync(path("nowhere"))).toBe(false);
+  });
+
+  test("what another run made of the temporary name is not removed", () => {
+    const file = OutputFile.create(path("out"));
+    rmSync(path("out.incomplete"));
+    writeFileSync(path("out.incomplete"), "theirs");
+    removeUnfinished();
+    expect(readFileSync(path("out.incomplete"), "utf8")).toBe("theirs");
+    expect(file.abandon(true)).toBeUndefined();
+    OutputFile.create(path("mine"));
+    removeUnfinished();
+    expect(readdirSync(folder)).toEqual(["out.incomplete"]);
+  });
+
+  test("once finished there is nothing to abandon, though another run may write there", () => {
+    const file = OutputFile.create(path("out"));
+    file.finish(0);
+    writeFileSync(path("out.incomplete"), "theirs");
+    expect(file.abandon(false)).toBeUndefined();
+    expect(readdirSync(folder).sort()).toEqual(["out", "out.incomplete"]);
+  });
+
+  test("the check before the work finds what creation would, and leaves everything as it is", () => {
+    expect(() => refuseToOverwrite(path("none/out"), false, [])).toThrow(/there is no directory .*none$/);
+    writeFileSync(path("file"), "");
+    expect(() => refuseToOverwrite(path("file/out"), false, [])).toThrow(IoError);
+    expect(() => refuseToOverwrite(path("a".repeat(250)), false, [])).toThrow(/name is too long/);
+    writeFileSync(path("out.incomplete"), "kept by --keep-partial");
+    expect(() => refuseToOverwrite(path("out"), false, [])).toThrow(/another run/);
+    refuseToOverwrite(path("out"), true, []);
+    expect(readdirSync(folder).sort()).toEqual(["file", "out.incomplete"]);
+  });
+
+  test.skipIf(process.getuid?.() === 0)("a folder that cannot be written to (skipped for root)", () => {
+    chmodSync(folder, 0o500);
+    expect(() => refuseToOverwrite(path("out"), false, [])).toThrow(/permission denied/);
+    chmodSync(folder, 0o700);
+  });
+
+  test("errors name the file, and hints the option it was named with", () => {
+    const thrown = (act: () => unknown): unknown => {
+      try {
+        return act();
+      } catch (error) {
+        return error;
+      }
+    };
+    const options = { force: false, others: [], option: "--json-file" };
+    expect(thrown(() => writeTextFile(path("none/out"), "", options))).toMatchObject({
+      where: { file: path("none/out") },
+      hint: expect.stringContaining("--json-file"),
+    });
+    writeFileSync(path("input"), "");
+    expect(
+      thrown(() => writeTextFile(path("input"), "", { ...options, others: [path("input")] })),
+    ).toMatchObject({ hint: "give another name with --json-file" });
   });
 
   test("an input is never overwritten, by whatever name, not even with force", () => {
@@ -100,6 +183,16 @@ describe("OutputFile", () => {
   });
 });
 
+describe("OutputStream", () => {
+  test.skipIf(!existsSync("/dev/full"))("says why it cannot write (skipped without /dev/full)", () => {
+    const fd = openSync("/dev/full", "w");
+    expect(() => new OutputStream(fd).write(Buffer.from("data"), 0, 4, 0)).toThrow(
+      "cannot write to standard output: no space left on device",
+    );
+    closeSync(fd);
+  });
+});
+
 describe("FileSource", () => {
   test("knows the holes of a sparse file, and that what is not a hole is data", (context) => {
     const file = OutputFile.create(path("sparse"));
@@ -119,5 +212,8 @@ describe("FileSource", () => {
   test("a directory or a missing file is an error of ours", () => {
     expect(() => FileSource.open(folder)).toThrow(/not a regular file/);
     expect(() => FileSource.open(path("none"))).toThrow(/no such file/);
+    expect(() => FileSource.open(path("none"))).toThrow(
+      expect.objectContaining({ where: { file: path("none") } }),
+    );
   });
 });

@@ -49,7 +49,8 @@ export async function naming<T>(file: string, job: () => Promise<T> | T): Promis
     if (
       error instanceof UnsupportedError ||
       error instanceof CorruptError ||
-      error instanceof UnavailableError
+      error instanceof UnavailableError ||
+      error instanceof IoError
     ) {
       throw error.in(file);
     }
@@ -92,22 +93,26 @@ export class GapsError extends GuestcoreError {
   readonly exitCode = 6;
 }
 
-/** The operating system refused: ENOSPC, EIO, EACCES … */
+/** The operating system refused: ENOSPC, EIO, EACCES … The message names the file itself, the decoders' errors do not. */
 export class IoError extends GuestcoreError {
   override readonly name = "IoError";
   readonly code = "io";
   readonly exitCode = 7;
 }
 
-/** SIGINT or SIGTERM arrived while a job ran; `exitCode` is 128 + the signal's number. */
+/** Signals that ask to stop, and the exit status after each: 128 + its number (signal(7)). */
+export const SIGNAL_STATUS = { SIGHUP: 129, SIGINT: 130, SIGTERM: 143 } as const;
+export type StopSignal = keyof typeof SIGNAL_STATUS;
+
+/** A signal arrived while a job ran. */
 export class InterruptedError extends GuestcoreError {
   override readonly name = "InterruptedError";
   readonly code = "interrupted";
   readonly exitCode: number;
 
-  constructor(signal: "SIGINT" | "SIGTERM") {
+  constructor(signal: StopSignal) {
     super(`interrupted by ${signal}`);
-    this.exitCode = signal === "SIGINT" ? 130 : 143;
+    this.exitCode = SIGNAL_STATUS[signal];
   }
 }
 

@@ -12,11 +12,21 @@ export interface ByteSource {
    * @throws IoError when the operating system fails the read
    */
   read(offset: number, target: Uint8Array): number;
+  /** Set for the contents of a compressed file: no other tool reads it by its name. */
+  readonly unpacking?: Unpacking | undefined;
   /**
    * Whether the bytes from `offset` on are a hole of a sparse file, which reads as zeros, and where that ends; at most
    * `limit`. Absent, or `undefined`, where the system does not tell: then everything has to be read.
    */
   extent?(offset: number, limit: number): SourceExtent | undefined;
+}
+
+/** How to unpack a file for tools that do not read it compressed. */
+export interface Unpacking {
+  /** Name of what comes out. */
+  readonly name: string;
+  /** For a shell. */
+  readonly command: string;
 }
 
 export interface SourceExtent {
@@ -39,10 +49,17 @@ export interface Extent extends Range {
 /**
  * An extent that lies raw in a source, cut where a hole begins or ends: whole pages of a hole are `zero` without
  * being read. `start` and `end` are page-aligned, `offset` need not be.
+ * @param holes false: the system is not asked for holes, all of it is `present`
  */
-export function rawExtent(start: number, end: number, source: ByteSource, offset: number): Extent {
+export function rawExtent(
+  start: number,
+  end: number,
+  source: ByteSource,
+  offset: number,
+  holes = true,
+): Extent {
   const at = { source, offset };
-  const known = source.extent?.(offset, offset + (end - start));
+  const known = holes ? source.extent?.(offset, offset + (end - start)) : undefined;
   if (known === undefined) return { start, end, state: "present", at };
   const length = known.end - offset;
   if (known.hole && length >= PAGE_SIZE) {
@@ -63,8 +80,12 @@ export function rawExtent(start: number, end: number, source: ByteSource, offset
  */
 export interface PhysicalMemory {
   readonly ranges: readonly Range[];
-  /** The extent that starts at `address`, cut at `limit`; outside every range it is `absent` up to the next one. */
-  extentAt(address: number, limit: number): Extent;
+  /**
+   * The extent that starts at `address`, cut at `limit`; outside every range it is `absent` up to the next one.
+   * @param holes false when only what is missing matters: holes of a sparse file then count as `present`, which saves
+   *   the system calls that look for them
+   */
+  extentAt(address: number, limit: number, holes?: boolean): Extent;
   /** Reads the whole page that contains `address`; `target` (4096 bytes) is filled unless absent or excluded. */
   readPage(address: number, target: Uint8Array): PageState;
 }

@@ -2,8 +2,12 @@
 
 export const hex = (value: number | bigint, digits = 0): string =>
   `0x${value.toString(16).padStart(digits, "0")}`;
-/** Physical addresses and file offsets: 12 digits, the common case of a 48-bit space. */
-export const hexAddress = (value: number): string => hex(value, 12);
+/**
+ * Physical addresses and file offsets: 12 digits, the common case of a 48-bit space. A field of 2^53 or more, which
+ * reads as `Infinity`, takes the same room.
+ */
+export const hexAddress = (value: number): string =>
+  value === Number.POSITIVE_INFINITY ? ">= 2^53".padEnd(14) : hex(value, 12);
 /** 64-bit register values and virtual addresses: 16 digits. */
 export const hex64 = (value: bigint): string => hex(value, 16);
 
@@ -25,14 +29,17 @@ export function bytesText(size: number): string {
  * overrides and lone surrogates become `\x..`/`\u....`.
  */
 export function printable(text: string): string {
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: these are the characters to neutralise
-  return text.replace(/[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]/gu, (c) => {
+  return text.replace(UNSAFE, (c) => {
     const point = c.codePointAt(0)!;
     return point < 0x100
       ? `\\x${point.toString(16).padStart(2, "0")}`
       : `\\u${point.toString(16).padStart(4, "0")}`;
   });
 }
+
+const UNSAFE =
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: these are the characters to neutralise
+  /[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]/gu;
 
 /** `plural(1, "page")` → `1 page`; `plural(2, "vCPU")` → `2 vCPUs`. */
 export const plural = (count: number, noun: string, many = `${noun}s`): string =>
@@ -45,6 +52,10 @@ export const plural = (count: number, noun: string, many = `${noun}s`): string =
 export function shellWord(text: string): string {
   const word = text.startsWith("-") ? `./${text}` : text;
   if (/^[\w@%+=:,./-]+$/.test(word)) return word;
-  const safe = printable(word);
-  return safe === word ? `'${word.replaceAll("'", "'\\''")}'` : `$'${safe.replaceAll("'", "\\'")}'`;
+  if (printable(word) === word) return `'${word.replaceAll("'", "'\\''")}'`;
+  return `$'${word.replace(/[\\']/g, "\\$&").replace(UNSAFE, bytesEscaped)}'`;
 }
+
+/** The UTF-8 bytes of a character as `\xHH` each: bash's `\u` depends on the locale, and `\x` is one byte. */
+const bytesEscaped = (character: string): string =>
+  Buffer.from(character).toString("hex").replace(/../g, "\\x$&");

@@ -2,8 +2,8 @@ import { isSkippable, ZSTD_MAGIC } from "../codec/zstd/header.ts";
 import { unpackZstd } from "../codec/zstd/unpack.ts";
 import { CorruptError, type GuestcoreError } from "../core/errors.ts";
 import type { JobContext } from "../core/job.ts";
-import type { ByteSource } from "../core/memory.ts";
-import { bytesText, hex } from "../core/text.ts";
+import type { ByteSource, Unpacking } from "../core/memory.ts";
+import { bytesText, hex, shellWord } from "../core/text.ts";
 import type { Warning } from "../core/warnings.ts";
 import type { FileSource } from "./file.ts";
 import { unpackGzip } from "./gunzip.ts";
@@ -18,7 +18,7 @@ export interface Unpacked {
   /** The contents, under the name of the compressed file; the caller closes it. */
   readonly source: FileSource;
   readonly compression: Compression;
-  /** Whether all of the contents is there; otherwise a warning told why not. */
+  /** Whether all of the contents is there and right as far as checksums tell; otherwise a warning told why not. */
   readonly whole: boolean;
 }
 
@@ -29,6 +29,17 @@ export function compressionOf(source: ByteSource): Compression | undefined {
   if (bytes.readUInt16BE(0) === 0x1f8b && bytes[2] === 8) return "gzip";
   const magic = bytes.readUInt32LE(0);
   return magic === ZSTD_MAGIC || isSkippable(magic) ? "zstd" : undefined;
+}
+
+/** The command that unpacks a file beside itself; `zstd` refuses windows above 128 MiB unless it is told. */
+export function unpackingOf(path: string, compression: Compression): Unpacking {
+  const stem = path.replace(/\.(zst|zstd|gz|gzip)$/i, "");
+  const name = stem === path || /(^|\/)$/.test(stem) ? `${path}.unpacked` : stem;
+  const [from, to] = [shellWord(path), shellWord(name)];
+  return {
+    name,
+    command: compression === "gzip" ? `gunzip -c ${from} > ${to}` : `zstd -d --long=31 ${from} -o ${to}`,
+  };
 }
 
 /**
@@ -52,7 +63,8 @@ export async function unpackIfCompressed(
     const steps = compression === "gzip" ? unpackGzip(file, output) : unpackZstd(file, output);
     const problem = await follow(steps, context, compression, output);
     if (problem !== undefined) context.warn(problem);
-    return { source: output.finish(file.name), compression, whole: problem === undefined };
+    const source = output.finish(file.name, unpackingOf(file.name, compression));
+    return { source, compression, whole: problem === undefined };
   } catch (error) {
     output.close();
     throw error;
@@ -106,7 +118,7 @@ function damaged(error: GuestcoreError, size: number): Warning {
   return {
     code: "CORE004",
     message: `the compressed stream is damaged${at} (${error.message}): ${bytesText(size)} could be unpacked`,
-    hint: "copy the compressed file again; what lies behind the damage is treated as missing",
+    hint: error.hint ?? "copy the compressed file again; what lies behind the damage is treated as missing",
     ...(error.where === undefined ? {} : { where: error.where }),
   };
 }

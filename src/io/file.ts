@@ -1,6 +1,6 @@
 import { closeSync, constants, fstatSync, openSync, readSync, statSync } from "node:fs";
-import { GuestcoreError, IoError, UnsupportedError } from "../core/errors.ts";
-import type { ByteSource, SourceExtent } from "../core/memory.ts";
+import { GuestcoreError, IoError, UnsupportedError, type Where } from "../core/errors.ts";
+import type { ByteSource, SourceExtent, Unpacking } from "../core/memory.ts";
 import { holeAt } from "./holes.ts";
 
 /** Opening a FIFO must not wait for a writer, where no signal would be heard. */
@@ -19,11 +19,13 @@ export interface FileIdentity {
 export class FileSource implements ByteSource {
   readonly name: string;
   readonly size: number;
+  readonly unpacking: Unpacking | undefined;
   readonly #fd: number;
   readonly #sparse: boolean;
 
-  constructor(name: string, fd: number, size: number) {
+  constructor(name: string, fd: number, size: number, unpacking?: Unpacking) {
     this.name = name;
+    this.unpacking = unpacking;
     this.#fd = fd;
     this.size = size;
     this.#sparse = fstatSync(fd).blocks * 512 < size;
@@ -31,12 +33,13 @@ export class FileSource implements ByteSource {
 
   /** @throws IoError when it cannot be opened; UnsupportedError for a directory, pipe or socket */
   static open(path: string): FileSource {
-    const fd = attempt(`cannot open ${path}`, () => openSync(path, OPEN_FLAGS));
+    const where = { file: path };
+    const fd = attempt(`cannot open ${path}`, () => openSync(path, OPEN_FLAGS), where);
     try {
-      const stat = attempt(`cannot stat ${path}`, () => fstatSync(fd));
+      const stat = attempt(`cannot stat ${path}`, () => fstatSync(fd), where);
       if (!stat.isFile()) {
         throw new UnsupportedError("not a regular file", {
-          where: { file: path },
+          where,
           hint: stat.isFIFO() ? "a core is read at random: save the stream to a file first" : undefined,
         });
       }
@@ -51,8 +54,10 @@ export class FileSource implements ByteSource {
     let done = 0;
     while (done < target.length) {
       const length = Math.min(target.length - done, MAX_READ);
-      const got = attempt(`cannot read ${this.name} at offset ${offset + done}`, () =>
-        readSync(this.#fd, target, done, length, offset + done),
+      const got = attempt(
+        `cannot read ${this.name} at offset ${offset + done}`,
+        () => readSync(this.#fd, target, done, length, offset + done),
+        { file: this.name, offset: offset + done },
       );
       if (got === 0) break;
       done += got;
@@ -82,23 +87,31 @@ export class FileSource implements ByteSource {
 /** Identities of those of the named files that exist. */
 export const identitiesOf = (paths: readonly string[]): FileIdentity[] =>
   paths.flatMap((path) => {
-    const stat = attempt(`cannot stat ${path}`, () => statSync(path, { throwIfNoEntry: false }));
+    const stat = attempt(`cannot stat ${path}`, () => statSync(path, { throwIfNoEntry: false }), {
+      file: path,
+    });
     return stat === undefined ? [] : [{ device: stat.dev, inode: stat.ino }];
   });
 
-/** Runs a file-system call and turns its failure into an IoError with the same meaning. */
-export function attempt<T>(what: string, call: () => T): T {
+/**
+ * Runs a file-system call and turns its failure into an IoError with the same meaning.
+ * @param what what cannot be done, with the name of the file
+ * @param where the file again, where it is one that a user named
+ */
+export function attempt<T>(what: string, call: () => T, where?: Where): T {
   try {
     return call();
   } catch (cause) {
     if (cause instanceof GuestcoreError) throw cause;
     const { code, message } = cause as NodeJS.ErrnoException;
-    throw new IoError(`${what}: ${reasons[code ?? ""] ?? code ?? message}`, { cause });
+    const reason = reasons[code ?? ""] ?? code ?? message;
+    throw new IoError(`${what}: ${reason}`, { cause, ...(where === undefined ? {} : { where }) });
   }
 }
 
 const reasons: Readonly<Record<string, string>> = {
   ENOENT: "no such file",
+  EEXIST: "it exists",
   ENAMETOOLONG: "the name is too long",
   EACCES: "permission denied",
   EISDIR: "is a directory",

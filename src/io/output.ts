@@ -1,10 +1,12 @@
 import {
+  accessSync,
   closeSync,
   constants,
   fstatSync,
   fsyncSync,
   ftruncateSync,
   linkSync,
+  lstatSync,
   openSync,
   renameSync,
   type Stats,
@@ -33,6 +35,8 @@ export interface OutputOptions {
   readonly force?: boolean;
   /** Files being read: none of them may be overwritten, not even with `force`. */
   readonly inputs?: readonly FileIdentity[];
+  /** The option that named the output, for hints; default `-o`. */
+  readonly option?: string;
 }
 
 /**
@@ -57,25 +61,21 @@ export class OutputFile implements Output {
    * @throws IoError when it cannot be created
    */
   static create(name: string, options: OutputOptions = {}): OutputFile {
-    const { force = false, inputs = [] } = options;
-    refuseToOverwrite(name, force, inputs);
+    const { force = false, inputs = [], option } = options;
+    refuseToOverwrite(name, force, inputs, option);
     const temporary = temporaryName(name);
     if (force) removeQuietly(temporary);
     const flags = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL;
-    if (statOf(temporary) !== undefined) {
-      throw new UsageError(`${temporary} exists: another run is writing it, or one was killed`, {
-        hint: "remove it, or pass --force to replace it",
-      });
-    }
-    const fd = attempt(`cannot create ${temporary}`, () => openSync(temporary, flags, 0o600));
-    unfinished.add(temporary);
-    return new OutputFile(name, fd, force);
+    const fd = attempt(`cannot create ${temporary}`, () => openSync(temporary, flags, 0o600), { file: name });
+    const file = new OutputFile(name, fd, force);
+    unfinished.add(file);
+    return file;
   }
 
   write(bytes: Buffer, start: number, length: number, position: number): void {
     let done = 0;
     while (done < length) {
-      done += attempt(`cannot write ${this.name}`, () =>
+      done += this.#attempt("write", () =>
         writeSync(this.#fd, bytes, start + done, length - done, position + done),
       );
     }
@@ -83,7 +83,7 @@ export class OutputFile implements Output {
 
   finish(size: number): void {
     const temporary = temporaryName(this.name);
-    attempt(`cannot write ${this.name}`, () => {
+    this.#attempt("write", () => {
       ftruncateSync(this.#fd, size);
       fsyncSync(this.#fd);
     });
@@ -92,12 +92,13 @@ export class OutputFile implements Output {
         hint: "let two runs write to two names",
       });
     }
-    this.#close();
-    attempt(`cannot rename ${temporary} to ${this.name}`, () => {
+    // Open until it has its name: what is open is known to be ours, and abandon() can remove it.
+    this.#attempt(`rename ${temporary} to`, () => {
       if (this.#force) renameSync(temporary, this.name);
       else renameWithoutReplacing(temporary, this.name);
     });
-    unfinished.delete(temporary);
+    this.#close();
+    finished++;
     syncDirectory(dirname(this.name));
   }
 
@@ -105,16 +106,19 @@ export class OutputFile implements Output {
     const temporary = temporaryName(this.name);
     const ours = this.#isOurs(temporary);
     this.#close();
-    unfinished.delete(temporary);
     if (keep && ours) return temporary;
     if (ours) removeQuietly(temporary);
     return undefined;
   }
 
+  #attempt<T>(what: string, call: () => T): T {
+    return attempt(`cannot ${what} ${this.name}`, call, { file: this.name });
+  }
+
   /** Whether the temporary name still means the file that is open here. */
   #isOurs(temporary: string): boolean {
     if (!this.#open) return false;
-    const named = statOf(temporary);
+    const named = linkStatOf(temporary);
     const { dev, ino } = fstatSync(this.#fd);
     return named !== undefined && named.dev === dev && named.ino === ino;
   }
@@ -122,56 +126,102 @@ export class OutputFile implements Output {
   #close(): void {
     if (this.#open) closeSync(this.#fd);
     this.#open = false;
+    unfinished.delete(this);
   }
 }
 
-/** Temporary files of this process, for an exit that cannot wait for the job to clean up. */
-const unfinished = new Set<string>();
+/** Files of this process that are being written, for an exit that cannot wait for the job to clean up. */
+const unfinished = new Set<OutputFile>();
 
+/** Removes what is half written, where it still is this process's own. */
 export function removeUnfinished(): void {
-  for (const name of unfinished) removeQuietly(name);
-  unfinished.clear();
+  for (const file of unfinished) {
+    try {
+      file.abandon(false);
+    } catch {
+      // The process ends; there is nobody left to do better.
+    }
+  }
 }
+
+let finished = 0;
+
+/** How many products this process has made complete. */
+export const finishedOutputs = (): number => finished;
 
 const temporaryName = (name: string): string => `${name}.incomplete`;
 
 /**
- * Checks that an output may be written, before a job spends time on it.
- * @throws UsageError as OutputFile.create does
+ * Checks that an output may be written, before a job spends time on it; leaves nothing behind.
+ * @param option the option that named the output, for hints
+ * @throws UsageError, IoError as OutputFile.create does
  */
-export function refuseToOverwrite(name: string, force: boolean, inputs: readonly FileIdentity[]): void {
-  if (name === "") throw new UsageError("the name of the output is empty", { hint: "name one with -o OUT" });
-  const isInput = (stat: Stats) =>
-    inputs.some(({ device, inode }) => device === stat.dev && inode === stat.ino);
-  const temporary = statOf(temporaryName(name));
-  if (temporary !== undefined && isInput(temporary)) {
-    throw new UsageError(`${temporaryName(name)}, where ${name} would be written, is an input`, {
-      hint: "give another name with -o",
-    });
+export function refuseToOverwrite(
+  name: string,
+  force: boolean,
+  inputs: readonly FileIdentity[],
+  option = "-o",
+): void {
+  const another = { hint: `give another name with ${option}` };
+  if (name === "") {
+    throw new UsageError("the name of the output is empty", { hint: `name one with ${option}` });
   }
   const stat = statOf(name);
-  if (stat === undefined) return;
-  if (isInput(stat)) {
-    throw new UsageError(`the output ${name} is an input`, { hint: "give another name with -o" });
+  const isInput = (found: Stats | undefined) =>
+    inputs.some(({ device, inode }) => device === found?.dev && inode === found.ino);
+  if (isInput(stat)) throw new UsageError(`the output ${name} is an input`, another);
+  const temporary = temporaryName(name);
+  if (isInput(statOf(temporary))) {
+    throw new UsageError(`${temporary}, where ${name} would be written, is an input`, another);
   }
-  if (!stat.isFile()) throw new UsageError(`the output ${name} is not a regular file`);
-  if (!force) throw new UsageError(`the output ${name} exists`, { hint: "pass --force to replace it" });
+  if (stat !== undefined && !stat.isFile()) {
+    throw new UsageError(`the output ${name} is not a regular file`, another);
+  }
+  // A link is there even when it leads nowhere: neither rename nor creation would follow it.
+  if (!force && linkStatOf(name) !== undefined) {
+    throw new UsageError(`the output ${name} exists`, { hint: "pass --force to replace it" });
+  }
+  if (!force && linkStatOf(temporary) !== undefined) {
+    throw new UsageError(`${temporary} exists: another run is writing it, or one was killed`, {
+      hint: "remove it, or pass --force to replace it",
+    });
+  }
+  checkFolder(name, option);
+}
+
+/** @throws IoError when no file can be created beside `name` */
+function checkFolder(name: string, option: string): void {
+  const folder = dirname(name);
+  if (statOf(folder)?.isDirectory() !== true) {
+    throw new IoError(`cannot create ${name}: there is no directory ${folder}`, {
+      where: { file: name },
+      hint: `create it first, or give another name with ${option}`,
+    });
+  }
+  attempt(`cannot create ${name}`, () => accessSync(folder, constants.W_OK | constants.X_OK), { file: name });
 }
 
 const statOf = (name: string): Stats | undefined =>
-  attempt(`cannot stat ${name}`, () => statSync(name, { throwIfNoEntry: false }));
+  attempt(`cannot stat ${name}`, () => statSync(name, { throwIfNoEntry: false }), { file: name });
+
+/** Of the name itself, not of what a link leads to. */
+const linkStatOf = (name: string): Stats | undefined =>
+  attempt(`cannot stat ${name}`, () => lstatSync(name, { throwIfNoEntry: false }), { file: name });
 
 /** rename(2) replaces; link(2) does not. File systems without hard links get the weaker promise. */
 function renameWithoutReplacing(from: string, to: string): void {
   try {
     linkSync(from, to);
   } catch (error) {
-    const { code } = error as NodeJS.ErrnoException;
-    if (code === "EEXIST") throw new UsageError(`the output ${to} appeared while it was being written`);
+    if ((error as NodeJS.ErrnoException).code === "EEXIST" || linkStatOf(to) !== undefined) {
+      throw new UsageError(`the output ${to} appeared while it was being written`, {
+        hint: "give another name, or pass --force to replace it",
+      });
+    }
     renameSync(from, to);
     return;
   }
-  unlinkSync(from);
+  removeQuietly(from);
 }
 
 function removeQuietly(name: string): void {
@@ -217,6 +267,7 @@ export class OutputStream implements Output {
 
   finish(size: number): void {
     this.#fill(size);
+    finished++;
   }
 
   abandon(): undefined {
@@ -231,17 +282,23 @@ export class OutputStream implements Output {
   #send(bytes: Buffer, start: number, length: number): void {
     let done = 0;
     while (done < length) {
-      try {
-        done += writeSync(this.#fd, bytes, start + done, length - done);
-      } catch (cause) {
-        // A pipe that another process made non-blocking.
-        if ((cause as NodeJS.ErrnoException).code !== "EAGAIN") {
-          throw new IoError("cannot write to standard output", { cause });
-        }
-        Atomics.wait(WAIT, 0, 0, 5);
-      }
+      const from = done;
+      done += attempt("cannot write to standard output", () =>
+        this.#write(bytes, start + from, length - from),
+      );
     }
     this.#position += length;
+  }
+
+  /** Bytes taken, 0 by a pipe that is full and that another process made non-blocking. */
+  #write(bytes: Buffer, start: number, length: number): number {
+    try {
+      return writeSync(this.#fd, bytes, start, length);
+    } catch (cause) {
+      if ((cause as NodeJS.ErrnoException).code !== "EAGAIN") throw cause;
+      Atomics.wait(WAIT, 0, 0, 5);
+      return 0;
+    }
   }
 }
 

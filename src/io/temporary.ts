@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { PAGE_SIZE } from "../core/address.ts";
 import { isZero } from "../core/bytes.ts";
 import { IoError } from "../core/errors.ts";
+import type { Unpacking } from "../core/memory.ts";
 import { bytesText } from "../core/text.ts";
 import { attempt, FileSource } from "./file.ts";
 import { freeSpaceFor } from "./output.ts";
@@ -87,9 +88,9 @@ export class TemporaryFile {
   }
 
   /** Turns it into a source called `name`, which owns the file from here on. */
-  finish(name: string): FileSource {
+  finish(name: string, unpacking: Unpacking): FileSource {
     attempt(`cannot write a temporary file in ${this.directory}`, () => ftruncateSync(this.#fd, this.#size));
-    return new FileSource(name, this.#fd, this.#size);
+    return new FileSource(name, this.#fd, this.#size, unpacking);
   }
 
   close(): void {

@@ -1,15 +1,25 @@
 import { resolve } from "node:path";
 import { UsageError } from "../core/errors.ts";
 import { identitiesOf } from "./file.ts";
-import { OutputFile } from "./output.ts";
+import { OutputFile, refuseToOverwrite } from "./output.ts";
+
+/** What a small file is written beside. */
+export interface TextFileOptions {
+  /** Whether an existing file is replaced. */
+  readonly force: boolean;
+  /** Files that must not be written to in any case. */
+  readonly others: readonly string[];
+  /** The option that named it, for hints. */
+  readonly option: string;
+}
 
 /**
  * Writes a small file whole or not at all, mode 0600; an existing one is kept unless `force`, the `others` in any case.
  * @throws UsageError when it exists; IoError when it cannot be written
  */
-export function writeTextFile(path: string, text: string, force: boolean, others: readonly string[]): void {
+export function writeTextFile(path: string, text: string, { force, others, option }: TextFileOptions): void {
   const bytes = Buffer.from(text);
-  const file = OutputFile.create(path, { force, inputs: identitiesOf(others) });
+  const file = OutputFile.create(path, { force, inputs: identitiesOf(others), option });
   try {
     file.write(bytes, 0, bytes.length, 0);
     file.finish(bytes.length);
@@ -23,9 +33,9 @@ export function writeTextFile(path: string, text: string, force: boolean, others
  * Finds out whether `writeTextFile` could begin, leaving nothing behind.
  * @throws UsageError, IoError
  */
-export function probeTextFile(path: string, force: boolean, others: readonly string[]): void {
+export function probeTextFile(path: string, { force, others, option }: TextFileOptions): void {
   if (others.some((other) => resolve(other) === resolve(path))) {
     throw new UsageError(`${path} is named twice`, { hint: "give the JSON a file of its own" });
   }
-  OutputFile.create(path, { force, inputs: identitiesOf(others) }).abandon(false);
+  refuseToOverwrite(path, force, identitiesOf(others), option);
 }

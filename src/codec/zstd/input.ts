@@ -31,6 +31,10 @@ export class Input {
   skip(count: number): boolean {
     const target = this.offset + count;
     if (target > this.#source.size) return false;
+    if (count <= this.#end - this.at) {
+      this.at += count;
+      return true;
+    }
     this.at = BIT_STREAM_MARGIN;
     this.#end = BIT_STREAM_MARGIN;
     this.#next = target;

@@ -1,5 +1,6 @@
 import { CorruptError, UnsupportedError } from "../../core/errors.ts";
 import type { ByteSource } from "../../core/memory.ts";
+import { WRONG_BYTES_HINT } from "../checksum.ts";
 import { XxHash64 } from "../xxhash64.ts";
 import {
   decodeFrameHeader,
@@ -27,8 +28,8 @@ export function* unpackZstd(source: ByteSource, sink: UnpackedBytes): Generator<
   while (input.have(1) > 0) {
     const next = nextFrame(input);
     if (next === "truncated") return false;
-    if (next === "skipped") continue;
-    if (!(yield* decoder.frame(next))) return false;
+    if (next === "skipped") yield input.offset;
+    else if (!(yield* decoder.frame(next))) return false;
   }
   return true;
 }
@@ -106,7 +107,13 @@ class FrameDecoder {
     if (input.have(4) < 4) return false;
     const stored = input.bytes.readUInt32LE(input.at);
     if (stored !== Number(this.#hash.digest() & 0xffff_ffffn)) {
-      throw damaged("the checksum of a frame does not match: bytes unpacked from it are wrong", input.offset);
+      throw new CorruptError(
+        "zstd: the checksum of a frame does not match: bytes unpacked from it are wrong",
+        {
+          where: { offset: input.offset },
+          hint: WRONG_BYTES_HINT,
+        },
+      );
     }
     input.at += 4;
     return true;
