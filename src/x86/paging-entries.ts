@@ -29,6 +29,9 @@ export class EntryLevel {
   readonly #entryBytes: number;
   readonly #presentLow: number;
   readonly #presentHigh: number;
+  readonly #presentTooLow: number;
+  readonly #presentTooHigh: number;
+  readonly #absentTooLow: number;
   readonly #largeLow: number;
   readonly #largeHigh: number;
   readonly #leafAlways: boolean;
@@ -51,6 +54,9 @@ export class EntryLevel {
     this.#entryBytes = shape.entryBytes;
     this.#presentLow = lowOf(shape.present);
     this.#presentHigh = highOf(shape.present);
+    this.#presentTooLow = lowOf(shape.presentToo?.set ?? 0n);
+    this.#presentTooHigh = highOf(shape.presentToo?.set ?? 0n);
+    this.#absentTooLow = lowOf(shape.presentToo?.clear ?? 0n);
     const large = level.leaf === "large" ? shape.largeBit : 0n;
     this.#largeLow = lowOf(large);
     this.#largeHigh = highOf(large);
@@ -111,7 +117,10 @@ export class EntryLevel {
   }
 
   #isPresent(low: number, high: number): boolean {
-    return ((low & this.#presentLow) | (high & this.#presentHigh)) !== 0;
+    if (((low & this.#presentLow) | (high & this.#presentHigh)) !== 0) return true;
+    return (
+      ((low & this.#presentTooLow) | (high & this.#presentTooHigh)) !== 0 && (low & this.#absentTooLow) === 0
+    );
   }
 }
 

@@ -40,6 +40,8 @@ export interface PagingShape {
   readonly rootMask: bigint;
   /** An entry is present when any of these bits is set. */
   readonly present: bigint;
+  /** An entry is present too when one of `set` is set and none of `clear` (bits 31:0). */
+  readonly presentToo?: { readonly set: bigint; readonly clear: bigint };
   readonly largeBit: bigint;
   /** Bits of an entry that hold a physical address. */
   readonly address: bigint;
@@ -154,12 +156,65 @@ export const THIRTY_TWO_BIT_PSE: PagingShape = {
   ],
 };
 
+/** SDM Vol. 3C §29.3, Tables 29-1 to 29-7. Bits 5:3 of an entry that maps a page are its memory type. */
+const EPT_LEVELS = {
+  pml5: { shift: 48, bits: 9, leaf: "never", reserved: bits(7, 3), leafReserved: 0n },
+  pml4: { shift: 39, bits: 9, leaf: "never", reserved: bits(7, 3), leafReserved: 0n },
+  pdpt: { shift: 30, bits: 9, leaf: "large", reserved: bits(6, 3), leafReserved: bits(29, 12) },
+  pd: { shift: 21, bits: 9, leaf: "large", reserved: bits(6, 3), leafReserved: bits(20, 12) },
+  pt: { shift: 12, bits: 9, leaf: "always", reserved: 0n, leafReserved: 0n },
+} as const satisfies Record<string, TableLevel>;
+
+/**
+ * 4-level EPT (SDM Vol. 3C §29.3.2). Present is what can be read: KVM marks MMIO by entries for write and execute
+ * only, a misconfiguration. What it has taken all access from, to see whether the guest uses it, still is memory:
+ * "readable" is then saved in bit 54 (Linux `arch/x86/kvm/mmu/spte.h`, SHADOW_ACC_TRACK_SAVED_BITS_SHIFT).
+ */
+export const EPT_FOUR_LEVEL: PagingShape = {
+  name: "EPT 4-level",
+  entryBytes: 8,
+  addressBits: 48,
+  extension: "zero",
+  rootMask: bits(51, 12),
+  present: bit(0),
+  presentToo: { set: bit(54), clear: bits(2, 0) },
+  largeBit: PS,
+  address: bits(51, 12),
+  writable: WRITABLE,
+  executable: { mask: bit(2), allows: true },
+  levels: [EPT_LEVELS.pml4, EPT_LEVELS.pdpt, EPT_LEVELS.pd, EPT_LEVELS.pt],
+};
+
+/** 5-level EPT (SDM Vol. 3C §29.3.2). */
+export const EPT_FIVE_LEVEL: PagingShape = {
+  ...EPT_FOUR_LEVEL,
+  name: "EPT 5-level",
+  addressBits: 57,
+  levels: [EPT_LEVELS.pml5, ...EPT_FOUR_LEVEL.levels],
+};
+
+/**
+ * AMD's nested tables are those of the host's own paging mode (APM Vol. 2 §15.25), counted from 0. KVM marks MMIO by
+ * bit 51, which no processor that it does so on has as an address bit (`kvm_mmu_set_mmio_spte_mask`).
+ */
+const nested = (shape: PagingShape): PagingShape => ({
+  ...shape,
+  name: shape.name.replace("-level", "-level NPT"),
+  extension: "zero",
+  levels: shape.levels.map((level) => ({ ...level, leafReserved: level.leafReserved | bit(51) })),
+});
+export const NPT_FOUR_LEVEL: PagingShape = nested(FOUR_LEVEL);
+export const NPT_FIVE_LEVEL: PagingShape = nested(FIVE_LEVEL);
+
 /**
  * The shape with some bits no longer part of a physical address: the memory-encryption bit of AMD's SME and SEV
  * (APM Vol. 2 §7.10), which tables and registers carry and the memory bus does not.
  */
-export const withoutAddressBits = (shape: PagingShape, mask: bigint): PagingShape =>
-  mask === 0n ? shape : { ...shape, address: shape.address & ~mask, rootMask: shape.rootMask & ~mask };
+export function withoutAddressBits(shape: PagingShape, mask: bigint): PagingShape {
+  if (mask === 0n) return shape;
+  const levels = shape.levels.map((level) => ({ ...level, leafReserved: level.leafReserved & ~mask }));
+  return { ...shape, address: shape.address & ~mask, rootMask: shape.rootMask & ~mask, levels };
+}
 
 /** The paging mode a processor is in (SDM Vol. 3A §4.1.1); undefined while paging is off. */
 export function shapeFor(state: X86State): PagingShape | undefined {

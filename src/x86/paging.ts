@@ -24,6 +24,13 @@ export interface MappedRun {
   readonly executable: boolean;
 }
 
+/** A run of virtual addresses and the physical address of its first byte; undefined where nothing is mapped. */
+export interface AddressRun {
+  readonly physical: number | undefined;
+  /** Bytes. */
+  readonly size: number;
+}
+
 /** How an enumeration ended. */
 export interface WalkEnd {
   /** False when a limit ended it before the range was done. */
@@ -99,6 +106,26 @@ export class PageTables implements AddressSpace {
   }
 
   /**
+   * The longest run from `virtual` on that is mapped to contiguous physical memory, or not mapped at all; at most
+   * `limit` bytes. Both are multiples of the page size.
+   */
+  runAt(virtual: bigint, limit: number): AddressRun {
+    const first = this.translate(virtual);
+    if (!first.mapped) {
+      const span = this.#levels[this.#levels.length - first.level]!.span * PAGE_SIZE;
+      return { physical: undefined, size: Math.min(limit, span - Number(virtual % BigInt(span))) };
+    }
+    let size = restOfPage(first, virtual);
+    while (size < limit) {
+      const at = virtual + BigInt(size);
+      const next = this.translate(at);
+      if (!next.mapped || next.physical !== first.physical + size) break;
+      size += restOfPage(next, at);
+    }
+    return { physical: first.physical, size: Math.min(size, limit) };
+  }
+
+  /**
    * What `[from, to)` maps, ascending, as the longest runs; addresses that are not canonical are skipped.
    * @param to may be 2^64
    * @returns how the enumeration ended, as the generator's return value
@@ -151,6 +178,9 @@ export class PageTables implements AddressSpace {
     return { virtual: this.#virtualOf(page), physical, size: pages * PAGE_SIZE, ...unpackRights(rights) };
   }
 }
+
+/** Bytes from `virtual` to the end of its page, which may be a large one. */
+const restOfPage = ({ size }: Mapping, virtual: bigint): number => size - Number(virtual % BigInt(size));
 
 /** The address space a processor is in; undefined while paging is off. */
 export function pageTablesOf(

@@ -42,18 +42,19 @@ export interface TableRegister {
   readonly limit: number;
 }
 
-export interface X86State extends Readonly<Record<GeneralRegister, bigint>> {
+/** A register is undefined where the source does not hold it: a VMCS has of the general registers only RSP. */
+export interface X86State extends Readonly<Record<GeneralRegister, bigint | undefined>> {
   readonly rip: bigint;
   readonly rflags: bigint;
   readonly segments: Readonly<Record<SegmentRegister, Segment>>;
   readonly gdt: TableRegister;
   readonly idt: TableRegister;
   readonly cr0: bigint;
-  readonly cr2: bigint;
+  readonly cr2: bigint | undefined;
   readonly cr3: bigint;
   readonly cr4: bigint;
-  /** IA32_EFER; undefined where the source does not hold it. */
+  /** IA32_EFER. */
   readonly efer: bigint | undefined;
-  /** IA32_KERNEL_GS_BASE; undefined where the source does not hold it. */
+  /** IA32_KERNEL_GS_BASE. */
   readonly kernelGsBase: bigint | undefined;
 }
