@@ -1,0 +1,122 @@
+import { PAGE_SIZE } from "../core/address.ts";
+import { isZero } from "../core/bytes.ts";
+import { fieldNamed } from "./fields.ts";
+import { offsetOf, REGION_HEADER, type VmcsLayout } from "./layout.ts";
+import { decodeRegion, type VmcsRegion } from "./region.ts";
+import { type Score, scoreRegion } from "./score.ts";
+
+/** A page that is a VMCS by one layout at least. */
+export interface VmcsCandidate {
+  /** Physical address. */
+  readonly address: number;
+  readonly region: VmcsRegion;
+  readonly score: Score;
+  /** The page, 4096 bytes. */
+  readonly bytes: Buffer;
+}
+
+/** What a scan found of one machine's physical memory, ascending by address. */
+export interface VmcsScan {
+  readonly candidates: readonly VmcsCandidate[];
+  /** Pages with a known revision identifier and nothing else: VMXON regions, one a processor. */
+  readonly vmxonRegions: readonly number[];
+  /** Pages that begin with a known revision identifier by chance, and the best score among them. */
+  readonly rejected: { readonly pages: number; readonly best: number };
+  /** Whether there were more candidates than are kept. */
+  readonly overflowed: boolean;
+}
+
+/** Below this share of passed checks a page is a VMCS by chance only; real ones pass all, or all but one or two. */
+const ACCEPT = 0.75;
+/** Checks worth less than this cannot tell: VMware's six known fields are too few. */
+const ENOUGH = 12;
+/** 4096 vCPUs, each with a VMCS for a nested guest and its shadow. */
+const MAX_CANDIDATES = 3 * 4096;
+const MAX_VMXON = 8192;
+
+const LINK_POINTER = fieldNamed("VMCS_LINK_POINTER")!.encoding;
+
+/**
+ * Finds VMCS regions in physical memory: a page-aligned page that begins with the revision identifier of a layout and
+ * is plausible by it. Bit 31 of the first dword, the shadow indicator, does not count.
+ */
+export class VmcsScanner {
+  readonly #byRevision = new Map<number, VmcsLayout[]>();
+  /** Layouts that go with any revision. */
+  readonly #always: readonly VmcsLayout[];
+  readonly #candidates: VmcsCandidate[] = [];
+  readonly #vmxon: number[] = [];
+  #rejected = { pages: 0, best: 0 };
+  #overflowed = false;
+
+  constructor(layouts: readonly VmcsLayout[]) {
+    this.#always = layouts.filter(({ revisionId }) => revisionId === undefined);
+    for (const layout of layouts) {
+      if (layout.revisionId === undefined) continue;
+      const list = this.#byRevision.get(layout.revisionId) ?? [];
+      list.push(layout);
+      this.#byRevision.set(layout.revisionId, list);
+    }
+  }
+
+  /** Looks at whole pages; call it with ascending addresses. */
+  scan(bytes: Buffer, address: number): void {
+    for (let at = 0; at + PAGE_SIZE <= bytes.length; at += PAGE_SIZE) {
+      const revision = bytes.readUInt32LE(at) & 0x7fff_ffff;
+      const layouts = this.#byRevision.get(revision);
+      if (layouts === undefined && (this.#always.length === 0 || revision === 0)) continue;
+      this.#look(bytes.subarray(at, at + PAGE_SIZE), address + at, layouts ?? []);
+    }
+  }
+
+  get result(): VmcsScan {
+    return {
+      candidates: this.#candidates,
+      vmxonRegions: this.#vmxon,
+      rejected: this.#rejected,
+      overflowed: this.#overflowed,
+    };
+  }
+
+  #look(page: Buffer, address: number, layouts: readonly VmcsLayout[]): void {
+    if (isBare(page)) {
+      const isProcessor = layouts.some(({ kind }) => kind !== "nested");
+      if (isProcessor && this.#vmxon.length < MAX_VMXON) this.#vmxon.push(address);
+      return;
+    }
+    let best: VmcsCandidate | undefined;
+    for (const layout of [...layouts, ...this.#always]) {
+      if (!mayFit(page, layout)) continue;
+      const region = decodeRegion(page, layout);
+      const score = scoreRegion(region, page);
+      if (score.known < ENOUGH) continue;
+      if (best === undefined || score.value > best.score.value)
+        best = { address, region, score, bytes: page };
+    }
+    if (best === undefined || best.score.value < ACCEPT) {
+      // A layout for any revision looks at every page.
+      if (layouts.length > 0) this.#reject(best?.score.value ?? 0);
+    } else if (this.#candidates.length >= MAX_CANDIDATES) this.#overflowed = true;
+    else {
+      const bytes = Buffer.from(page);
+      this.#candidates.push({ ...best, bytes });
+    }
+  }
+
+  #reject(score: number): void {
+    this.#rejected = { pages: this.#rejected.pages + 1, best: Math.max(this.#rejected.best, score) };
+  }
+}
+
+/** Whether a page holds a revision identifier and nothing else. */
+const isBare = (page: Buffer): boolean =>
+  page.readUInt32LE(4) === 0 && isZero(page, REGION_HEADER, PAGE_SIZE - REGION_HEADER);
+
+/** The cheapest test first: nearly every VMCS has a link pointer of all ones, any other is a page's address. */
+function mayFit(page: Buffer, layout: VmcsLayout): boolean {
+  const offset = offsetOf(layout, LINK_POINTER);
+  if (offset === undefined || offset + 8 > page.length) return true;
+  const low = page.readUInt32LE(offset);
+  const high = page.readUInt32LE(offset + 4);
+  return (low === 0xffff_ffff && high === 0xffff_ffff) || (low % PAGE_SIZE === 0 && high < 0x10_0000);
+}
