@@ -18,8 +18,8 @@ export interface GuestRange extends Range {
   readonly sourceOffset: number;
 }
 
-/** How far a register set can be believed. */
-export type Trust = "current" | "may-be-stale";
+/** How far a register set can be believed; `partly-stale`: but for the registers that `sources` calls stale. */
+export type Trust = "current" | "partly-stale" | "may-be-stale";
 
 export interface Vcpu {
   readonly index: number;
@@ -29,4 +29,8 @@ export interface Vcpu {
   readonly trust: Trust;
   /** Waiting in HLT; undefined where the source does not tell. */
   readonly halted: boolean | undefined;
+  /** Register → what it was taken from, where that differs from register to register. */
+  readonly sources?: Readonly<Record<string, string>>;
+  /** What may make a register differ from the guest's own, a sentence each. */
+  readonly caveats?: readonly string[];
 }

@@ -12,12 +12,17 @@ const CHUNK = 1 << 20;
 /** How much is copied between two looks at signals. */
 const CHECKPOINT = 64 * 2 ** 20;
 
-/** Coverage of a range, in bytes; the three add up to its size. */
+/** Coverage of a range, in bytes; the four add up to its size. */
 export interface Coverage {
   present: number;
   zero: number;
+  /** Left out on purpose by whoever made the dump. */
+  excluded: number;
+  /** Not in the input, which should have it. */
   missing: number;
 }
+
+export const noCoverage = (): Coverage => ({ present: 0, zero: 0, excluded: 0, missing: 0 });
 
 export interface CopyOptions {
   readonly memory: PhysicalMemory;
@@ -41,7 +46,7 @@ export class MemoryCopier {
 
   /** Copies one range; `offsetOf` gives the file offset of an address that is present. */
   async copy(range: Range, offsetOf: (address: number) => number): Promise<Coverage> {
-    const coverage: Coverage = { present: 0, zero: 0, missing: 0 };
+    const coverage = noCoverage();
     for (let at = range.start; at < range.end; ) {
       const extent = this.#options.memory.extentAt(at, range.end);
       const length = extent.end - at;
@@ -52,7 +57,8 @@ export class MemoryCopier {
       } else if (extent.state === "zero") {
         coverage.zero += length;
         await this.#advance(length);
-      } else coverage.missing += length;
+      } else if (extent.state === "excluded") coverage.excluded += length;
+      else coverage.missing += length;
       at = extent.end;
     }
     return coverage;

@@ -11,6 +11,9 @@ import { encodeNote } from "../elf/encode.ts";
 import type { Vcpu } from "../guest/guest.ts";
 import { GENERAL_REGISTERS, type X86State } from "../x86/state.ts";
 
+/** The notes have no way to say that a register is not known; the report lists those that are not. */
+const UNKNOWN = 0n;
+
 /**
  * NT_PRSTATUS of a vCPU as QEMU's dump-guest-memory writes it (`target/i386/arch_dump.c`): everything zero but
  * pr_pid = index + 1 and the user registers.
@@ -20,11 +23,13 @@ export function encodePrstatus({ index, state }: Pick<Vcpu, "index" | "state">):
   const view = viewOf(desc);
   const values = userRegisters(state);
   view.setInt32(PRSTATUS_PID, index + 1, true);
-  for (const [i, name] of USER_REGS.entries()) view.setBigUint64(PRSTATUS_REGS + 8 * i, values[name], true);
+  for (const [i, name] of USER_REGS.entries()) {
+    view.setBigUint64(PRSTATUS_REGS + 8 * i, values[name] ?? UNKNOWN, true);
+  }
   return encodeNote("CORE", NT_PRSTATUS, desc);
 }
 
-function userRegisters(state: X86State): Record<UserRegister, bigint> {
+function userRegisters(state: X86State): Record<UserRegister, bigint | undefined> {
   const { segments, ...registers } = state;
   const selector = (name: "cs" | "ss" | "ds" | "es" | "fs" | "gs") => BigInt(segments[name].selector);
   return {
@@ -41,6 +46,30 @@ function userRegisters(state: X86State): Record<UserRegister, bigint> {
   };
 }
 
+/** struct elf_prstatus of i386: pr_pid at 24, 17 words of user_regs_struct at 72 (Linux `include/linux/elfcore.h`). */
+const PRSTATUS_32_SIZE = 144;
+const PRSTATUS_32_PID = 24;
+const PRSTATUS_32_REGS = 72;
+
+/** NT_PRSTATUS of a vCPU of a 32-bit guest, as QEMU's dump-guest-memory writes it. */
+export function encodePrstatus32({ index, state }: Pick<Vcpu, "index" | "state">): Buffer {
+  const { rbx, rcx, rdx, rsi, rdi, rbp, rax, rip, rflags, rsp, segments } = state;
+  const { ds, es, fs, gs, cs, ss } = segments;
+  const selector = (segment: { readonly selector: number }) => BigInt(segment.selector);
+  const values = [
+    ...[rbx, rcx, rdx, rsi, rdi, rbp, rax],
+    ...[ds, es, fs, gs].map(selector),
+    0n, // orig_eax
+    ...[rip, selector(cs), rflags, rsp, selector(ss)],
+  ];
+  const desc = Buffer.alloc(PRSTATUS_32_SIZE);
+  desc.writeInt32LE(index + 1, PRSTATUS_32_PID);
+  for (const [i, value] of values.entries()) {
+    desc.writeUInt32LE(Number(BigInt.asUintN(32, value ?? UNKNOWN)), PRSTATUS_32_REGS + 4 * i);
+  }
+  return encodeNote("CORE", NT_PRSTATUS, desc);
+}
+
 /** struct QEMUCPUState, version 1, with kernel_gs_base (QEMU `target/i386/arch_dump.c`). */
 const QEMU_CPU_STATE_SIZE = 440;
 const QEMU_GENERAL = [...GENERAL_REGISTERS, "rip", "rflags"] as const;
@@ -53,8 +82,8 @@ export function encodeQemuNote(state: X86State): Buffer {
   view.setUint32(0, 1, true);
   view.setUint32(4, QEMU_CPU_STATE_SIZE, true);
   let at = 8;
-  const put64 = (value: bigint) => {
-    view.setBigUint64(at, value, true);
+  const put64 = (value: bigint | undefined) => {
+    view.setBigUint64(at, value ?? UNKNOWN, true);
     at += 8;
   };
   const putSegment = (selector: number, limit: number, flags: number, base: bigint) => {
@@ -71,7 +100,7 @@ export function encodeQemuNote(state: X86State): Buffer {
   }
   for (const { limit, base } of [state.gdt, state.idt]) putSegment(0, limit, 0, base);
   for (const value of [state.cr0, 0n, state.cr2, state.cr3, state.cr4]) put64(value);
-  put64(state.kernelGsBase ?? 0n);
+  put64(state.kernelGsBase);
   return encodeNote("QEMU", 0, desc);
 }
 

@@ -1,13 +1,13 @@
 import type { JobContext } from "../core/job.ts";
-import { rangeAt } from "../core/ranges.ts";
-import { EM_X86_64, ET_CORE, PF_R, PF_W, PF_X, PT_LOAD, PT_NOTE } from "../elf/constants.ts";
+import { indexAtOrAbove, rangeAt } from "../core/ranges.ts";
+import { EM_386, EM_X86_64, ET_CORE, PF_R, PF_W, PF_X, PT_LOAD, PT_NOTE } from "../elf/constants.ts";
 import { encodeElfHeaders } from "../elf/encode.ts";
 import type { ProgramHeader } from "../elf/header.ts";
 import type { Guest, GuestRange, Vcpu } from "../guest/guest.ts";
 import type { Output } from "../io/output.ts";
 import { type Coverage, MemoryCopier } from "./copy.ts";
-import { encodePrstatus, encodeQemuNote, encodeVmcoreinfo } from "./notes.ts";
-import { plannedBytes, type VmcorePlan } from "./plan.ts";
+import { encodePrstatus, encodePrstatus32, encodeQemuNote, encodeVmcoreinfo } from "./notes.ts";
+import { MAX_IMAGE_LOADS, plannedBytes, type VmcorePlan } from "./plan.ts";
 
 /**
  * p_align of every PT_LOAD is 0, as in /proc/vmcore: crash takes a page-aligned first PT_LOAD with any other value
@@ -17,6 +17,8 @@ const LOAD_ALIGN = 0;
 
 /** What the headers say of the kernel inside; all of it is known only once the memory has been read. */
 export interface KernelView {
+  /** Whether the guest runs a 32-bit kernel: tools then want EM_386 and its registers. */
+  readonly is32Bit?: boolean;
   /** Text of the VMCOREINFO note, at most 64 KiB. */
   readonly vmcoreinfo: Buffer | undefined;
   /** Virtual address of physical address 0 in the direct map; undefined writes p_vaddr = p_paddr. */
@@ -36,21 +38,21 @@ export interface WriteOptions {
   readonly context: Pick<JobContext, "checkpoint" | "progress">;
   readonly observe?: (bytes: Buffer, address: number) => void;
   /** Called once: after the memory was copied, or before when the output takes bytes in order only. */
-  readonly kernel: () => KernelView;
+  readonly kernel: () => KernelView | Promise<KernelView>;
 }
 
 /** Writes a planned vmcore and makes it complete. */
 export async function writeVmcore(options: WriteOptions): Promise<RangeCoverage[]> {
   const { guest, plan, output, kernel } = options;
-  const header = () => encodeVmcoreHeader(plan, guest.vcpus, kernel());
-  const writeHeader = () => {
+  const header = async () => encodeVmcoreHeader(plan, guest.vcpus, await kernel());
+  const writeHeader = async () => {
     if (plan.format === "raw") return;
-    const bytes = header();
+    const bytes = await header();
     output.write(bytes, 0, bytes.length, 0);
   };
-  if (!output.seekable) writeHeader();
+  if (!output.seekable) await writeHeader();
   const ranges = await copyGuest(guest, plan, options);
-  if (output.seekable) writeHeader();
+  if (output.seekable) await writeHeader();
   output.finish(plan.size);
   return ranges;
 }
@@ -86,7 +88,7 @@ export async function copyGuest(
  */
 function encodeVmcoreHeader(plan: VmcorePlan, vcpus: readonly Vcpu[], kernel: KernelView): Buffer {
   const notes = Buffer.concat([
-    ...vcpus.map((vcpu) => encodePrstatus(vcpu)),
+    ...vcpus.map((vcpu) => (kernel.is32Bit === true ? encodePrstatus32(vcpu) : encodePrstatus(vcpu))),
     ...vcpus.map((vcpu) => encodeQemuNote(vcpu.state)),
     ...(kernel.vmcoreinfo === undefined ? [] : [encodeVmcoreinfo(kernel.vmcoreinfo)]),
   ]);
@@ -114,26 +116,33 @@ function encodeVmcoreHeader(plan: VmcorePlan, vcpus: readonly Vcpu[], kernel: Ke
       align: LOAD_ALIGN,
     });
   }
-  const image = imageHeader(plan, kernel.image);
-  if (image !== undefined) programs.push(image);
+  programs.push(...imageHeaders(plan, kernel.image));
   const header = Buffer.alloc(plan.notesOffset + notes.length);
-  encodeElfHeaders(ET_CORE, EM_X86_64, programs).copy(header);
+  encodeElfHeaders(ET_CORE, kernel.is32Bit === true ? EM_386 : EM_X86_64, programs).copy(header);
   notes.copy(header, plan.notesOffset);
   return header;
 }
 
-function imageHeader(plan: VmcorePlan, image: KernelView["image"]): ProgramHeader | undefined {
-  const load = image === undefined ? undefined : rangeAt(plan.loads, image.physical);
-  if (image === undefined || load === undefined) return undefined;
-  const size = Math.min(image.size, load.end - image.physical);
-  return {
-    type: PT_LOAD,
-    flags: PF_R | PF_W | PF_X,
-    offset: load.offset + (image.physical - load.start),
-    vaddr: image.virtual,
-    paddr: image.physical,
-    filesz: size,
-    memsz: size,
-    align: LOAD_ALIGN,
-  };
+/** One PT_LOAD for each load that the image reaches into, over the same bytes of the file. */
+function imageHeaders({ loads }: VmcorePlan, image: KernelView["image"]): ProgramHeader[] {
+  if (image === undefined) return [];
+  const end = image.physical + image.size;
+  const headers: ProgramHeader[] = [];
+  for (let i = indexAtOrAbove(loads, image.physical); i < loads.length; i++) {
+    const load = loads[i]!;
+    if (load.start >= end || headers.length === MAX_IMAGE_LOADS) break;
+    const from = Math.max(load.start, image.physical);
+    const size = Math.min(load.end, end) - from;
+    headers.push({
+      type: PT_LOAD,
+      flags: PF_R | PF_W | PF_X,
+      offset: load.offset + (from - load.start),
+      vaddr: image.virtual + BigInt(from - image.physical),
+      paddr: from,
+      filesz: size,
+      memsz: size,
+      align: LOAD_ALIGN,
+    });
+  }
+  return headers;
 }

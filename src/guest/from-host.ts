@@ -1,0 +1,90 @@
+import type { PhysicalMemory } from "../core/memory.ts";
+import { hex } from "../core/text.ts";
+import { stateOf as vmcbStateOf } from "../svm/state.ts";
+import { type Vmcb, fieldValue as vmcbValue } from "../svm/vmcb.ts";
+import { basicReason } from "../vmx/exit-reasons.ts";
+import { eferOfAreas, msrAreasOf } from "../vmx/msr-area.ts";
+import type { VmcsRegion } from "../vmx/region.ts";
+import { fieldValue } from "../vmx/score.ts";
+import { type KnownEfer, stateOf as vmcsStateOf } from "../vmx/state.ts";
+import type { Trust, Vcpu } from "./guest.ts";
+import type { HostVcpu } from "./host-guest.ts";
+import type { VmcbBlock } from "./svm-blocks.ts";
+import type { VmcsBlock } from "./vmx-blocks.ts";
+
+/** Basic exit reason HLT (Intel SDM Vol. 3D Appendix C). */
+const EXIT_HLT = 12;
+/** Guest activity state HLT (Vol. 3C §25.4.2). */
+const ACTIVITY_HLT = 1n;
+
+/** VMEXIT_HLT (AMD APM Vol. 2 Appendix C). */
+const VMEXIT_HLT = 0x78n;
+
+const HLT_RIP = "the vCPU left the guest for HLT: RIP may still be that of the HLT";
+
+/**
+ * The registers of a vCPU as its VMCS or VMCB has them.
+ * @param trust "current" when the host wrote everything back before it was dumped
+ * @returns undefined when the layout lacks a field that every state has, or the state is encrypted
+ */
+export function vcpuOf(
+  host: PhysicalMemory,
+  { index, block }: HostVcpu<VmcsBlock | VmcbBlock>,
+  trust: Trust,
+): Vcpu | undefined {
+  return block.arch === "vmx" ? vmxVcpu(host, index, block, trust) : svmVcpu(index, block, trust);
+}
+
+/** Whose registers are told, and by what. */
+export type Whose = Pick<Vcpu, "index" | "source" | "trust">;
+
+function vmxVcpu(
+  host: PhysicalMemory,
+  index: number,
+  { address, candidate }: VmcsBlock,
+  trust: Trust,
+): Vcpu | undefined {
+  const { region } = candidate;
+  const efer = eferOfAreas(msrAreasOf(host, region));
+  return vcpuOfVmcs(region, efer, { index, source: `VMCS at ${hex(address)}`, trust });
+}
+
+/** @returns undefined when the layout lacks a field that every state has */
+export function vcpuOfVmcs(
+  region: VmcsRegion,
+  efer: KnownEfer | undefined,
+  { index, source, trust }: Whose,
+): Vcpu | undefined {
+  const { state, sources } = vmcsStateOf(region, efer);
+  if (state === undefined) return undefined;
+  const reason = fieldValue(region, "VM_EXIT_REASON");
+  const exited = reason !== undefined && basicReason(reason) === EXIT_HLT;
+  return {
+    index,
+    state,
+    source,
+    trust,
+    halted: exited || fieldValue(region, "GUEST_ACTIVITY_STATE") === ACTIVITY_HLT,
+    sources: sources as Readonly<Record<string, string>>,
+    caveats: exited ? [HLT_RIP] : [],
+  };
+}
+
+const svmVcpu = (index: number, { address, vmcb }: VmcbBlock, trust: Trust): Vcpu | undefined =>
+  vcpuOfVmcb(vmcb, { index, source: `VMCB at ${hex(address)}`, trust });
+
+/** @returns undefined when the state is encrypted */
+export function vcpuOfVmcb(vmcb: Vmcb, { index, source, trust }: Whose): Vcpu | undefined {
+  const found = vmcbStateOf(vmcb);
+  if (found === undefined) return undefined;
+  const sources = Object.entries(found.sources).map(([register, field]) => [register, `VMCB ${field}`]);
+  return {
+    index,
+    state: found.state,
+    source,
+    trust,
+    halted: vmcbValue(vmcb, "exit_code") === VMEXIT_HLT,
+    sources: Object.fromEntries(sources) as Readonly<Record<string, string>>,
+    caveats: found.caveats,
+  };
+}

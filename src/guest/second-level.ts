@@ -1,0 +1,205 @@
+import { alignDown, PAGE_SIZE } from "../core/address.ts";
+import { UnsupportedError } from "../core/errors.ts";
+import type { Extent, PageState, PhysicalMemory } from "../core/memory.ts";
+import { indexAtOrAbove, type Range, rangeAt } from "../core/ranges.ts";
+import { PageTables } from "../x86/paging.ts";
+import type { PagingShape } from "../x86/paging-shapes.ts";
+
+/** Guest-physical addresses have at most 52 bits (Intel SDM Vol. 3A §4.1.4), whatever the tables could translate. */
+const ADDRESS_END = 1n << 52n;
+const MAX_RANGES = 1 << 20;
+/** The VGA window and the gaps between PCI devices are larger, or not: an estimate for people. */
+export const LARGE_GAP = 16 * 2 ** 20;
+/** Enough for the tables of a small host's guests. */
+const MIN_TABLES = 16_384;
+/** Runs looked at between two looks at signals. */
+const CHECKPOINT_RUNS = 16_384;
+
+type Checkpoint = () => Promise<void>;
+
+/**
+ * How many tables may be read for all guests of a host together: as many as the dump holds pages, and as many again.
+ * Hostile tables lead everywhere, and to each other.
+ */
+export class WalkBudget {
+  tables: number;
+
+  constructor(host: PhysicalMemory) {
+    this.tables = Math.max(MIN_TABLES, Math.ceil((2 * presentSize(host)) / PAGE_SIZE));
+  }
+}
+
+function presentSize(memory: PhysicalMemory): number {
+  let size = 0;
+  for (const { start, end } of memory.ranges) {
+    for (let at = start; at < end; ) {
+      const extent = memory.extentAt(at, end, false);
+      if (extent.state === "present") size += extent.end - extent.start;
+      at = extent.end;
+    }
+  }
+  return size;
+}
+
+/** What the second-level tables of a guest map, in bytes. */
+export interface SecondLevelFacts {
+  /** Mapped to memory that the host's dump knows. */
+  readonly mapped: number;
+  /** Mapped to addresses that are no memory of the host: a passed-through device. */
+  readonly foreign: number;
+  /**
+   * Not mapped, in gaps of less than 16 MiB between what is: memory the guest never touched, or the hypervisor's alone.
+   * Whether larger gaps are memory the tables do not tell.
+   */
+  readonly untouched: number;
+  readonly tablesRead: number;
+  /** Tables that the dump does not hold; what they map is unknown. */
+  readonly tablesMissing: number;
+  /** False when a bound ended the walk: tables made to waste time. */
+  readonly complete: boolean;
+}
+
+/**
+ * A guest's physical memory as its hypervisor's second-level tables (EPT, NPT) show it in the host's. A page is in the
+ * state the host's dump has it in. Tables are filled as the guest touches its memory, so that a page not mapped is
+ * *absent*: never touched, or known to the hypervisor alone.
+ */
+export class SecondLevelMemory implements PhysicalMemory {
+  readonly ranges: readonly Range[];
+  readonly facts: SecondLevelFacts;
+  readonly #host: PhysicalMemory;
+  readonly #tables: PageTables;
+
+  private constructor(host: PhysicalMemory, tables: PageTables, { ranges, facts }: Survey) {
+    this.#host = host;
+    this.#tables = tables;
+    this.ranges = ranges;
+    this.facts = facts;
+  }
+
+  /**
+   * Walks the tables once, to know what they map.
+   * @throws UnsupportedError when the guest's memory is in more than a million pieces
+   */
+  static async open(
+    host: PhysicalMemory,
+    root: number,
+    shape: PagingShape,
+    options: { readonly budget?: WalkBudget; readonly checkpoint?: Checkpoint } = {},
+  ): Promise<SecondLevelMemory> {
+    const { budget = new WalkBudget(host), checkpoint } = options;
+    const tables = new PageTables(host, root, shape, { tableLimit: budget.tables });
+    const found = await survey(host, tables, checkpoint);
+    budget.tables = Math.max(0, budget.tables - found.facts.tablesRead);
+    return new SecondLevelMemory(host, tables, found);
+  }
+
+  /** Where the guest sees a byte of the host's memory; undefined when it does not. The first of several places. */
+  async guestAddressOf(physical: number, checkpoint?: Checkpoint): Promise<number | undefined> {
+    let runs = 0;
+    for (const run of this.#tables.mappings(0n, ADDRESS_END, Number.POSITIVE_INFINITY)) {
+      if (++runs % CHECKPOINT_RUNS === 0) await checkpoint?.();
+      if (physical >= run.physical && physical < run.physical + run.size) {
+        return Number(run.virtual) + (physical - run.physical);
+      }
+    }
+    return undefined;
+  }
+
+  extentAt(address: number, limit: number, holes = true): Extent {
+    const range = this.ranges[indexAtOrAbove(this.ranges, address)];
+    if (range === undefined || range.start >= limit) return { start: address, end: limit, state: "absent" };
+    if (range.start > address) return { start: address, end: range.start, state: "absent" };
+    const page = alignDown(address, PAGE_SIZE);
+    const run = this.#tables.runAt(BigInt(page), Math.min(limit, range.end) - page);
+    const end = Math.min(limit, page + run.size);
+    if (run.physical === undefined) return { start: address, end, state: "absent" };
+    const shift = address - page;
+    const from = run.physical + shift;
+    const host = this.#host.extentAt(from, from + (end - address), holes);
+    return { ...host, start: address, end: address + (host.end - host.start) };
+  }
+
+  readPage(address: number, target: Uint8Array): PageState {
+    const mapping = this.#tables.translate(BigInt(alignDown(address, PAGE_SIZE)));
+    return mapping.mapped ? this.#host.readPage(mapping.physical, target) : "absent";
+  }
+}
+
+interface Survey {
+  readonly ranges: readonly Range[];
+  readonly facts: SecondLevelFacts;
+}
+
+async function survey(
+  host: PhysicalMemory,
+  tables: PageTables,
+  checkpoint: Checkpoint | undefined,
+): Promise<Survey> {
+  const ranges: { start: number; end: number }[] = [];
+  let mapped = 0;
+  let foreign = 0;
+  let runs = 0;
+  const mappings = tables.mappings(0n, ADDRESS_END, Number.POSITIVE_INFINITY);
+  let step = mappings.next();
+  for (; step.done !== true; step = mappings.next()) {
+    if (++runs % CHECKPOINT_RUNS === 0) await checkpoint?.();
+    const { virtual, physical, size } = step.value;
+    for (const part of partsInHost(host, physical, size)) {
+      const start = Number(virtual) + (part.start - physical);
+      const end = start + (part.end - part.start);
+      const last = ranges.at(-1);
+      if (last?.end === start) last.end = end;
+      else ranges.push({ start, end });
+      if (ranges.length > MAX_RANGES) {
+        throw new UnsupportedError(`the guest's memory is in more than ${MAX_RANGES} pieces`);
+      }
+      mapped += part.end - part.start;
+    }
+    foreign += size;
+  }
+  const { complete, tablesRead, tablesMissing } = step.value;
+  const untouched = gapsIn(ranges).reduce((sum, gap) => sum + (gap < LARGE_GAP ? gap : 0), 0);
+  return {
+    ranges,
+    facts: { mapped, foreign: foreign - mapped, untouched, tablesRead, tablesMissing, complete },
+  };
+}
+
+/** The parts of a physical range that are memory of the host, in its dump or left out of it. */
+function* partsInHost({ ranges }: PhysicalMemory, start: number, size: number): Generator<Range> {
+  const end = start + size;
+  for (let i = indexAtOrAbove(ranges, start); i < ranges.length; i++) {
+    const range = ranges[i]!;
+    if (range.start >= end) return;
+    yield { start: Math.max(start, range.start), end: Math.min(end, range.end) };
+  }
+}
+
+const gapsIn = (ranges: readonly Range[]): number[] =>
+  ranges.slice(1).map(({ start }, i) => start - ranges[i]!.end);
+
+/**
+ * Whether an address is that of a root of second-level tables in this memory: what it refers to is in memory, and it
+ * refers to something. `missing`: the dump does not hold the page.
+ */
+export function tablesAt(
+  host: PhysicalMemory,
+  root: number,
+  shape: PagingShape,
+): "tables" | "no-table" | "missing" {
+  const page = Buffer.allocUnsafe(PAGE_SIZE);
+  const state = host.readPage(root, page);
+  if (state === "absent" || state === "excluded") return "missing";
+  const [level] = shape.levels;
+  const granted = shape.user?.mask ?? 0n;
+  let tables = 0;
+  for (let at = 0; level !== undefined && at < PAGE_SIZE; at += 8) {
+    const entry = page.readBigUInt64LE(at);
+    if ((entry & shape.present) === 0n) continue;
+    const sound = (entry & level.reserved) === 0n && (entry & granted) === granted;
+    if (!sound || rangeAt(host.ranges, Number(entry & shape.address)) === undefined) return "no-table";
+    tables++;
+  }
+  return tables > 0 ? "tables" : "no-table";
+}
