@@ -2,6 +2,7 @@ import { describe, expect, test } from "vitest";
 import { type JobFlags, jobContext } from "../src/cli/context.ts";
 import { progressSink } from "../src/cli/progress.ts";
 import { InterruptedError } from "../src/core/errors.ts";
+import { schemas } from "./support/schemas.ts";
 import { FakeTerminal } from "./support/terminal.ts";
 
 const MiB = 1024 * 1024;
@@ -52,20 +53,50 @@ describe("progress", () => {
     expect(plain.err).toBe(long.err);
   });
 
-  test("json: one object a line, every second", () => {
+  test("json: one object a line, every second, and a last one", () => {
     const terminal = new FakeTerminal({ isTTY: true });
     copy(terminal, "json", 500);
     const lines = terminal.err
       .trimEnd()
       .split("\n")
       .map((line) => JSON.parse(line));
-    expect(lines).toHaveLength(50);
+    expect(lines).toHaveLength(51);
     expect(lines[0]).toEqual({
       schema: "guestcore/progress/1",
       label: "copying",
       done: 2 * MiB,
       total: 100 * MiB,
       seconds: 1,
+      finished: false,
+    });
+    expect(lines.filter(({ finished }) => finished)).toEqual([
+      {
+        schema: "guestcore/progress/1",
+        label: "copying",
+        done: 100 * MiB,
+        total: 100 * MiB,
+        seconds: 50,
+        finished: true,
+      },
+    ]);
+    const validate = schemas().getSchema("progress.json");
+    for (const line of lines) expect(validate?.(line), JSON.stringify(validate?.errors)).toBe(true);
+  });
+
+  test("json: a short job has its last event too, one that failed says how far it came, once", () => {
+    const terminal = new FakeTerminal();
+    const progress = progressSink(terminal, "json");
+    progress.finish();
+    progress.start(10, "unpacking");
+    progress.update(3);
+    progress.finish();
+    progress.finish();
+    expect(terminal.err.trimEnd().split("\n")).toHaveLength(1);
+    expect(JSON.parse(terminal.err)).toMatchObject({
+      label: "unpacking",
+      done: 3,
+      total: 10,
+      finished: true,
     });
   });
 
@@ -129,6 +160,7 @@ describe("the context of a job", () => {
   test.each([
     ["SIGINT", 130],
     ["SIGTERM", 143],
+    ["SIGHUP", 129],
   ] as const)("%s ends the job at its next checkpoint with status %d", async (signal, status) => {
     const terminal = new FakeTerminal();
     const context = jobContext(terminal, FLAGS);

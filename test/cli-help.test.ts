@@ -2,8 +2,10 @@ import { spawnSync } from "node:child_process";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import type { Command } from "commander";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { createProgram, main } from "../src/cli/main.ts";
+import { pathOf, visibleCommands, withDescendants } from "../src/cli/subcommands.ts";
 import { FakeTerminal } from "./support/terminal.ts";
 
 const directory = mkdtempSync(join(tmpdir(), "guestcore-help-"));
@@ -16,11 +18,15 @@ async function output(...argv: string[]): Promise<string> {
   return terminal.out;
 }
 
-const commands = createProgram(new FakeTerminal()).commands.map((command) => command.name());
+const program = createProgram(new FakeTerminal());
+const commands = program.commands.map((command) => command.name());
+const groups = program.commands.filter((command) => command.commands.length > 0);
+/** The words of every command, those within groups too. */
+const paths = [...withDescendants(program)].map(pathOf);
 const has = (tool: string): boolean => spawnSync(tool, ["--version"]).error === undefined;
 
 describe("--help", () => {
-  test.each([[], ...commands.map((name) => [name])].map((argv) => ({ argv })))("$argv", async ({ argv }) => {
+  test.each(paths.map((argv) => ({ argv })))("$argv", async ({ argv }) => {
     const help = await output(...argv, "--help");
     expect(help).toMatchSnapshot();
     // Real command lines come first.
@@ -75,6 +81,15 @@ describe("completion", () => {
         ["completion", ""],
         ["bash", "fish", "zsh"],
       ],
+      [
+        ["vmcsinfo", ""],
+        ["--help", "attach", "convert", "show"],
+      ],
+      [
+        ["vmcsinfo", "convert", "x", "--to", "v"],
+        ["v1", "v2"],
+      ],
+      [["vmcsinfo", "attach", "core."], ["core.1"]],
       [["info", "core."], ["core.1"]],
       [
         ["info", "core"],
@@ -90,18 +105,36 @@ describe("completion", () => {
     });
 
     test("every option of every command is offered, and no hidden command", () => {
-      expect(complete("")).not.toContain("man");
-      const program = createProgram(new FakeTerminal());
-      for (const command of program.commands.filter((c) => c.name() !== "man")) {
+      const visible = (command: Command): Command[] =>
+        visibleCommands(command).flatMap((sub) => [sub, ...visible(sub)]);
+      const names = visibleCommands(program).map((command) => command.name());
+      expect(complete("")).toEqual([...names, "--help", "--version"].toSorted());
+      for (const command of visible(program)) {
         const longs = command.options.map(({ long }) => long);
-        expect(complete(command.name(), "--")).toEqual([...longs, "--help"].toSorted());
+        expect(complete(...pathOf(command), "--")).toEqual([...longs, "--help"].toSorted());
       }
     });
+
+    test.skipIf(!has("zsh") && !has("fish"))(
+      "zsh and fish take their scripts (skipped without both)",
+      async () => {
+        for (const shell of ["zsh", "fish"].filter(has)) {
+          const path = join(directory, `completion.${shell}`);
+          writeFileSync(path, await output("completion", shell));
+          const { status, stderr } = spawnSync(shell, ["-n", path]);
+          expect([status, stderr.toString()]).toEqual([0, ""]);
+        }
+      },
+    );
   });
 });
 
 describe("man", () => {
-  test.each([[], ["extract"], ["info"], ["explain"]].map((argv) => ({ argv })))("$argv", async ({ argv }) => {
+  test.each(
+    [[], ["extract"], ["info"], ["explain"], ...groups.map((group) => [group.name()])].map((argv) => ({
+      argv,
+    })),
+  )("$argv", async ({ argv }) => {
     const page = await output("man", ...argv);
     expect(page).toMatchSnapshot();
     expect(page).not.toMatch(/undefined|\[object/);

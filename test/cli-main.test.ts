@@ -1,12 +1,23 @@
-import { existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { gzipSync } from "node:zlib";
 import { afterAll, describe, expect, test } from "vitest";
 import { wantsColor } from "../src/cli/color.ts";
-import { reportOf } from "../src/cli/errors.ts";
-import { main } from "../src/cli/main.ts";
-import { CorruptError, GapsError, IoError, UnavailableError } from "../src/core/errors.ts";
+import { reportOf, tell } from "../src/cli/errors.ts";
+import { createProgram, main } from "../src/cli/main.ts";
+import { leavesOf } from "../src/cli/subcommands.ts";
+import {
+  CorruptError,
+  GapsError,
+  type GuestcoreError,
+  IoError,
+  naming,
+  UnavailableError,
+  UnsupportedError,
+} from "../src/core/errors.ts";
 import { VERSION } from "../src/core/version.ts";
+import { schemas } from "./support/schemas.ts";
 import { FakeTerminal } from "./support/terminal.ts";
 
 const directory = mkdtempSync(join(tmpdir(), "guestcore-cli-"));
@@ -92,6 +103,45 @@ describe("errors", () => {
     expect(status).toBe(7);
     expect(JSON.parse(out)).toMatchObject({ error: { code: "io" } });
     expect(err).toBe(`guestcore: cannot open ${missing}: no such file\n`);
+  });
+
+  test.each<[string, GuestcoreError, string]>([
+    ["core", new CorruptError("the core is damaged"), "core: the core is damaged"],
+    ["a", new UnsupportedError("not a dump"), "a: not a dump"],
+    [
+      "x",
+      new CorruptError("an offset is odd", { where: { offset: 8 } }),
+      "x: an offset is odd (at offset 8)",
+    ],
+    [
+      "o",
+      new IoError("cannot open o: no such file", { where: { file: "o" } }),
+      "cannot open o: no such file",
+    ],
+    [
+      "i",
+      new IoError("cannot read i at offset 8: EIO", { where: { offset: 8 } }),
+      "cannot read i at offset 8: EIO",
+    ],
+  ])("a file called %s is named once, whatever words the message has", async (name, error, expected) => {
+    const terminal = new FakeTerminal();
+    const thrown = await naming(name, () => {
+      throw error;
+    }).catch((caught: unknown) => caught);
+    tell(thrown, { json: true, color: "never", debug: false }, terminal);
+    expect(terminal.err).toBe(`guestcore: ${expected}\n`);
+    const document = JSON.parse(terminal.out);
+    expect(document.error.where.file).toBe(name);
+    const validate = schemas().getSchema("error.json");
+    expect(validate?.(document), JSON.stringify(validate?.errors)).toBe(true);
+  });
+
+  test("info of several files as JSON: every error says which file it is about", async () => {
+    const missing = [join(directory, "missing1"), join(directory, "missing2")];
+    const { status, out } = await run(["info", ...missing, "--json"]);
+    expect(status).toBe(7);
+    const documents = out.split(/^(?=\{)/m).map((text) => JSON.parse(text));
+    expect(documents.map(({ error }) => error.where.file)).toEqual(missing);
   });
 
   test("text from files and arguments cannot steer the terminal", async () => {
@@ -199,6 +249,36 @@ describe("explain", () => {
     );
     const json = JSON.parse((await run(["explain", "RAM001", "--json"])).out);
     expect(json).toMatchObject({ schema: "guestcore/explain/1", result: [{ code: "RAM001" }] });
+    const validate = schemas().getSchema("explain.json");
+    for (const document of [json, JSON.parse((await run(["explain", "--json"])).out)]) {
+      expect(validate?.(document), JSON.stringify(validate?.errors)).toBe(true);
+    }
+  });
+
+  test("--json-file is checked first, replaces only with --force, and is the name of a file", async () => {
+    const json = join(directory, "explain.json");
+    const explain = (...flags: string[]) => run(["explain", "RAM001", "--json-file", ...flags]);
+    expect((await explain(json)).status).toBe(0);
+    const again = await explain(json);
+    expect([again.status, again.out]).toEqual([2, ""]);
+    expect(again.err).toContain("--force");
+    expect((await explain(json, "--force")).status).toBe(0);
+    const nowhere = await explain(join(directory, "none/explain.json"));
+    expect([nowhere.status, nowhere.out]).toEqual([7, ""]);
+    expect(nowhere.err).toContain("hint: create it first, or give another name with --json-file");
+    const dash = await explain("-");
+    expect([dash.status, dash.out]).toEqual([2, ""]);
+    expect(dash.err).toContain("--json prints");
+    expect(existsSync("-")).toBe(false);
+  });
+
+  test("every command that hints at --force has it", () => {
+    const commands = leavesOf(createProgram(new FakeTerminal()));
+    const longs = commands.map((command) => command.options.map(({ long }) => long));
+    expect(longs.filter((names) => names.includes("--json-file")).length).toBeGreaterThan(2);
+    for (const names of longs.filter((each) => each.includes("--json-file"))) {
+      expect(names.filter((name) => name === "--force")).toHaveLength(1);
+    }
   });
 });
 
@@ -253,5 +333,132 @@ describe("info", () => {
     const { status, err } = await run(["info", sample, "--tmpdir", missing]);
     expect(status).toBe(7);
     expect(err).toContain(`cannot create a temporary file in ${missing}`);
+  });
+});
+
+const samples = join(import.meta.dirname, "../samples");
+const core = join(samples, "nano-pc.core.zst");
+
+describe("info of compressed files", () => {
+  test("a vmcore: the commands begin with unpacking it", async () => {
+    const { out } = await run(["info", join(samples, "nano-pc.dump.elf.zst"), "--tmpdir", directory]);
+    const next = out.slice(out.indexOf("next: "));
+    const name = join(samples, "nano-pc.dump.elf");
+    expect(next.split("\n")[0]).toBe(`next: zstd -d --long=31 ${name}.zst -o ${name}`);
+    for (const line of next.split("\n").slice(1)) expect(line).not.toContain(".zst");
+    expect(next).toContain(`gdb -c ${name}\n`);
+  });
+
+  test("the core of a qemu process is read as it is", async () => {
+    const { out } = await run(["info", core, "--tmpdir", directory]);
+    expect(out).toContain(`next: guestcore extract ${core} -o ${core.slice(0, -4)}.vmcore`);
+  });
+
+  test("packed twice: the advice is not the command just run", async () => {
+    const path = file("twice.zst.gz", gzipSync(readFileSync(core).subarray(0, 5000)));
+    const { out } = await run(["info", path, "--tmpdir", directory]);
+    const inner = path.slice(0, -3);
+    expect(out).toContain(`next: gunzip -c ${path} > ${inner} && guestcore info ${inner} `);
+  });
+
+  test("other formats: the command is for what comes out, a sentence stays alone", async () => {
+    const raw = file("image.gz", gzipSync(Buffer.alloc(8192, 1)));
+    const { out } = await run(["info", raw, "--tmpdir", directory]);
+    const name = raw.slice(0, -3);
+    expect(out).toContain(`next: gunzip -c ${raw} > ${name} && crash vmlinux ${name}@0 `);
+    const short = file("a.gz", gzipSync(Buffer.alloc(10, 1)));
+    expect((await run(["info", short, "--tmpdir", directory])).out).toContain("next: take the dump again:");
+  });
+});
+
+describe("info --segments", () => {
+  test("a field of 2^53 or more stays in its column, and is null in JSON", async () => {
+    const elf = Buffer.alloc(64 + 56);
+    elf.set([0x7f, 0x45, 0x4c, 0x46, 2, 1, 1]);
+    elf.writeUInt16LE(4, 16);
+    elf.writeUInt16LE(62, 18);
+    elf.writeBigUInt64LE(64n, 32);
+    elf.writeUInt16LE(56, 54);
+    elf.writeUInt16LE(1, 56);
+    elf.writeUInt32LE(1, 64);
+    elf.writeBigUInt64LE(0xffff_ffff_ffff_ffffn, 64 + 24);
+    elf.writeBigUInt64LE(0x1000n, 64 + 40);
+    const path = file("paddr.core", elf);
+    const { out } = await run(["info", path, "--segments"]);
+    expect(out).not.toContain("Infinity");
+    expect(out).toMatch(/ {2}0x0{16} {2}>= 2\^53 {9}0x0{12} {2}0x000000001000/);
+    const document = JSON.parse((await run(["info", path, "--json"])).out);
+    expect(document.result.elf.segments[0].paddr).toBeNull();
+    const validate = schemas().getSchema("info.json");
+    expect(validate?.(document), JSON.stringify(validate?.errors)).toBe(true);
+  });
+});
+
+describe("extract", () => {
+  const extract = (...argv: string[]) => run(["extract", core, "--tmpdir", directory, ...argv]);
+  /** Options that make any unpacking fail: what is told instead was found before. */
+  const unpacksNothing = ["--tmpdir", join(directory, "nowhere")];
+
+  test("a vmcore is not written to a terminal", async () => {
+    const onTerminal = (...flags: string[]) =>
+      run(
+        ["extract", core, "-o", "-", "--tmpdir", directory, ...flags],
+        new FakeTerminal({ isTTY: true, env: { NO_COLOR: "1" } }),
+      );
+    const { status, out, err } = await onTerminal();
+    expect([status, out]).toEqual([2, ""]);
+    expect(err).toMatch(/nothing for a terminal\n {2}hint: /);
+    expect((await onTerminal("--dry-run")).status).toBe(0);
+  });
+
+  test("what is wrong with the output is told before the input is unpacked", async () => {
+    const ram = file("mem0.ram", "precious");
+    const existing = file("existing", "old");
+    for (const [argv, status, message] of [
+      [["-o", join(directory, "none/out")], 7, "there is no directory"],
+      [["-o", existing], 2, "exists"],
+      [["-o", ram, "--force", "--ram", `mem0=${ram}`], 2, "is an input"],
+      [["-o", ram, "--force", "--vmcsinfo", ram], 2, "is an input"],
+    ] as const) {
+      const result = await run(["extract", core, ...argv, ...unpacksNothing]);
+      expect([result.status, result.out]).toEqual([status, ""]);
+      expect(result.err).toContain(message);
+    }
+    expect([readFileSync(ram, "utf8"), readFileSync(existing, "utf8")]).toEqual(["precious", "old"]);
+    expect(readdirSync(directory).filter((name) => name.endsWith(".incomplete"))).toEqual([]);
+  });
+
+  test("a dry run writes nothing, so an output may exist", async () => {
+    const existing = file("there.vmcore", "old");
+    const { status, out } = await extract("--dry-run", "-o", existing);
+    expect(status).toBe(0);
+    expect(out).toContain("dry run, nothing written");
+    expect(readFileSync(existing, "utf8")).toBe("old");
+  });
+
+  test("--ram of a compressed file is refused, with the way out", async () => {
+    const ram = file("pc.ram.gz", gzipSync("memory"));
+    const { status, err } = await extract("--dry-run", "--ram", `pc.ram=${ram}`);
+    expect(status).toBe(3);
+    expect(err).toContain(`guestcore: ${ram}: gzip compressed: --ram takes the memory itself\n`);
+    expect(err).toContain(`gunzip -c ${ram} > ${ram.slice(0, -3)}, then --ram pc.ram=${ram.slice(0, -3)}`);
+  });
+
+  test("--strict: bytes that are known to be wrong are no success", async () => {
+    const bytes = readFileSync(core);
+    bytes[bytes.length - 1]! ^= 1;
+    const path = file("flipped.zst", bytes);
+    const flipped = (...flags: string[]) =>
+      run(["extract", path, "--tmpdir", directory, "--dry-run", ...flags]);
+    const lax = await flipped();
+    expect(lax.status).toBe(0);
+    expect(lax.err).toContain("wrong bytes are among those unpacked");
+    expect(lax.err).not.toContain("treated as missing");
+    const strict = await flipped("--strict");
+    expect(strict.status).toBe(6);
+    expect(strict.err).toContain("the output may hold wrong bytes");
+    expect((await extract("--dry-run", "--strict")).status).toBe(0);
+    const { result } = JSON.parse((await run(["info", path, "--json", "-q", "--tmpdir", directory])).out);
+    expect(result.unpacked).toMatchObject({ compression: "zstd", whole: false });
   });
 });

@@ -56,6 +56,7 @@ describe("signals", () => {
   test.each([
     ["SIGINT", 130],
     ["SIGTERM", 143],
+    ["SIGHUP", 129],
   ] as const)("%s: status %d, one line, nothing left behind", { timeout: 30_000 }, async (signal, status) => {
     const input = endless("endless.zst");
     const temporary = mkdtempSync(join(directory, "tmp-"));
@@ -70,6 +71,38 @@ describe("signals", () => {
     expect(err).toMatch(new RegExp(`^guestcore: .*interrupted by ${signal}\\n$`));
     expect(readdirSync(temporary)).toEqual([]);
     expect([existsSync(output), existsSync(`${output}.incomplete`)]).toEqual([false, false]);
+  });
+
+  /** Runs the program; a signal reaches it while it writes its result, which is the last thing it does. */
+  async function signalledAtTheEnd(signal: string, ...argv: string[]): Promise<number | string | null> {
+    const code = `
+      const write = process.stdout.write;
+      process.stdout.write = function (...args) {
+        process.kill(process.pid, "${signal}");
+        return write.apply(this, args);
+      };
+      process.argv = ["node", "guestcore", ...JSON.parse(process.argv[1])];
+      const { runProcess } = await import(${JSON.stringify(join(directory, "package/dist/cli/process.js"))});
+      await runProcess(process);`;
+    const child = spawn(process.execPath, ["--input-type=module", "-e", code, JSON.stringify(argv)]);
+    child.stdout.resume();
+    return statusOf(child);
+  }
+
+  test.each([
+    ["SIGINT", 130],
+    ["SIGTERM", 143],
+    ["SIGHUP", 129],
+  ] as const)("%s when the job has just ended: status %d all the same", async (signal, status) => {
+    expect(await signalledAtTheEnd(signal, "explain", "RAM001")).toBe(status);
+    // A command line that is wrong, whose error is told when the signal comes.
+    expect(await signalledAtTheEnd(signal, "explain", "RAM999", "--json")).toBe(status);
+  });
+
+  test("when the output is complete under its name, the status says so", async () => {
+    const output = join(directory, "complete.json");
+    expect(await signalledAtTheEnd("SIGTERM", "explain", "RAM001", "--json-file", output)).toBe(0);
+    expect(existsSync(output)).toBe(true);
   });
 
   test("a second signal does not wait for the job", async () => {

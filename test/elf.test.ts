@@ -5,15 +5,17 @@ import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { CorruptError, GuestcoreError, UnsupportedError } from "../src/core/errors.ts";
 import { indexAtOrAbove, makeDisjoint, mergeRanges, rangeAt, totalSize } from "../src/core/ranges.ts";
+import { elfKind } from "../src/dump/elf-kind.ts";
 import { ElfVmcore } from "../src/dump/elf-vmcore.ts";
 import { openProcessCore } from "../src/dump/process-core.ts";
+import { decodeAuxv, decodeFileNote, decodePrpsinfo } from "../src/elf/core-notes.ts";
 import { encodeElfHeaders, encodeNote } from "../src/elf/encode.ts";
 import { readElf } from "../src/elf/header.ts";
 import { parseNotes } from "../src/elf/notes.ts";
 import { FileSource } from "../src/io/file.ts";
 import { MemorySource } from "./support/memory-io.ts";
 import { buildElf, type ElfSegment, writeElf } from "./synth/elf.ts";
-import { malformedNotes, note, ntFile, prstatus } from "./synth/notes.ts";
+import { auxv, malformedNotes, note, ntFile, prstatus } from "./synth/notes.ts";
 
 const load = (vaddr: number, bytes: Uint8Array, more: Partial<ElfSegment> = {}): ElfSegment => ({
   type: 1,
@@ -214,6 +216,66 @@ describe("process cores", () => {
     const cut = openProcessCore(source(whole.subarray(0, whole.length - 4097)));
     expect(cut.truncated).toBe(true);
     expect(cut.warnings.map(({ code }) => code)).toContain("CORE001");
+  });
+});
+
+describe("what a core tells of the process", () => {
+  const psargsOf = (bytes: Buffer) => {
+    const desc = Buffer.alloc(136);
+    bytes.copy(desc, 56, 0, 80);
+    Buffer.from("qemu-größe").copy(desc, 40);
+    return decodePrpsinfo(desc);
+  };
+
+  test("its command line is UTF-8, also where the kernel cut it inside a character; else bytes", () => {
+    expect(psargsOf(Buffer.from("qemu -name größe "))).toMatchObject({
+      fname: "qemu-größe",
+      psargs: "qemu -name größe",
+    });
+    for (const character of ["ß", "語", "😀"]) {
+      for (let cut = 1; cut < Buffer.byteLength(character); cut++) {
+        const start = "a".repeat(79 - cut);
+        const bytes = Buffer.from(start + character).subarray(0, 79);
+        expect(psargsOf(bytes)?.psargs).toBe(start);
+      }
+    }
+    expect(psargsOf(Buffer.from("qemu -name gr\xf6\xdfe", "latin1"))?.psargs).toBe("qemu -name größe");
+    expect(psargsOf(Buffer.from("caf\xe9", "latin1"))?.psargs).toBe("café");
+  });
+
+  test("NT_FILE's names are UTF-8, or bytes, one by one", () => {
+    const desc = ntFile([
+      { start: 0x1000, end: 0x2000, fileOffset: 0, path: "/größe" },
+      { start: 0x2000, end: 0x3000, fileOffset: 0, path: "/gr??e" },
+    ]);
+    desc.write("\xf6\xdf", desc.indexOf("??"), "latin1");
+    expect(decodeFileNote(desc).map(({ path }) => path)).toEqual(["/größe", "/größe"]);
+  });
+
+  test("the auxiliary vector has no more entries than Linux knows types", () => {
+    const entries = Array.from({ length: 1000 }, (_, i) => [i + 1, i] as const);
+    expect(decodeAuxv(auxv(entries)).size).toBe(64);
+  });
+});
+
+describe("elfKind", () => {
+  const kindOf = (names: readonly (readonly [string, number])[], paddr = 0) => {
+    const notes = Buffer.concat(names.map(([name, type]) => note(name, type, Buffer.alloc(136))));
+    const elf = readElf(source(buildElf({ notes, segments: [load(0x1000, pages(1, 1), { paddr })] })));
+    return elfKind(elf, [...parseNotes(notes, 0)]);
+  };
+
+  test("a copy of /proc/kcore is a vmcore, although it has PRPSINFO", () => {
+    const kcore = [
+      ["CORE", 1],
+      ["CORE", 3],
+      ["CORE", 4],
+      ["VMCOREINFO", 0],
+    ] as const;
+    expect(kindOf(kcore, 0x1000)).toBe("vmcore");
+    expect(kindOf(kcore.slice(0, 3), 0x1000)).toBe("process-core");
+    expect(kindOf([["CORE", 1]], 0x1000)).toBe("vmcore");
+    expect(kindOf([["CORE", 1]])).toBe("process-core");
   });
 });
 

@@ -20,6 +20,7 @@ import {
   userMode,
   vga,
 } from "./synth/qemu-presets.ts";
+import type { NamedSegment } from "./synth/qemu-segments.ts";
 import type { QemuCore, QemuSpec } from "./synth/qemu-spec.ts";
 
 const layouts = Object.keys(LAYOUTS) as LayoutName[];
@@ -173,8 +174,17 @@ describe("what a core lacks", () => {
     expect(on.ranges.find(({ source }) => source.endsWith("vga.vram"))?.coverage).toEqual({
       present: 0,
       zero: 0x4000,
+      excluded: 0,
       missing: 0,
     });
+  });
+
+  test("memory that a confidential guest may have made private is named", async () => {
+    const blocks = [{ ...mainRam(), guestMemfd: true }, { ...dimm(), guestMemfd: true }, ...firmware()];
+    const { machine } = await lacking({ blocks });
+    expect(machine.warnings).toMatchObject([
+      { code: "RAM009", message: expect.stringMatching(/pc\.ram, dimm0 private/) },
+    ]);
   });
 
   test("a core truncated in the middle of RAM keeps what is there", async () => {
@@ -221,6 +231,91 @@ describe("KVM", () => {
       const expected = dirty ? "current" : "may-be-stale";
       expect(guest.vcpus.map(({ trust }) => trust)).toEqual([expected, expected, expected]);
     }
+  });
+});
+
+describe("which accelerator", () => {
+  const vcpus = [{ registers: longMode(0) }, { registers: userMode(1) }];
+  const argv = ["qemu-system-x86_64", "-machine", "pc"];
+  const withoutFiles = (notes: Buffer[]) => notes.filter((bytes) => bytes.readUInt32LE(8) !== 0x4649_4c45);
+  const of = async (spec: QemuSpec) => {
+    const { guest, machine } = await extractInMemory(buildQemuCore({ vcpus, argv, ...spec }).core);
+    return { accelerator: machine.accelerator, trust: guest.vcpus.map(({ trust }) => trust), machine };
+  };
+  const current = ["current", "current"];
+  const stale = ["may-be-stale", "may-be-stale"];
+
+  test("TCG shows by its translated code, also where no files are named", async () => {
+    expect(await of({})).toMatchObject({ accelerator: "tcg", trust: current });
+    expect(await of({ notes: withoutFiles })).toMatchObject({ accelerator: "tcg", trust: current });
+  });
+
+  test("TCG that keeps its code in a memfd, or of which only the command line is left", async () => {
+    const arrange = (segments: NamedSegment[]) => segments.filter(({ name }) => name !== "code");
+    expect(await of({ arrange })).toMatchObject({ accelerator: undefined, trust: stale });
+    const named = [...argv, "-accel", "tcg,split-wx=on"];
+    expect(await of({ arrange, argv: named })).toMatchObject({ accelerator: "tcg", trust: current });
+    const blocks = [mainRam(), { ...dimm(), file: "/memfd:tcg-jit (deleted)" }, ...firmware()];
+    expect(await of({ arrange, blocks })).toMatchObject({ accelerator: "tcg", trust: current });
+  });
+
+  test("what shows neither KVM nor TCG is not TCG: the registers may be stale", async () => {
+    const { machine, ...found } = await of({ accel: "xen", argv: [...argv, "-accel", "xen"] });
+    expect(found).toEqual({ accelerator: undefined, trust: stale });
+    expect(machine.warnings).toMatchObject([
+      { code: "REG001", message: expect.stringMatching(/an accelerator may have held .* 2 vCPUs \(0, 1\)/) },
+    ]);
+  });
+
+  test("a list of accelerators: the one that is seen", async () => {
+    const both = [...argv, "-machine", "accel=kvm:tcg"];
+    expect(await of({ argv: both })).toMatchObject({ accelerator: "tcg", trust: current });
+    expect(await of({ argv: both, accel: "kvm" })).toMatchObject({ accelerator: "kvm", trust: stale });
+    expect(await of({ argv: both, accel: "kvm", notes: withoutFiles })).toMatchObject({ accelerator: "kvm" });
+  });
+});
+
+describe("vCPUs by the shape of their registers alone", () => {
+  test.each(layouts)("QEMU %s", async (layout) => {
+    const vcpus = [longMode(0), longMode(1), longMode(2)].map((registers) => ({ registers }));
+    const built = buildQemuCore({
+      layout,
+      vcpus,
+      decoys: [],
+      patch: ({ process, addresses }) => {
+        for (const i of [0, 1, 2]) {
+          const name = Number(process.read(addresses.get(`cpu-memory-${i}`)! + 16, 8).readBigUInt64LE());
+          process.putBytes(name, Buffer.from("XXX"));
+        }
+      },
+    });
+    const { bytes, guest, machine } = await extractInMemory(built.core);
+    judge(built, bytes);
+    for (const [i, { state, trust, source }] of guest.vcpus.entries()) {
+      const { cr0, cr3, cr4, efer, kernelGsBase, segments } = built.truth.vcpus[i]!.registers;
+      expect(state).toMatchObject({ cr0, cr3, cr4, efer, kernelGsBase, segments });
+      expect(source).toContain(built.truth.vcpus[i]!.envAddress.toString(16));
+      expect(trust).toBe("may-be-stale");
+    }
+    expect(machine.warnings.map(({ code }) => code)).toContain("REG002");
+  });
+
+  test("a stray copy does not decide how wide registers are", async () => {
+    const vcpus = [longMode(0), longMode(1), longMode(2)].map((registers) => ({ registers }));
+    const { core, truth } = buildQemuCore({
+      layout: "11.1",
+      vcpus,
+      decoys: ["register-copies"],
+      patch: ({ process, addresses }) => {
+        for (const i of [0, 1, 2]) {
+          const name = Number(process.read(addresses.get(`cpu-memory-${i}`)! + 16, 8).readBigUInt64LE());
+          process.putBytes(name, Buffer.from("XXX"));
+        }
+      },
+    });
+    const { guest } = await extractInMemory(core);
+    const found = guest.vcpus.map(({ state }) => state.rsp);
+    for (const { registers } of truth.vcpus) expect(found).toContain(registers.rsp);
   });
 });
 
@@ -333,6 +428,31 @@ describe("layouts in doubt", () => {
     });
     await expect(extractInMemory(core)).rejects.toThrow(UnsupportedError);
     await expect(extractInMemory(core)).rejects.toThrow(/sleep/);
+  });
+
+  test.each([
+    ["nor its start", [0x4649_4c45, 6]],
+    ["but its start", [0x4649_4c45]],
+  ])("a core of a program that has no name, with neither files %s", async (_, without) => {
+    const { core } = buildQemuCore({
+      decoys: [],
+      exe: "",
+      argv: [""],
+      notes: (notes) => notes.filter((bytes) => !without.includes(bytes.readUInt32LE(8))),
+      patch: ({ process, addresses }) =>
+        process.putBytes(addresses.get("address_space_memory")!, Buffer.alloc(64)),
+    });
+    await expect(extractInMemory(core)).rejects.toThrow(/^no QEMU in this core$/);
+  });
+
+  test("names and command lines are UTF-8, or bytes", async () => {
+    const file = "/srv/größe-имя/ram";
+    const blocks = [{ ...mainRam(), shared: true, file, dump: false }, ...firmware()];
+    const argv = ["/usr/bin/qemu-system-x86_64", "-name", "日本語 ✓"];
+    const { machine, image } = await extractInMemory(buildQemuCore({ blocks, argv }).core);
+    expect(machine.commandLine).toEqual(argv);
+    expect(image.psargs).toBe(argv.join(" "));
+    expect(machine.warnings[0]?.hint).toContain(`--ram 'pc.ram=${file}'`);
   });
 
   test("a guest that is not x86", async () => {

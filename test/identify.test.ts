@@ -30,6 +30,34 @@ class Bytes implements ByteSource {
   }
 }
 
+test("a file of /proc has contents though its size is 0: the advice does not speak of a full disk", () => {
+  const empty = identify(new Bytes(Buffer.alloc(0)));
+  expect([empty.phrase, empty.advice]).toEqual(["empty", expect.stringContaining("full disk")]);
+  const proc: ByteSource = {
+    name: "/proc/1/status",
+    size: 0,
+    read: (_offset, target) => Buffer.from("Name:\tinit\n").copy(target),
+  };
+  const { format, phrase, advice } = identify(proc);
+  expect([format, phrase]).toEqual(["empty", expect.stringContaining("/proc")]);
+  expect(advice).toMatch(/^cat \/proc\/1\/status > copy /);
+});
+
+describe("the contents of a compressed file", () => {
+  const unpacking = { name: "a", command: "gunzip -c a.gz > a" };
+  const contents = (bytes: Buffer): ByteSource => Object.assign(new Bytes(bytes, "a.gz"), { unpacking });
+
+  test("a command is about what comes out", () => {
+    expect(identify(contents(gzipSync("text"))).advice).toMatch(
+      /^gunzip -c a\.gz > a && guestcore info a {4}#/,
+    );
+  });
+
+  test("a sentence stays as it is, though the name is a word of it", () => {
+    expect(identify(contents(Buffer.alloc(0))).advice).toMatch(/^take the dump again: a full disk/);
+  });
+});
+
 type Order = "little" | "big";
 
 /** Puts values at offsets into a zeroed header; a number is a u32 unless a width is given. */

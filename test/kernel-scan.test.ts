@@ -1,5 +1,14 @@
 import { describe, expect, test } from "vitest";
-import { CANDIDATE_LIMIT, findVmcoreinfo, VmcoreinfoScanner } from "../src/kernel/vmcoreinfo-scan.ts";
+import { InterruptedError } from "../src/core/errors.ts";
+import type { PhysicalMemory } from "../src/core/memory.ts";
+import { presentChunks } from "../src/kernel/chunks.ts";
+import {
+  CANDIDATE_LIMIT,
+  findVmcoreinfo,
+  overlookedWarnings,
+  VmcoreinfoScanner,
+} from "../src/kernel/vmcoreinfo-scan.ts";
+import type { X86State } from "../src/x86/state.ts";
 import { linuxGuest, longMode, RAM, ROOT, vmcoreinfoNote, vmcoreinfoText } from "./synth/linux-guest.ts";
 import { memoryFrom, type Piece, ramWith, tablePieces } from "./synth/memory.ts";
 import { stateOf } from "./synth/x86-state.ts";
@@ -17,9 +26,16 @@ const note = (address: number, changes?: Parameters<typeof vmcoreinfoText>[0]): 
 const foreign = { OSRELEASE: "5.10.0-1", "NUMBER(phys_base)": String(0x180_0000 - 0x1a40_0000) };
 const kernel = stateOf(longMode(ROOT));
 
+/** All of memory, also behind a note whose kernel is intact. */
+function scanAll(memory: PhysicalMemory, states: readonly X86State[] = []) {
+  const scanner = new VmcoreinfoScanner(memory, { states });
+  for (const { address, bytes } of presentChunks(memory, 0, RAM)) scanner.scan(bytes, address);
+  return scanner.result;
+}
+
 describe("findVmcoreinfo", () => {
-  test("finds the kernel's note, with the page tables it names and the vCPU that runs it", () => {
-    const search = findVmcoreinfo(guestWith(note(NOTE)), { states: [kernel] });
+  test("finds the kernel's note, with the page tables it names and the vCPU that runs it", async () => {
+    const search = await findVmcoreinfo(guestWith(note(NOTE)), { states: [kernel] });
     expect(search.hits).toHaveLength(1);
     expect(search.best).toMatchObject({
       address: NOTE,
@@ -31,31 +47,71 @@ describe("findVmcoreinfo", () => {
     });
   });
 
-  test("finds none in memory that holds none, and no note that is not at a page's start", () => {
-    const shifted = Buffer.concat([Buffer.alloc(16), vmcoreinfoNote(text)]);
+  test("finds none in memory that holds none, and no note that is not at a word", async () => {
+    const shifted = Buffer.concat([Buffer.alloc(18), vmcoreinfoNote(text)]);
     const memory = guestWith({ address: NOTE, bytes: shifted });
-    expect(findVmcoreinfo(memory)).toEqual({ best: undefined, hits: [], overlooked: 0 });
+    expect(await findVmcoreinfo(memory)).toEqual({ best: undefined, hits: [], overlooked: 0 });
   });
 
-  test.each([true, false])("reads a note that goes on in the next page (raw extents: %s)", (raw) => {
+  test.each([true, false])("reads a note that goes on in the next page (raw extents: %s)", async (raw) => {
     const memory = memoryFrom(linuxGuest({ extra: [{ address: NOTE, bytes: vmcoreinfoNote(long) }] }), {
       raw,
     });
     expect(long.length).toBeGreaterThan(8192);
-    expect(findVmcoreinfo(memory).best?.vmcoreinfo.text).toBe(long);
+    expect((await findVmcoreinfo(memory)).best?.vmcoreinfo.text).toBe(long);
   });
 
-  test("a note whose second page is missing keeps the lines of its first", () => {
+  test("a note whose second page is missing keeps the lines of its first", async () => {
     const bytes = vmcoreinfoNote(long).subarray(0, 4096);
     const memory = guestWith({ address: NOTE, bytes }, { address: NOTE + 4096, size: 8192, state: "absent" });
-    const best = findVmcoreinfo(memory).best;
+    const best = (await findVmcoreinfo(memory)).best;
     expect(best).toMatchObject({ whole: false, tables: "work" });
     expect(best?.vmcoreinfo.text).toBe(long.slice(0, long.lastIndexOf("\n", 4096 - 24 - 1) + 1));
   });
 
-  test("the kernel's data page stands in for a note", () => {
+  // In a page, at its end, and where the pages part header, name and text.
+  test.each([0x5a4, 0xffc, 0xff4, 0xff0, 0xfec, 0xfe4, 0xfd0])(
+    "before 4.13 the note is wherever .bss puts it: byte %i of a page",
+    async (offset) => {
+      const bytes = Buffer.concat([Buffer.alloc(offset), vmcoreinfoNote(text)]);
+      const memory = guestWith({ address: NOTE, bytes });
+      const found = { address: NOTE + offset, form: "note", whole: true, tables: "work", running: true };
+      const search = await findVmcoreinfo(memory, { states: [kernel] });
+      expect(search.best).toMatchObject({ ...found, vmcoreinfo: { text } });
+      expect(search.hits).toHaveLength(1);
+      // The same where the pages pass by one by one, last first.
+      const scanner = new VmcoreinfoScanner(memory, { states: [kernel] });
+      for (let page = NOTE + 0x1000; page >= NOTE; page -= 0x1000) {
+        const alone = Buffer.alloc(4096);
+        memory.readPage(page, alone);
+        scanner.scan(alone, page);
+      }
+      expect(scanner.result.hits).toMatchObject([found]);
+    },
+  );
+
+  test("an aligned note comes before a copy a program made", async () => {
+    const bytes = Buffer.concat([Buffer.alloc(0x40), vmcoreinfoNote(text)]);
+    const memory = guestWith({ address: 0x20_0000, bytes }, note(NOTE));
+    expect(scanAll(memory).hits.map(({ address }) => address)).toEqual([NOTE, 0x20_0040]);
+  });
+
+  test("lets signals in as it goes, and ends when one came", async () => {
+    let turns = 0;
+    const checkpoint = async () => {
+      if (++turns === 3) throw new InterruptedError("SIGINT");
+    };
+    await expect(findVmcoreinfo(guestWith(), { checkpoint })).rejects.toThrow(InterruptedError);
+    expect(turns).toBe(3);
+  });
+
+  test("the kernel's data page stands in for a note", async () => {
     const memory = guestWith({ address: NOTE, bytes: Buffer.from(text) });
-    expect(findVmcoreinfo(memory).best).toMatchObject({ form: "data", address: NOTE, vmcoreinfo: { text } });
+    expect((await findVmcoreinfo(memory)).best).toMatchObject({
+      form: "data",
+      address: NOTE,
+      vmcoreinfo: { text },
+    });
   });
 
   test.each([
@@ -65,29 +121,27 @@ describe("findVmcoreinfo", () => {
     ["its type is not 0", Buffer.from(vmcoreinfoNote(text)).fill(1, 8, 9)],
     ["it names no page-table root", vmcoreinfoNote(vmcoreinfoText({ "SYMBOL(swapper_pg_dir)": undefined }))],
     ["its release is no release", vmcoreinfoNote(vmcoreinfoText({ OSRELEASE: "\x07" }))],
-  ])("a note is none when %s", (_, bytes) => {
-    expect(findVmcoreinfo(guestWith({ address: NOTE, bytes })).hits).toEqual([]);
+  ])("a note is none when %s", async (_, bytes) => {
+    expect((await findVmcoreinfo(guestWith({ address: NOTE, bytes }))).hits).toEqual([]);
   });
 
-  test("stops at the first note whose kernel is intact", () => {
+  test("stops at the first note whose kernel is intact", async () => {
     const memory = memoryFrom(linuxGuest({ extra: [note(NOTE), note(0x180_0000)] }), { raw: false });
-    expect(findVmcoreinfo(memory).hits).toHaveLength(1);
+    expect((await findVmcoreinfo(memory)).hits).toHaveLength(1);
     expect(memory.pageReads).not.toContain(0x180_0000);
-    expect(findVmcoreinfo(memory, { exhaustive: true }).hits).toHaveLength(2);
+    expect(scanAll(memory).hits).toHaveLength(2);
   });
 
-  test("goes on when a vCPU runs another kernel", () => {
+  test("goes on when a vCPU runs another kernel", async () => {
     const elsewhere = stateOf(longMode(0x180_0000));
     const memory = guestWith(note(NOTE), note(0x190_0000));
-    expect(findVmcoreinfo(memory, { states: [elsewhere] }).hits).toHaveLength(2);
+    expect((await findVmcoreinfo(memory, { states: [elsewhere] })).hits).toHaveLength(2);
   });
 });
 
 describe("several kernels", () => {
   const addresses = (...pieces: Piece[]) =>
-    findVmcoreinfo(guestWith(...pieces), { states: [kernel], exhaustive: true }).hits.map(
-      (hit) => hit.address,
-    );
+    scanAll(guestWith(...pieces), [kernel]).hits.map((hit) => hit.address);
 
   test("the one whose page tables work comes first, wherever it lies", () => {
     expect(addresses(note(0x10_0000, foreign), note(NOTE))).toEqual([NOTE, 0x10_0000]);
@@ -98,7 +152,7 @@ describe("several kernels", () => {
     expect(addresses(note(0x10_0000), note(NOTE, { CRASHTIME: "1795233118" }))).toEqual([NOTE, 0x10_0000]);
   });
 
-  test("of two that work and did not crash, the one a vCPU runs", () => {
+  test("of two that work and did not crash, the one a vCPU runs", async () => {
     const OTHER = 0x1a0_0000;
     const tables = tablePieces([
       [OTHER, 511, BigInt(OTHER + 0x1003)],
@@ -113,11 +167,7 @@ describe("several kernels", () => {
     });
     const memory = guestWith(...tables, note(NOTE), other);
     const first = (cr3: number) =>
-      findVmcoreinfo(memory, { states: [stateOf(longMode(cr3))], exhaustive: true }).hits.map((hit) => [
-        hit.address,
-        hit.tables,
-        hit.running,
-      ]);
+      scanAll(memory, [stateOf(longMode(cr3))]).hits.map((hit) => [hit.address, hit.tables, hit.running]);
     expect(first(ROOT)).toEqual([
       [NOTE, "work", true],
       [0x10_0000, "work", false],
@@ -133,23 +183,23 @@ describe("several kernels", () => {
     expect(addresses(data, note(NOTE))).toEqual([NOTE, 0x10_0000]);
   });
 
-  test("one that memory contradicts is reported but is not the best: it may be a guest's", () => {
-    const search = findVmcoreinfo(guestWith(note(NOTE, foreign)));
+  test("one that memory contradicts is reported but is not the best: it may be a guest's", async () => {
+    const search = await findVmcoreinfo(guestWith(note(NOTE, foreign)));
     expect(search.hits).toMatchObject([{ address: NOTE, tables: "wrong" }]);
     expect(search.best).toBeUndefined();
   });
 
-  test("a phys_base that puts the root below 0 is a contradiction", () => {
-    const search = findVmcoreinfo(guestWith(note(NOTE, { "NUMBER(phys_base)": String(-(2 ** 40)) })));
+  test("a phys_base that puts the root below 0 is a contradiction", async () => {
+    const search = await findVmcoreinfo(guestWith(note(NOTE, { "NUMBER(phys_base)": String(-(2 ** 40)) })));
     expect(search.hits).toMatchObject([{ tables: "wrong" }]);
   });
 
-  test("one whose tables are missing, or that does not say where they are, is the best there is", () => {
+  test("one whose tables are missing, or that does not say where they are, is the best there is", async () => {
     const missing = memoryFrom(
       linuxGuest({ extra: [note(NOTE), { address: ROOT, size: 4096, state: "excluded" }] }),
     );
-    expect(findVmcoreinfo(missing).best).toMatchObject({ tables: "missing" });
-    const old = findVmcoreinfo(guestWith(note(NOTE, { "NUMBER(phys_base)": undefined })), {
+    expect((await findVmcoreinfo(missing)).best).toMatchObject({ tables: "missing" });
+    const old = await findVmcoreinfo(guestWith(note(NOTE, { "NUMBER(phys_base)": undefined })), {
       states: [kernel],
     });
     expect(old.best).toMatchObject({ tables: "unknown", running: true });
@@ -183,12 +233,17 @@ describe("VmcoreinfoScanner", () => {
     expect(scanner.result.best?.address).toBe(NOTE);
   });
 
-  test("memory full of notes is bounded, and says so", () => {
+  test("memory full of notes is bounded, and says so", async () => {
     const bytes = Buffer.alloc(600 * 4096);
     for (let page = 0; page < 600; page++) bytes.set(vmcoreinfoNote(text, 65_536), page * 4096);
     const memory = memoryFrom(ramWith(RAM, [{ address: 0x10_0000, bytes }]));
     const start = performance.now();
-    const search = findVmcoreinfo(memory);
+    const search = await findVmcoreinfo(memory);
+    expect(overlookedWarnings(search)).toMatchObject([
+      { code: "KRN007", message: expect.stringMatching(/^344 more/) },
+    ]);
+    // The texts take 64 KiB each: only the one in use is kept.
+    expect(search.hits.filter((hit) => "vmcoreinfo" in hit)).toEqual([]);
     expect(performance.now() - start).toBeLessThan(5000);
     expect(search.hits).toHaveLength(CANDIDATE_LIMIT);
     expect(search.overlooked).toBe(600 - CANDIDATE_LIMIT);

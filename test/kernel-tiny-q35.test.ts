@@ -2,8 +2,9 @@ import { spawnSync } from "node:child_process";
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
+import { presentChunks } from "../src/kernel/chunks.ts";
 import { describeLinux } from "../src/kernel/linux.ts";
-import { findVmcoreinfo } from "../src/kernel/vmcoreinfo-scan.ts";
+import { findVmcoreinfo, VmcoreinfoScanner } from "../src/kernel/vmcoreinfo-scan.ts";
 import { PageTables } from "../src/x86/paging.ts";
 import { FOUR_LEVEL } from "../src/x86/paging-shapes.ts";
 import type { X86State } from "../src/x86/state.ts";
@@ -31,8 +32,10 @@ describe.skipIf(reason !== undefined)(
     const physicalOf = (virtual: bigint, physBase: number) =>
       Number(virtual - 0xffff_ffff_8000_0000n) + physBase;
 
-    test("the note is where /sys/kernel/vmcoreinfo says", () => {
-      const { best, hits } = findVmcoreinfo(memory, { states, exhaustive: true });
+    test("the note is where /sys/kernel/vmcoreinfo says", async () => {
+      const scanner = new VmcoreinfoScanner(memory, { states });
+      for (const { address, bytes } of presentChunks(memory, 0, RAM_BYTES)) scanner.scan(bytes, address);
+      const { best, hits } = scanner.result;
       expect(best).toMatchObject({
         address: Number(/vmcoreinfo_note: (0x[0-9a-f]+)/.exec(log)![1]),
         form: "note",
@@ -49,9 +52,12 @@ describe.skipIf(reason !== undefined)(
       ["VMCOREINFO alone", true, []],
       ["registers alone", false, [0, 1]],
       ["one vCPU in user mode", false, [1]],
-    ])("%s describe the kernel as it described itself", (_, withVmcoreinfo, vcpus) => {
-      const vmcoreinfo = withVmcoreinfo ? findVmcoreinfo(memory).best?.vmcoreinfo : undefined;
-      const linux = describeLinux(memory, { vmcoreinfo, states: vcpus.map((vcpu) => states[vcpu]!) })!;
+    ])("%s describe the kernel as it described itself", async (_, withVmcoreinfo, vcpus) => {
+      const vmcoreinfo = withVmcoreinfo ? (await findVmcoreinfo(memory)).best?.vmcoreinfo : undefined;
+      const linux = (await describeLinux(memory, {
+        vmcoreinfo,
+        states: vcpus.map((vcpu) => states[vcpu]!),
+      }))!;
       const code = Number.parseInt(/([0-9a-f]+)-[0-9a-f]+ : Kernel code/.exec(log)![1]!, 16);
       const bssEnd = Number.parseInt(/[0-9a-f]+-([0-9a-f]+) : Kernel bss/.exec(log)![1]!, 16);
       expect(linux).toMatchObject({
@@ -74,9 +80,9 @@ describe.skipIf(reason !== undefined)(
       expect(BigInt(linux.physBase!.value)).toBe(BigInt.asIntN(64, variable("phys_base")));
     });
 
-    test("the kernel's page tables map all of RAM in the direct map, at its place", () => {
-      const { best } = findVmcoreinfo(memory);
-      const linux = describeLinux(memory, { vmcoreinfo: best!.vmcoreinfo, states: [] })!;
+    test("the kernel's page tables map all of RAM in the direct map, at its place", async () => {
+      const { best } = await findVmcoreinfo(memory);
+      const linux = (await describeLinux(memory, { vmcoreinfo: best!.vmcoreinfo, states: [] }))!;
       const base = linux.pageOffset!.value;
       const tables = new PageTables(memory, linux.root!.value, FOUR_LEVEL);
       let size = 0;

@@ -10,13 +10,15 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   io: ["core", "codec"],
   elf: ["core"],
   x86: ["core"],
+  vmx: ["core", "x86"],
+  svm: ["core", "x86"],
   kernel: ["core", "elf", "x86"],
   dump: ["core", "io", "codec", "elf"],
   qemu: ["core", "elf", "x86"],
-  guest: ["core", "io", "codec", "elf", "x86", "kernel", "dump", "qemu"],
+  guest: ["core", "io", "codec", "elf", "x86", "vmx", "svm", "kernel", "dump", "qemu"],
   vmcore: ["core", "io", "codec", "elf", "x86", "guest"],
-  jobs: ["core", "io", "codec", "elf", "x86", "kernel", "dump", "qemu", "guest", "vmcore"],
-  report: ["core", "elf", "x86", "kernel", "guest", "vmcore", "jobs"],
+  jobs: ["core", "io", "codec", "elf", "x86", "vmx", "svm", "kernel", "dump", "qemu", "guest", "vmcore"],
+  report: ["core", "elf", "x86", "vmx", "svm", "kernel", "guest", "vmcore", "jobs"],
   cli: ["core", "io", "jobs", "report"],
 };
 

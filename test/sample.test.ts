@@ -98,6 +98,13 @@ describe("samples/nano-pc", () => {
       ["info", sample("nano-pc.dump.elf.zst")],
       ["info", sample("README.md")],
       ["extract", sample("README.md"), "-o", join(folder, "never")],
+      ["extract", sample("kvm-host.vmcore.zst"), "--dry-run"],
+      ["guests", sample("kvm-host.vmcore.zst")],
+      ["vmcs", "list", sample("kvm-host.vmcore.zst")],
+      ["vmcs", "show", sample("kvm-host.vmcore.zst"), "1:2"],
+      ["vmcs", "show", sample("kvm-host.vmcore.zst"), "0x12e2c000"],
+      ["vmcs", "diff", sample("kvm-host.vmcore.zst"), "1:0", "1:3"],
+      ["vmcsinfo", "show", sample("kvm-host.vmcore.zst")],
     ];
     for (const args of runs) {
       const output = JSON.parse(guestcore(...args, "--json").stdout);
@@ -110,8 +117,10 @@ describe("samples/nano-pc", () => {
 
   test("what is not the core of a process is named, with what to do", () => {
     const vmcore = guestcore("extract", sample("nano-pc.dump.elf.zst"), "-o", join(folder, "never"));
-    expect(vmcore.status).toBe(3);
-    expect(vmcore.stderr).toMatch(/a vmcore, not the core of a process/);
+    expect(vmcore.status).toBe(5);
+    expect(vmcore.stderr).toMatch(
+      /no guest was found in this vmcore\n +hint: a guest's own vmcore opens as it is/,
+    );
     const text = guestcore("extract", sample("README.md"), "-o", join(folder, "never"));
     expect(text.status).toBe(3);
     expect(text.stderr).toMatch(/not the core of a process: text/);

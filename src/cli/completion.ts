@@ -1,4 +1,5 @@
 import type { Command, Option } from "commander";
+import { visibleCommands } from "./subcommands.ts";
 
 export const SHELLS = ["bash", "zsh", "fish"] as const;
 export type Shell = (typeof SHELLS)[number];
@@ -10,6 +11,8 @@ interface CommandModel {
   readonly options: readonly OptionModel[];
   /** Values of its first argument, where they are a closed list. */
   readonly choices: readonly string[];
+  /** The commands it groups. */
+  readonly commands: readonly CommandModel[];
 }
 
 interface OptionModel {
@@ -21,8 +24,7 @@ interface OptionModel {
 
 /** A script that completes commands, options and the values of closed lists; everything else as file names. */
 export function completionScript(shell: Shell, program: Command): string {
-  const visible = program.createHelp().visibleCommands(program);
-  const commands = visible.filter((command) => command.name() !== "help").map(modelOf);
+  const commands = visibleCommands(program).map(modelOf);
   if (shell === "bash") return bashScript(commands);
   return shell === "zsh" ? zshScript(commands) : fishScript(commands);
 }
@@ -32,7 +34,10 @@ const modelOf = (command: Command): CommandModel => ({
   summary: command.summary(),
   options: command.createHelp().visibleOptions(command).map(optionModel),
   choices: command.registeredArguments[0]?.argChoices ?? [],
+  commands: visibleCommands(command).map(modelOf),
 });
+
+const namesOf = (commands: readonly CommandModel[]): string => commands.map(({ name }) => name).join(" ");
 
 const optionModel = (option: Option): OptionModel => ({
   flags: [option.short, option.long].filter((flag) => flag !== undefined && flag !== null),
@@ -41,20 +46,32 @@ const optionModel = (option: Option): OptionModel => ({
   choices: option.argChoices ?? [],
 });
 
-function bashScript(commands: readonly CommandModel[]): string {
-  const cases = commands.map(({ name, options, choices }) => {
-    const values = options
-      .filter((option) => option.choices.length > 0)
-      .map((option) => `        ${option.flags.join("|")}) words="${option.choices.join(" ")}";;\n`);
-    const free = options.filter((option) => option.takesValue && option.choices.length === 0);
-    const files = free.length === 0 ? "" : `        ${free.flatMap(({ flags }) => flags).join("|")}) ;;\n`;
-    const flags = options.flatMap((option) => option.flags).join(" ");
-    const otherwise = choices.length === 0 ? "" : ` || words="${choices.join(" ")}"`;
-    return `      ${name}) case "$previous" in
+/** What bash does with the words behind a command; `depth` is the command's own place among the words. */
+function bashCase(command: CommandModel, depth: number): string {
+  const { name, options, choices, commands } = command;
+  if (commands.length > 0) {
+    return `      ${name}) if (( COMP_CWORD == ${depth + 1} )); then
+        words="${namesOf(commands)} --help"
+      else
+        case "\${COMP_WORDS[${depth + 1}]}" in
+${commands.map((sub) => bashCase(sub, depth + 1)).join("")}        esac
+      fi;;
+`;
+  }
+  const values = options
+    .filter((option) => option.choices.length > 0)
+    .map((option) => `        ${option.flags.join("|")}) words="${option.choices.join(" ")}";;\n`);
+  const free = options.filter((option) => option.takesValue && option.choices.length === 0);
+  const files = free.length === 0 ? "" : `        ${free.flatMap(({ flags }) => flags).join("|")}) ;;\n`;
+  const flags = options.flatMap((option) => option.flags).join(" ");
+  const otherwise = choices.length === 0 ? "" : ` || words="${choices.join(" ")}"`;
+  return `      ${name}) case "$previous" in
 ${values.join("")}${files}        *) [[ "$current" == -* ]] && words="${flags}"${otherwise};;
       esac;;
 `;
-  });
+}
+
+function bashScript(commands: readonly CommandModel[]): string {
   return `# bash completion for guestcore
 _guestcore() {
   local current="\${COMP_WORDS[COMP_CWORD]}" previous="\${COMP_WORDS[COMP_CWORD-1]}" words=""
@@ -65,10 +82,10 @@ _guestcore() {
     previous="\${COMP_WORDS[COMP_CWORD-2]}"
   fi
   if (( COMP_CWORD == 1 )); then
-    words="${commands.map(({ name }) => name).join(" ")} --help --version"
+    words="${namesOf(commands)} --help --version"
   else
     case "\${COMP_WORDS[1]}" in
-${cases.join("")}    esac
+${commands.map((command) => bashCase(command, 1)).join("")}    esac
   fi
   if [[ -n "$words" ]]; then
     mapfile -t COMPREPLY < <(compgen -W "$words" -- "$current")
@@ -81,17 +98,37 @@ complete -F _guestcore guestcore
 `;
 }
 
+const zshList = (commands: readonly CommandModel[]): string =>
+  commands.map(({ name, summary }) => `    ${quote(`${name}:${summary}`)}`).join("\n");
+
+/** What zsh does behind a command, whose name is then the first of the words. */
+function zshCase({ name, options, choices, commands }: CommandModel): string {
+  if (commands.length > 0) {
+    return `    ${name})
+  commands=(
+${zshList(commands)}
+  )
+  if (( CURRENT == 2 )); then
+    _describe command commands
+    return
+  fi
+  command="$words[2]"
+  shift words
+  (( CURRENT-- ))
+  case "$command" in
+${commands.map(zshCase).join("")}  esac;;
+`;
+  }
+  const specs = options.map((option) => `      ${zshSpec(option)} \\\n`).join("");
+  const rest = choices.length === 0 ? "'*:file:_files'" : quote(`1:value:(${choices.join(" ")})`);
+  return `    ${name}) _arguments \\\n${specs}      ${rest};;\n`;
+}
+
 function zshScript(commands: readonly CommandModel[]): string {
-  const list = commands.map(({ name, summary }) => `    ${quote(`${name}:${summary}`)}`).join("\n");
-  const cases = commands.map(({ name, options, choices }) => {
-    const specs = options.map((option) => `      ${zshSpec(option)} \\\n`).join("");
-    const rest = choices.length === 0 ? "'*:file:_files'" : quote(`1:value:(${choices.join(" ")})`);
-    return `    ${name}) _arguments \\\n${specs}      ${rest};;\n`;
-  });
   return `#compdef guestcore
 _guestcore() {
   local -a commands=(
-${list}
+${zshList(commands)}
   )
   if (( CURRENT == 2 )); then
     _describe command commands
@@ -101,7 +138,7 @@ ${list}
   shift words
   (( CURRENT-- ))
   case "$command" in
-${cases.join("")}  esac
+${commands.map(zshCase).join("")}  esac
 }
 _guestcore "$@"
 `;
@@ -118,31 +155,45 @@ function zshSpec({ flags, description, takesValue, choices }: OptionModel): stri
 }
 
 function fishScript(commands: readonly CommandModel[]): string {
-  const names = commands.map(({ name }) => name).join(" ");
-  const lines = [
-    "# fish completion for guestcore",
-    ...commands.map(
-      ({ name, summary }) =>
-        `complete -c guestcore -f -n 'not __fish_seen_subcommand_from ${names}' -a ${name} -d ${quote(summary)}`,
-    ),
-  ];
-  for (const { name, options, choices } of commands) {
-    if (choices.length > 0) {
-      lines.push(
-        `complete -c guestcore -f -n '__fish_seen_subcommand_from ${name}' -a ${quote(choices.join(" "))}`,
-      );
-    }
-    for (const { flags, description, takesValue, choices } of options) {
-      const spelt = flags.map((flag) =>
-        flag.startsWith("--") ? `-l ${flag.slice(2)}` : `-s ${flag.slice(1)}`,
-      );
-      const value = takesValue ? (choices.length > 0 ? ` -x -a ${quote(choices.join(" "))}` : " -r -F") : "";
-      lines.push(
-        `complete -c guestcore -n '__fish_seen_subcommand_from ${name}' ${spelt.join(" ")}${value} -d ${quote(description)}`,
-      );
-    }
+  return `# fish completion for guestcore\n${fishLines(commands, []).join("\n")}\n`;
+}
+
+const seen = (names: string): string => `__fish_seen_subcommand_from ${names}`;
+
+/** @param path the commands that group these, outermost first */
+function fishLines(commands: readonly CommandModel[], path: readonly string[]): string[] {
+  const within = path.map(seen);
+  const unseen = [...within, `not ${seen(namesOf(commands))}`].join("; and ");
+  const lines = commands.map(
+    ({ name, summary }) => `complete -c guestcore -f -n '${unseen}' -a ${name} -d ${quote(summary)}`,
+  );
+  for (const command of commands) {
+    const groups = commands.filter((other) => other !== command && hasWithin(other, command.name));
+    const apart = groups.length === 0 ? [] : [`not ${seen(namesOf(groups))}`];
+    const condition = [...within, seen(command.name), ...apart].join("; and ");
+    if (command.commands.length > 0) lines.push(...fishLines(command.commands, [...path, command.name]));
+    else lines.push(...fishLeaf(command, condition));
   }
-  return `${lines.join("\n")}\n`;
+  return lines;
+}
+
+/** Whether a group has a command of that name at any depth. */
+const hasWithin = ({ commands }: CommandModel, name: string): boolean =>
+  commands.some((sub) => sub.name === name || hasWithin(sub, name));
+
+function fishLeaf({ options, choices }: CommandModel, condition: string): string[] {
+  const lines: string[] = [];
+  if (choices.length > 0) {
+    lines.push(`complete -c guestcore -f -n '${condition}' -a ${quote(choices.join(" "))}`);
+  }
+  for (const { flags, description, takesValue, choices } of options) {
+    const spelt = flags.map((flag) =>
+      flag.startsWith("--") ? `-l ${flag.slice(2)}` : `-s ${flag.slice(1)}`,
+    );
+    const value = takesValue ? (choices.length > 0 ? ` -x -a ${quote(choices.join(" "))}` : " -r -F") : "";
+    lines.push(`complete -c guestcore -n '${condition}' ${spelt.join(" ")}${value} -d ${quote(description)}`);
+  }
+  return lines;
 }
 
 const quote = (text: string): string => `'${text.replaceAll("'", "'\\''")}'`;

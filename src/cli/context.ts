@@ -33,10 +33,18 @@ export const withJobOptions = (command: Command): Command =>
     .option("-q, --quiet", "no progress and no warnings on stderr", false)
     .option("--tmpdir <dir>", "where compressed input is unpacked (default: $TMPDIR, else /var/tmp)");
 
+/** Options of every command; called last, for it looks at those that are there. */
 export const withCommonOptions = (command: Command): Command =>
-  command
+  withForce(command)
     .addOption(new Option("--color <when>", "colour on stderr").choices(COLOR_MODES).default("auto"))
     .option("--debug", "show where in guestcore an error arose", false);
+
+/** A result that can be written to a file can replace one. */
+function withForce(command: Command): Command {
+  const has = (name: string) => command.options.some(({ long }) => long === name);
+  if (!has("--json-file") || has("--force")) return command;
+  return command.option("--force", "replace an existing --json-file", false);
+}
 
 /** The event loop is given a turn at most this often; a turn costs a few microseconds. */
 const TURN_MS = 20;

@@ -1,5 +1,6 @@
+import { UsageError } from "../core/errors.ts";
 import type { Warning } from "../core/warnings.ts";
-import { probeTextFile, writeTextFile } from "../io/text-file.ts";
+import { probeTextFile, type TextFileOptions, writeTextFile } from "../io/text-file.ts";
 import { envelope, type InputFacts } from "../report/json.ts";
 import type { ResultFlags } from "./context.ts";
 import type { Terminal } from "./terminal.ts";
@@ -20,19 +21,32 @@ type DeliveryFlags = ResultFlags & { readonly force?: boolean };
  * Makes sure before a long job that its result can be written, and not over the job's own files.
  * @throws UsageError, IoError
  */
-export function prepareDelivery({ jsonFile, force = false }: DeliveryFlags, others: readonly string[]): void {
-  if (jsonFile !== undefined) probeTextFile(jsonFile, force, others);
+export function prepareDelivery(flags: DeliveryFlags, others: readonly string[]): void {
+  const { jsonFile } = flags;
+  if (jsonFile === "-") {
+    throw new UsageError("--json-file takes the name of a file", {
+      hint: "--json prints the result on standard output",
+    });
+  }
+  if (jsonFile !== undefined) probeTextFile(jsonFile, jsonFileOptions(flags, others));
 }
+
+const jsonFileOptions = ({ force = false }: DeliveryFlags, others: readonly string[]): TextFileOptions => ({
+  force,
+  others,
+  option: "--json-file",
+});
 
 /** Prints text or JSON, and writes the JSON beside it when asked. */
 export function deliver(
   terminal: Terminal,
-  { json, jsonFile, force = false }: DeliveryFlags,
+  flags: DeliveryFlags,
   { kind, inputs, warnings, result, text }: Delivery,
   others: readonly string[],
 ): void {
+  const { json, jsonFile } = flags;
   const document = () => envelope(kind, inputs, warnings, result);
-  if (jsonFile !== undefined) writeTextFile(jsonFile, document(), force, others);
+  if (jsonFile !== undefined) writeTextFile(jsonFile, document(), jsonFileOptions(flags, others));
   if (json) terminal.stdout.write(document());
   else if (text !== undefined) terminal.stdout.write(text);
 }

@@ -63,12 +63,15 @@ const BUG_HINT =
 export const isBrokenPipe = (error: unknown): boolean =>
   chainOf(error).some((link) => (link as NodeJS.ErrnoException | undefined)?.code === "EPIPE");
 
+/** Codes of what decoders throw: they do not know what the file they read is called. */
+const OF_A_FILE: ReadonlySet<string> = new Set(["unsupported", "corrupt", "unavailable"]);
+
 /** One line for what is wrong and where, one for what to do. */
 function errorText({ code, message, hint, where }: ErrorReport, color: boolean): string {
-  const { file, offset } = where ?? {};
-  // Many messages name their file themselves.
-  const subject = file === undefined || message.includes(file) ? "" : `${printable(file)}: `;
-  const place = offset === undefined || message.includes("offset") ? "" : ` (at offset ${offset})`;
+  // All other messages name their file and place themselves.
+  const { file, offset } = OF_A_FILE.has(code) ? (where ?? {}) : {};
+  const subject = file === undefined ? "" : `${printable(file)}: `;
+  const place = offset === undefined ? "" : ` (at offset ${offset})`;
   const internal = code === "internal" ? "internal error: " : "";
   const line = `${paint(color, "error", "guestcore:")} ${subject}${internal}${printable(message)}${place}\n`;
   return line + hintText(hint, color);

@@ -5,18 +5,25 @@ import { COLOR_MODES } from "./color.ts";
 import { completionCommand } from "./commands/completion.ts";
 import { explainCommand } from "./commands/explain.ts";
 import { extractCommand } from "./commands/extract.ts";
+import { guestsCommand } from "./commands/guests.ts";
 import { infoCommand } from "./commands/info.ts";
 import { manCommand } from "./commands/man.ts";
+import { vmcsCommand } from "./commands/vmcs.ts";
+import { vmcsinfoCommand } from "./commands/vmcsinfo.ts";
 import { withCommonOptions } from "./context.ts";
 import { isBrokenPipe, type TellFlags, ToldError, tell } from "./errors.ts";
 import { withExamples } from "./examples.ts";
 import { exitStatusText } from "./exit.ts";
+import { leavesOf, withDescendants } from "./subcommands.ts";
 import type { AddCommand, Terminal } from "./terminal.ts";
 
 /** A new command is one file and one line here. */
 const COMMANDS: readonly AddCommand[] = [
   infoCommand,
   extractCommand,
+  guestsCommand,
+  vmcsCommand,
+  vmcsinfoCommand,
   explainCommand,
   completionCommand,
   manCommand,
@@ -34,8 +41,8 @@ export function createProgram(terminal: Terminal): Command {
     .showSuggestionAfterError(true)
     .configureHelp({ optionDescription: describeOption })
     .addHelpText("after", exitStatusText());
-  for (const add of COMMANDS) withCommonOptions(add(program, terminal));
-  for (const command of [program, ...program.commands]) {
+  for (const add of COMMANDS) leavesOf(add(program, terminal)).forEach(withCommonOptions);
+  for (const command of withDescendants(program)) {
     command
       .exitOverride()
       .allowExcessArguments(false)
@@ -76,6 +83,8 @@ export async function main(argv: readonly string[], terminal: Terminal): Promise
     const error = thrown instanceof CommanderError ? usageOf(thrown) : thrown;
     if (error === undefined) return 0;
     if (error instanceof ToldError) return error.exitCode;
+    // A group of commands without one of them: its help is on stderr.
+    if (thrown instanceof CommanderError && thrown.code === "commander.help") return 2;
     return isBrokenPipe(error) ? 141 : tell(error, flagsOf(argv), terminal);
   }
 }

@@ -2,32 +2,59 @@ import type { Command, Option } from "commander";
 import { VERSION } from "../core/version.ts";
 import { examplesOf } from "./examples.ts";
 import { EXIT_STATUSES } from "./exit.ts";
+import { isGroup, leavesOf, pathOf, visibleCommands } from "./subcommands.ts";
 
-/** A manual page in roff (man(7)) for the program or one of its commands, from commander's own model. */
+/**
+ * A manual page in roff (man(7)) for the program or one of its commands, from commander's own model. The page of a
+ * command that groups others describes all of them.
+ */
 export function manPage(program: Command, command: Command): string {
   const name = command === program ? "guestcore" : `guestcore-${command.name()}`;
+  const group = command !== program && isGroup(command);
   return [
     `.TH ${name.toUpperCase()} 1 "" "guestcore ${VERSION}" "User Commands"`,
     ".SH NAME",
     `${roff(name)} \\- ${roff(summaryOf(command))}`,
     ".SH SYNOPSIS",
-    `.B ${roff(command === program ? "guestcore" : `guestcore ${command.name()}`)}`,
-    roff(command.usage()),
+    ...(group ? leavesOf(command).flatMap(synopsisLines) : synopsisLines(command)),
     ".SH DESCRIPTION",
     roff(command.description()),
     ...exampleLines(command),
-    ...commandLines(command),
-    ...argumentLines(command),
-    ".SH OPTIONS",
-    ...command.options.filter(({ hidden }) => !hidden).flatMap(optionLines),
-    ...tagged("\\fB\\-h\\fR, \\fB\\-\\-help\\fR", "show help"),
+    ...(group
+      ? leavesOf(command).flatMap(subcommandLines)
+      : [...commandLines(command), ...optionSection(command)]),
     ".SH EXIT STATUS",
     ...EXIT_STATUSES.flatMap(([code, meaning]) => tagged(`\\fB${code}\\fR`, roff(meaning))),
     ".SH SEE ALSO",
-    seeAlso(program, command),
+    seeAlso(command === program),
     "",
   ].join("\n");
 }
+
+const synopsisLines = (command: Command, index: number | undefined = 0): string[] => [
+  ...(index > 0 ? [".br"] : []),
+  `.B ${roff(["guestcore", ...pathOf(command)].join(" "))}`,
+  roff(command.usage()),
+];
+
+/** A section of the page for a command within a group. */
+const subcommandLines = (command: Command): string[] => [
+  `.SH ${roff(pathOf(command).slice(1).join(" ").toUpperCase())}`,
+  roff(command.description()),
+  ...exampleLines(command, ".SS Examples"),
+  ...optionSection(command, ".SS Arguments", ".SS Options"),
+];
+
+const optionSection = (
+  command: Command,
+  ofArguments = ".SH ARGUMENTS",
+  ofOptions = ".SH OPTIONS",
+): string[] => [
+  ...argumentLines(command, ofArguments),
+  ofOptions,
+  ...command.options.filter(({ hidden }) => !hidden).flatMap(optionLines),
+  ...tagged("\\fB\\-h\\fR, \\fB\\-\\-help\\fR", "show help"),
+];
 
 const summaryOf = (command: Command): string =>
   (command.summary() || command.description())
@@ -47,9 +74,9 @@ function optionLines(option: Option): string[] {
   return tagged(flags.join(", "), roff(`${option.description}${choices}${standard}`));
 }
 
-function exampleLines(command: Command): string[] {
+function exampleLines(command: Command, heading = ".SH EXAMPLES"): string[] {
   const lines = examplesOf(command);
-  return lines.length === 0 ? [] : [".SH EXAMPLES", ".nf", ...lines.map(roff), ".fi"];
+  return lines.length === 0 ? [] : [heading, ".nf", ...lines.map(roff), ".fi"];
 }
 
 function commandLines(command: Command): string[] {
@@ -59,27 +86,21 @@ function commandLines(command: Command): string[] {
   return [".SH COMMANDS", ...lines];
 }
 
-function argumentLines(command: Command): string[] {
+function argumentLines(command: Command, heading: string): string[] {
   const named = command.registeredArguments.filter(({ description }) => description !== "");
   if (named.length === 0) return [];
   return [
-    ".SH ARGUMENTS",
+    heading,
     ...named.flatMap((argument) => tagged(`\\fI${roff(argument.name())}\\fR`, roff(argument.description))),
   ];
 }
 
-/** Commands that help lists. */
-const visibleCommands = (command: Command): readonly Command[] =>
-  command
-    .createHelp()
-    .visibleCommands(command)
-    .filter((sub) => sub.name() !== "help");
-
-function seeAlso(program: Command, command: Command): string {
-  const pages = [program, ...visibleCommands(program)]
-    .filter((page) => page !== command)
-    .map((page) => `\\fB${roff(page === program ? "guestcore" : `guestcore-${page.name()}`)}\\fR(1)`);
-  return [...pages, "\\fBcrash\\fR(8)", "\\fBmakedumpfile\\fR(8)", "\\fBdrgn\\fR(1)"].join(", ");
+/** Pages that are there to be read: those of guestcore are printed, not installed. */
+function seeAlso(isMain: boolean): string {
+  const ours = isMain
+    ? "\\fBguestcore man\\fR \\fIcommand\\fR prints the page of a command"
+    : "\\fBguestcore man\\fR prints the page about all commands";
+  return `${ours}; \\fBcrash\\fR(8), \\fBmakedumpfile\\fR(8), \\fBdrgn\\fR(1)`;
 }
 
 /** Roff's own characters, and a dot or quote that would start a request. */

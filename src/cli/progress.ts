@@ -25,14 +25,17 @@ export function progressSink(terminal: Terminal, mode: ProgressMode): ProgressLi
   let begun = 0;
   let shown = 0;
   let drawn = 0;
+  let reached = 0;
+  let running = false;
   const clear = (): void => {
     if (drawn > 0) stderr.write(`\r${" ".repeat(drawn)}\r`);
     drawn = 0;
   };
+  const stateAt = (done: number) => ({ label, done, total, seconds: (now() - begun) / 1000 });
   const show = (done: number): void => {
-    const state = { label, done, total, seconds: (now() - begun) / 1000 };
+    const state = stateAt(done);
     if (!redraw) {
-      stderr.write(`${style === "json" ? progressJson(state) : progressLine(state)}\n`);
+      stderr.write(`${style === "json" ? progressJson(state, false) : progressLine(state)}\n`);
       return;
     }
     // A line as wide as the terminal wraps, and \r comes back to its second half.
@@ -46,14 +49,22 @@ export function progressSink(terminal: Terminal, mode: ProgressMode): ProgressLi
       total = bytes;
       begun = now();
       shown = begun;
+      reached = 0;
+      running = true;
     },
     update: (done) => {
+      reached = done;
       const time = now();
       if (time - shown < INTERVALS[style]) return;
       shown = time;
       show(done);
     },
-    finish: clear,
+    finish: () => {
+      clear();
+      // People see what came of it; a program that waits for the end is told, however far the work came.
+      if (running && style === "json") stderr.write(`${progressJson(stateAt(reached), true)}\n`);
+      running = false;
+    },
     clear,
   };
 }

@@ -5,14 +5,17 @@ import type { Note } from "../elf/notes.ts";
 /** What an ELF file is to us. */
 export type ElfKind = "process-core" | "vmcore" | "other";
 
-/** A process core has NT_PRPSINFO or NT_AUXV; a vmcore of any maker has physical addresses, VMCOREINFO or QEMU notes. */
+/**
+ * A vmcore of any maker has VMCOREINFO or QEMU notes, or physical addresses. A process core has NT_PRPSINFO or
+ * NT_AUXV, but so has a copy of /proc/kcore (`fs/proc/kcore.c`), next to VMCOREINFO.
+ */
 export function elfKind(elf: ElfFile, notes: readonly Note[]): ElfKind {
   if (elf.header.type !== ET_CORE) return "other";
+  if (notes.some(({ name }) => name === "VMCOREINFO" || name === "QEMU")) return "vmcore";
   const isProcess = notes.some(
     ({ name, type }) => name === "CORE" && (type === NT_PRPSINFO || type === NT_AUXV),
   );
   if (isProcess) return "process-core";
   const physical = elf.programs.some(({ type, paddr }) => type === PT_LOAD && paddr > 0);
-  const isVmcore = physical || notes.some(({ name }) => name === "VMCOREINFO" || name === "QEMU");
-  return isVmcore ? "vmcore" : "process-core";
+  return physical ? "vmcore" : "process-core";
 }

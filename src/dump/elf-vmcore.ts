@@ -36,13 +36,13 @@ export class ElfVmcore implements PhysicalMemory {
     this.ranges = mergeRanges(this.#loads);
   }
 
-  extentAt(address: number, limit: number): Extent {
+  extentAt(address: number, limit: number, holes = true): Extent {
     const load = this.#loads[indexAtOrAbove(this.#loads, address)];
     if (load === undefined || load.start >= limit) return { start: address, end: limit, state: "absent" };
     if (load.start > address) return { start: address, end: load.start, state: "absent" };
     if (address < load.presentEnd) {
       const offset = load.offset + (address - load.start);
-      return rawExtent(address, Math.min(limit, load.presentEnd), this.#source, offset);
+      return rawExtent(address, Math.min(limit, load.presentEnd), this.#source, offset, holes);
     }
     const state: PageState = address < load.dumpedEnd ? "absent" : "excluded";
     const end = state === "absent" ? load.dumpedEnd : load.end;

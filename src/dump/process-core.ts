@@ -19,7 +19,7 @@ import {
   PT_LOAD,
 } from "../elf/constants.ts";
 import { decodeAuxv, decodeFileNote, decodePrpsinfo } from "../elf/core-notes.ts";
-import { type ElfFile, type ProgramHeader, readElf } from "../elf/header.ts";
+import { type ElfFile, isPossible, type ProgramHeader, readElf } from "../elf/header.ts";
 import { type Note, readNotes } from "../elf/notes.ts";
 
 /**
@@ -28,7 +28,6 @@ import { type Note, readNotes } from "../elf/notes.ts";
  */
 export class ProcessCore implements ProcessImage {
   readonly name: string;
-  readonly elf: ElfFile;
   readonly notes: readonly Note[];
   readonly mappings: readonly ProcessMapping[];
   readonly files: readonly MappedFile[];
@@ -43,10 +42,9 @@ export class ProcessCore implements ProcessImage {
     const { notes, warnings: noteWarnings } = readNotes(source, elf);
     const noteOf = (type: number) => notes.find((n) => n.type === type && n.name === "CORE")?.desc;
     const { mappings, warnings } = toMappings(source, elf.programs);
-    const lost = lostBytes(mappings);
+    const lost = lostBytes(mappings) + lostBeyond(source, elf.programs);
     this.#source = source;
     this.name = source.name;
-    this.elf = elf;
     this.notes = notes;
     this.mappings = mappings;
     this.files = decodeFileNote(noteOf(NT_FILE) ?? Buffer.alloc(0));
@@ -122,9 +120,11 @@ const overlapWarning = (bytes: number): Warning => ({
   message: `segments overlap in ${bytesText(bytes)}; the one that starts lower is used`,
 });
 
+/** vsyscall lies at the top of the address space: no part of the heap or of guest RAM. */
+const isBeyond = ({ vaddr }: ProgramHeader): boolean => vaddr >= ADDRESS_LIMIT;
+
 function toMapping(source: ByteSource, program: ProgramHeader): ProcessMapping | undefined {
-  // vsyscall lies at the top of the address space: no part of the heap or of guest RAM.
-  if (program.vaddr >= ADDRESS_LIMIT) return undefined;
+  if (isBeyond(program)) return undefined;
   const start = Number(program.vaddr);
   const end = start + program.memsz;
   if (!(end <= ADDRESS_LIMIT)) return undefined;
@@ -154,6 +154,15 @@ function cutFront(mapping: ProcessMapping, start: number): ProcessMapping {
 
 const lostBytes = (mappings: readonly ProcessMapping[]): number =>
   mappings.reduce((lost, m) => lost + (m.dumpedEnd - m.presentEnd), 0);
+
+/** What a truncated core lacks of segments that are no mapping here: vsyscall is the last of most cores. */
+const lostBeyond = (source: ByteSource, programs: readonly ProgramHeader[]): number =>
+  programs
+    .filter((program) => program.type === PT_LOAD && isBeyond(program) && isPossible(program))
+    .reduce(
+      (lost, { offset, filesz }) => lost + Math.min(filesz, Math.max(0, offset + filesz - source.size)),
+      0,
+    );
 
 function truncation(source: ByteSource, lost: number): Warning[] {
   if (lost === 0) return [];

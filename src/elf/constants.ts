@@ -6,7 +6,7 @@ const ET_EXEC = 2;
 const ET_DYN = 3;
 export const ET_CORE = 4;
 
-const EM_386 = 3;
+export const EM_386 = 3;
 export const EM_X86_64 = 62;
 const EM_AARCH64 = 183;
 

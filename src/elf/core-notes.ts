@@ -1,6 +1,7 @@
 import { Parser } from "binary-parser";
-import { latin1, u64, u64big, viewOf } from "../core/bytes.ts";
+import { u64, u64big, viewOf } from "../core/bytes.ts";
 import type { MappedFile } from "../core/process.ts";
+import { cutTextOf, textOf } from "./text.ts";
 
 /** Offsets and sizes of the x86-64 core notes: Linux `include/linux/elfcore.h`, `arch/x86/include/asm/user_64.h`. */
 export const PRSTATUS_SIZE = 336;
@@ -69,9 +70,12 @@ const prpsinfo = new Parser()
   .int32("ppid")
   .int32("pgrp")
   .int32("sid")
-  .string("fname", { length: 16, encoding: "latin1", stripNull: true })
-  .string("psargs", { length: 80, encoding: "latin1", stripNull: true });
+  .buffer("fname", { length: 16 })
+  .buffer("psargs", { length: 80 });
 const PRPSINFO_SIZE = 136;
+/** What the kernel fills of each field at most; the rest is a NUL. */
+const FNAME_LENGTH = 15;
+const PSARGS_LENGTH = 79;
 
 export interface Prpsinfo {
   readonly pid: number;
@@ -83,15 +87,28 @@ export interface Prpsinfo {
 
 export function decodePrpsinfo(desc: Buffer): Prpsinfo | undefined {
   if (desc.length < PRPSINFO_SIZE) return undefined;
-  const { pid, fname, psargs } = prpsinfo.parse(desc) as unknown as Prpsinfo;
-  return { pid, fname, psargs: psargs.trimEnd() };
+  const { pid, fname, psargs } = prpsinfo.parse(desc) as { pid: number; fname: Buffer; psargs: Buffer };
+  return {
+    pid,
+    fname: fieldText(fname, FNAME_LENGTH),
+    psargs: fieldText(psargs, PSARGS_LENGTH).trimEnd(),
+  };
 }
 
-/** NT_AUXV: pairs of AT_* type and value up to AT_NULL (`include/uapi/linux/auxvec.h`). */
+function fieldText(field: Buffer, length: number): string {
+  const nul = field.indexOf(0);
+  const bytes = nul < 0 ? field : field.subarray(0, nul);
+  return bytes.length < length ? textOf(bytes) : cutTextOf(bytes);
+}
+
+/** Linux has about 25 types for x86-64 (AT_VECTOR_SIZE of `include/linux/auxvec.h` and `asm/auxvec.h`). */
+const MAX_AUXV = 64;
+
+/** NT_AUXV: pairs of AT_* type and value up to AT_NULL (`include/uapi/linux/auxvec.h`), the first 64. */
 export function decodeAuxv(desc: Buffer): Map<number, bigint> {
   const view = viewOf(desc);
   const entries = new Map<number, bigint>();
-  for (let at = 0; at + 16 <= desc.length; at += 16) {
+  for (let at = 0; at + 16 <= desc.length && at < MAX_AUXV * 16; at += 16) {
     const type = u64(view, at);
     if (type === 0) break;
     if (!entries.has(type)) entries.set(type, u64big(view, at + 8));
@@ -120,7 +137,7 @@ export function decodeFileNote(desc: Buffer): MappedFile[] {
     const at = 16 + i * 24;
     const file = { start: u64(view, at), end: u64(view, at + 8), offset: u64(view, at + 16) * pageSize };
     if (Number.isFinite(file.end) && file.start < file.end) {
-      files.push({ ...file, path: latin1(desc.subarray(name, nul)) });
+      files.push({ ...file, path: textOf(desc.subarray(name, nul)) });
     }
     name = nul + 1;
   }

@@ -1,5 +1,5 @@
-import { ADDRESS_LIMIT } from "../core/address.ts";
-import { latin1, u64, viewOf } from "../core/bytes.ts";
+import { ADDRESS_LIMIT, alignDown, PAGE_SIZE } from "../core/address.ts";
+import { u64, viewOf } from "../core/bytes.ts";
 import type { ProcessImage } from "../core/process.ts";
 import { rangeAt } from "../core/ranges.ts";
 import {
@@ -13,6 +13,7 @@ import {
   PT_NOTE,
 } from "./constants.ts";
 import { parseNotes } from "./notes.ts";
+import { textOf } from "./text.ts";
 
 /** The program a process runs, from the first page of its image, which every core keeps. */
 export interface Executable {
@@ -28,24 +29,50 @@ export interface Executable {
 /** An executable has about a dozen program headers; beyond this the page is not an ELF header. */
 const MAX_PROGRAMS = 128;
 const MAX_NOTES = 64 * 1024;
+/** PATH_MAX. */
+const MAX_PATH = 4096;
 /** ARG_MAX bounds argv on the stack (`getconf ARG_MAX` is 2 MiB). */
 const MAX_STACK = 8 * 2 ** 20;
 const MAX_ARGUMENTS = 65_536;
 
 /**
- * Finds the executable through AT_ENTRY/AT_PHDR and NT_FILE (`proc_maps` names as the kernel saw them).
- * @returns `undefined` when the core has neither note or the mapping is not there
+ * Finds the executable through AT_ENTRY/AT_PHDR and NT_FILE (`proc_maps` names as the kernel saw them), or through
+ * AT_PHDR alone.
+ * @returns `undefined` when neither leads to an executable
  */
 export function executableOf(image: ProcessImage): Executable | undefined {
   const entry = image.auxv.get(AT_ENTRY) ?? image.auxv.get(AT_PHDR);
   const mapped =
     entry === undefined || entry >= ADDRESS_LIMIT ? undefined : rangeAt(image.files, Number(entry));
-  if (mapped === undefined) return undefined;
+  if (mapped === undefined) return withoutFileNote(image);
   const own = image.files.filter((file) => file.path === mapped.path);
   const base = own[0]!.start;
   const fileEnd = own.at(-1)!.end;
   const { end, buildId } = readImageHeader(image, base) ?? { end: fileEnd, buildId: undefined };
   return { path: mapped.path, base, end: Math.max(end, fileEnd), buildId };
+}
+
+/**
+ * Linux leaves NT_FILE out where it would exceed 4 MiB, 64 bytes a mapping assumed: from 65 536 mappings on
+ * (`fs/binfmt_elf.c` fill_files_note). The program headers lie in the first page of the image.
+ */
+function withoutFileNote(image: ProcessImage): Executable | undefined {
+  const phdr = image.auxv.get(AT_PHDR);
+  if (phdr === undefined || phdr >= ADDRESS_LIMIT) return undefined;
+  const base = alignDown(Number(phdr), PAGE_SIZE);
+  const header = readImageHeader(image, base);
+  if (header === undefined) return undefined;
+  return { path: executedName(image) ?? image.psargs?.split(" ")[0] ?? "", base, ...header };
+}
+
+/** The name the program was started by: AT_EXECFN points at it, at the top of the initial stack. */
+function executedName(image: ProcessImage): string | undefined {
+  const address = image.auxv.get(AT_EXECFN);
+  if (address === undefined || address >= ADDRESS_LIMIT) return undefined;
+  const bytes = Buffer.alloc(MAX_PATH);
+  const name = bytes.subarray(0, image.read(Number(address), bytes));
+  const nul = name.indexOf(0);
+  return nul <= 0 ? undefined : textOf(name.subarray(0, nul));
 }
 
 function readImageHeader(image: ProcessImage, base: number) {
@@ -109,7 +136,7 @@ function readArguments(stack: Buffer, start: number, argv: readonly number[]): s
     const at = pointer - start;
     const nul = at >= floor ? stack.indexOf(0, at) : -1;
     if (nul < 0) return undefined;
-    words.push(latin1(stack.subarray(at, nul)));
+    words.push(textOf(stack.subarray(at, nul)));
     floor = nul + 1;
   }
   return words;

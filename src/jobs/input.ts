@@ -1,8 +1,19 @@
 import type { JobContext } from "../core/job.ts";
-import type { ByteSource } from "../core/memory.ts";
+import type { ByteSource, Unpacking } from "../core/memory.ts";
 import type { Warning } from "../core/warnings.ts";
-import { unpackIfCompressed } from "../io/compressed.ts";
+import { type Compression, unpackIfCompressed } from "../io/compressed.ts";
 import { type FileIdentity, FileSource } from "../io/file.ts";
+
+/** Of a file that was compressed. */
+export interface UnpackedFacts {
+  readonly compression: Compression;
+  /** Length of the contents in bytes. */
+  readonly size: number;
+  /** Whether all of it is there, and right as far as checksums tell. */
+  readonly whole: boolean;
+  /** How to unpack it for other tools. */
+  readonly unpacking: Unpacking | undefined;
+}
 
 /** A file opened for a job. */
 export interface Input {
@@ -14,9 +25,10 @@ export interface Input {
     readonly size: number;
     /** Bytes the (decompressed) contents occupy on disk; less than their length when they are sparse. */
     readonly sizeOnDisk: number;
-    /** Set when the file was compressed: how, and the length of its contents. */
-    readonly unpacked: { readonly compression: string; readonly size: number } | undefined;
+    readonly unpacked: UnpackedFacts | undefined;
   };
+  /** False when unpacking found the file cut or damaged: bytes are missing at its end, or wrong. */
+  readonly whole: boolean;
   readonly warnings: readonly Warning[];
   close(): void;
 }
@@ -43,8 +55,16 @@ export async function openInput(path: string, context: JobContext): Promise<Inpu
         size: file.size,
         sizeOnDisk: source.sizeOnDisk(),
         unpacked:
-          unpacked === undefined ? undefined : { compression: unpacked.compression, size: source.size },
+          unpacked === undefined
+            ? undefined
+            : {
+                compression: unpacked.compression,
+                size: source.size,
+                whole: unpacked.whole,
+                unpacking: unpacked.source.unpacking,
+              },
       },
+      whole: unpacked?.whole ?? true,
       warnings,
       close: () => {
         unpacked?.source.close();

@@ -16,12 +16,14 @@ import { guestFromQemu } from "../guest/from-qemu.ts";
 import type { Guest } from "../guest/guest.ts";
 import { describeLinux, type LinuxImage } from "../kernel/linux.ts";
 import { Vmcoreinfo } from "../kernel/vmcoreinfo.ts";
-import { findVmcoreinfo, type VmcoreinfoSearch } from "../kernel/vmcoreinfo-scan.ts";
+import { findVmcoreinfo, overlookedWarnings, type VmcoreinfoSearch } from "../kernel/vmcoreinfo-scan.ts";
 import { findMachine, type QemuMachine } from "../qemu/machine.ts";
 import { type Input, openInput } from "./input.ts";
 
 /** Reading all of a guest's memory for VMCOREINFO is worth it up to here; `extract` reads it in any case. */
 const SEARCH_LIMIT = 8 * 2 ** 30;
+/** CPUs that Linux supports on x86-64 (`MAXSMP`, arch/x86/Kconfig). */
+const MAX_CPUS = 8192;
 
 export interface ElfInfo {
   readonly kind: ElfKind;
@@ -76,28 +78,28 @@ export function inspect(path: string, context: JobContext): Promise<InspectResul
   return naming(path, async () => {
     const input = await openInput(path, context);
     try {
-      return inspectInput(input);
+      return await inspectInput(input, context);
     } finally {
       input.close();
     }
   });
 }
 
-function inspectInput(input: Input): InspectResult {
+async function inspectInput(input: Input, context: JobContext): Promise<InspectResult> {
   const { source } = input;
   const identification = identify(source);
   const nothing = { elf: undefined, process: undefined, vmcore: undefined };
   if (!isElf(source)) return { input: input.facts, identification, ...nothing, warnings: input.warnings };
   const elf = inspectElf(source);
-  const process = elf.info.kind === "process-core" ? inspectProcess(source) : undefined;
-  const vmcore = elf.info.kind === "vmcore" ? inspectVmcore(source, elf.info) : undefined;
+  const process = elf.info.kind === "process-core" ? await inspectProcess(source, context) : undefined;
+  const vmcore = elf.info.kind === "vmcore" ? await inspectVmcore(source, elf.info, context) : undefined;
   return {
     input: input.facts,
     identification,
     elf: elf.info,
     process: process?.info,
-    vmcore,
-    warnings: [...input.warnings, ...(process?.warnings ?? elf.warnings), ...(vmcore?.linux?.warnings ?? [])],
+    vmcore: vmcore?.info,
+    warnings: [...input.warnings, ...(process?.warnings ?? elf.warnings), ...(vmcore?.warnings ?? [])],
   };
 }
 
@@ -111,13 +113,16 @@ function inspectElf(source: ByteSource): { info: ElfInfo; warnings: Warning[] } 
   return { info: { kind: elfKind(elf, notes), elf, notes, lost }, warnings: [...elf.warnings, ...warnings] };
 }
 
-function inspectProcess(source: ByteSource): { info: ProcessInfo; warnings: readonly Warning[] } | undefined {
-  const core = attempt(() => openProcessCore(source));
+async function inspectProcess(
+  source: ByteSource,
+  context: JobContext,
+): Promise<{ info: ProcessInfo; warnings: readonly Warning[] } | undefined> {
+  const core = await attempt(() => openProcessCore(source));
   if (core instanceof GuestcoreError) return undefined;
   const desc = core.notes.find(({ name, type }) => name === "CORE" && type === NT_PRPSINFO)?.desc;
-  const machine = attempt(() => findMachine(core));
+  const machine = await attempt(() => findMachine(core, { checkpoint: context.checkpoint }));
   const found = machine instanceof GuestcoreError ? undefined : machine;
-  const qemu = found === undefined ? undefined : inspectGuest(found);
+  const qemu = found === undefined ? undefined : await inspectGuest(found, context);
   return {
     info: {
       core,
@@ -126,47 +131,62 @@ function inspectProcess(source: ByteSource): { info: ProcessInfo; warnings: read
       qemu,
       problem: machine instanceof GuestcoreError ? machine : undefined,
     },
-    warnings: [...core.warnings, ...(found?.warnings ?? []), ...(qemu?.linux?.warnings ?? [])],
+    warnings: [...core.warnings, ...(found?.warnings ?? []), ...kernelWarnings(qemu)],
   };
 }
 
-function inspectGuest(machine: QemuMachine): QemuInfo {
+const kernelWarnings = (found: Pick<QemuInfo, "linux" | "search"> | undefined): Warning[] => [
+  ...(found?.search === undefined ? [] : overlookedWarnings(found.search)),
+  ...(found?.linux?.warnings ?? []),
+];
+
+async function inspectGuest(machine: QemuMachine, { checkpoint }: JobContext): Promise<QemuInfo> {
   const guest = guestFromQemu(machine);
   const states = guest.vcpus.map(({ state }) => state);
   const small = totalSize(guest.ranges) <= SEARCH_LIMIT;
-  const search = small ? findVmcoreinfo(guest.memory, { states }) : undefined;
-  const linux = describeLinux(guest.memory, { states, vmcoreinfo: search?.best?.vmcoreinfo });
+  const search = small ? await findVmcoreinfo(guest.memory, { states, checkpoint }) : undefined;
+  const evidence = { states, vmcoreinfo: search?.best?.vmcoreinfo };
+  const linux = await describeLinux(guest.memory, evidence, checkpoint);
   return { machine, guest, linux, search };
 }
 
-function inspectVmcore(source: ByteSource, { elf, notes }: ElfInfo): VmcoreInfo {
+async function inspectVmcore(
+  source: ByteSource,
+  { elf, notes }: ElfInfo,
+  { checkpoint }: JobContext,
+): Promise<{ info: VmcoreInfo; warnings: Warning[] }> {
   const memory: PhysicalMemory = new ElfVmcore(source, elf);
   const desc = notes.find(({ name }) => name === "VMCOREINFO")?.desc;
   const noted = desc === undefined ? undefined : new Vmcoreinfo(desc);
   const isX86 = elf.header.machine === EM_X86_64;
   // QEMU writes the note only for guests with -device vmcoreinfo; it is in their memory all the same.
   const look = noted === undefined && isX86 && totalSize(memory.ranges) <= SEARCH_LIMIT;
-  const search = look ? findVmcoreinfo(memory) : undefined;
+  const search = look ? await findVmcoreinfo(memory, { checkpoint }) : undefined;
   const vmcoreinfo = noted ?? search?.best?.vmcoreinfo;
+  const describe = isX86 && vmcoreinfo !== undefined;
+  const linux = describe ? await describeLinux(memory, { vmcoreinfo, states: [] }, checkpoint) : undefined;
+  const states = notes.filter(({ name, type }) => name === "CORE" && type === NT_PRSTATUS);
+  const cpus = states
+    .slice(0, MAX_CPUS)
+    .map((note) => (isX86 ? decodePrstatus(note.desc) : undefined))
+    .filter((prstatus) => prstatus !== undefined);
   return {
-    ranges: memory.ranges,
-    cpus: notes
-      .filter(({ name, type }) => name === "CORE" && type === NT_PRSTATUS)
-      .map((note) => (isX86 ? decodePrstatus(note.desc) : undefined))
-      .filter((prstatus) => prstatus !== undefined),
-    vmcoreinfo,
-    hasNote: noted !== undefined,
-    search,
-    linux: isX86 && vmcoreinfo !== undefined ? describeLinux(memory, { vmcoreinfo, states: [] }) : undefined,
+    info: { ranges: memory.ranges, cpus, vmcoreinfo, hasNote: noted !== undefined, search, linux },
+    warnings: [...tooManyCpus(states.length), ...kernelWarnings({ linux, search })],
   };
 }
 
+const tooManyCpus = (count: number): Warning[] =>
+  count <= MAX_CPUS
+    ? []
+    : [{ code: "CORE006", message: `the notes are of ${count} CPUs: the first ${MAX_CPUS} are read` }];
+
 /** What cannot be found is part of the answer; only a failing disk is a reason to fail. */
-function attempt<T>(look: () => T): T | GuestcoreError {
+async function attempt<T>(look: () => T | Promise<T>): Promise<T | GuestcoreError> {
   try {
-    return look();
+    return await look();
   } catch (error) {
-    if (error instanceof GuestcoreError && error.code !== "io") return error;
+    if (error instanceof GuestcoreError && error.code !== "io" && error.code !== "interrupted") return error;
     throw error;
   }
 }

@@ -1,6 +1,10 @@
 import { alignDown, PAGE_SIZE } from "../core/address.ts";
+import type { JobContext } from "../core/job.ts";
 import type { Extent, PhysicalMemory } from "../core/memory.ts";
 import { sizeOf } from "../core/ranges.ts";
+
+/** Awaited now and then by what takes long: lets signals in. */
+export type Checkpoint = JobContext["checkpoint"];
 
 /** Beyond 1 MiB a read gets no faster, and a buffer of it stays in the cache. */
 const CHUNK_BYTES = 2 ** 20;
@@ -20,7 +24,7 @@ export function* presentChunks(memory: PhysicalMemory, from: number, to: number)
   for (const range of memory.ranges) {
     const end = Math.min(range.end, to);
     for (let address = Math.max(range.start, alignDown(from, PAGE_SIZE)); address < end; ) {
-      const extent = memory.extentAt(address, Math.min(end, address + CHUNK_BYTES));
+      const extent = firstChunk(memory.extentAt(address, end));
       const length = extent.state === "present" ? fill(memory, extent, buffer) : 0;
       if (length > 0) yield { address, bytes: buffer.subarray(0, length) };
       // Where a page could not be read after all, go on behind it; where a source ends, nothing follows.
@@ -29,6 +33,10 @@ export function* presentChunks(memory: PhysicalMemory, from: number, to: number)
     }
   }
 }
+
+/** What is present in pieces of a chunk; what is not in one, for it may be as large as a header claims. */
+const firstChunk = (extent: Extent): Extent =>
+  extent.state === "present" ? { ...extent, end: Math.min(extent.end, extent.start + CHUNK_BYTES) } : extent;
 
 /** Reads the leading pages of an extent that can be read; returns their bytes. */
 function fill(memory: PhysicalMemory, extent: Extent, buffer: Buffer): number {

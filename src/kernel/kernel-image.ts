@@ -1,6 +1,6 @@
 import type { PhysicalMemory } from "../core/memory.ts";
 import type { MappedRun, PageTables } from "../x86/paging.ts";
-import { presentChunks } from "./chunks.ts";
+import { type Checkpoint, presentChunks } from "./chunks.ts";
 import { START_KERNEL_MAP } from "./kernel-tables.ts";
 
 /** Where the kernel's image (text, rodata, data, bss) is mapped; one block, virtually and physically. */
@@ -87,7 +87,12 @@ const BANNER_BYTES = BANNER_START.length + 80;
  * The release in `linux_banner` ("Linux version RELEASE (…"), which lies in every kernel's rodata: the first in
  * `[from, to)`.
  */
-export function findBanner(memory: PhysicalMemory, from: number, to: number): string | undefined {
+export async function findBanner(
+  memory: PhysicalMemory,
+  from: number,
+  to: number,
+  checkpoint?: Checkpoint,
+): Promise<string | undefined> {
   let tail = Buffer.alloc(0);
   let next = from;
   for (const { address, bytes } of presentChunks(memory, from, to)) {
@@ -96,6 +101,7 @@ export function findBanner(memory: PhysicalMemory, from: number, to: number): st
     if (release !== undefined) return release;
     tail = Buffer.from(text.subarray(Math.max(0, text.length - BANNER_BYTES)));
     next = address + bytes.length;
+    await checkpoint?.();
   }
   return undefined;
 }

@@ -3,6 +3,7 @@ import type { Warning } from "../core/warnings.ts";
 import { PageTables } from "../x86/paging.ts";
 import { PAE, THIRTY_TWO_BIT_PSE } from "../x86/paging-shapes.ts";
 import type { X86State } from "../x86/state.ts";
+import type { Checkpoint } from "./chunks.ts";
 import { findBanner } from "./kernel-image.ts";
 import { isLongMode, tablesOfStates } from "./kernel-tables.ts";
 import { type FactSource, fact, type LinuxImage, vmcoreinfoFacts } from "./linux-image.ts";
@@ -24,15 +25,17 @@ interface View {
 }
 
 /** A 32-bit kernel: release, paging, direct map (which holds the image). */
-export function describeLinux32(
+export async function describeLinux32(
   memory: PhysicalMemory,
   vmcoreinfo: Vmcoreinfo | undefined,
   states: readonly X86State[],
-): LinuxImage | undefined {
+  checkpoint?: Checkpoint,
+): Promise<LinuxImage | undefined> {
   const own = vmcoreinfo && viewOfVmcoreinfo32(memory, vmcoreinfo);
   const view = own ?? viewOfStates(memory, states);
   const facts = vmcoreinfoFacts(vmcoreinfo);
-  const banner = vmcoreinfo || !view ? undefined : findBanner(memory, BANNER_FROM, BANNER_TO);
+  const banner =
+    vmcoreinfo || !view ? undefined : await findBanner(memory, BANNER_FROM, BANNER_TO, checkpoint);
   if (vmcoreinfo === undefined && banner === undefined) return undefined;
   return {
     architecture: "i386",

@@ -5,6 +5,7 @@ import type { Warning } from "../core/warnings.ts";
 import type { PageTables } from "../x86/paging.ts";
 import { shapeFor } from "../x86/paging-shapes.ts";
 import type { X86State } from "../x86/state.ts";
+import type { Checkpoint } from "./chunks.ts";
 import { findBanner, findDirectMap, findImage, isWhole, type KernelImage } from "./kernel-image.ts";
 import { isLongMode, START_KERNEL_MAP, tablesOfStates, tablesOfVmcoreinfo } from "./kernel-tables.ts";
 import { describeLinux32 } from "./linux-32.ts";
@@ -38,12 +39,16 @@ interface KernelView {
  * do not work, those of the vCPU that map a kernel. The work is bounded whatever the tables hold.
  * @returns undefined when nothing shows that the machine runs Linux
  */
-export function describeLinux(memory: PhysicalMemory, evidence: LinuxEvidence): LinuxImage | undefined {
+export async function describeLinux(
+  memory: PhysicalMemory,
+  evidence: LinuxEvidence,
+  checkpoint?: Checkpoint,
+): Promise<LinuxImage | undefined> {
   const { vmcoreinfo, states } = evidence;
-  if (is32Bit(vmcoreinfo, states)) return describeLinux32(memory, vmcoreinfo, states);
-  const view = viewOfVmcoreinfo(memory, vmcoreinfo) ?? viewOfStates(memory, states);
-  if (vmcoreinfo !== undefined) return describeKnown(memory, vmcoreinfo, states, view);
-  return view?.image && describeUnknown(memory, view, view.image);
+  if (is32Bit(vmcoreinfo, states)) return await describeLinux32(memory, vmcoreinfo, states, checkpoint);
+  const view = viewOfVmcoreinfo(memory, vmcoreinfo) ?? (await viewOfStates(memory, states, checkpoint));
+  if (vmcoreinfo !== undefined) return await describeKnown(memory, vmcoreinfo, states, view, checkpoint);
+  return view?.image && (await describeUnknown(memory, view, view.image, checkpoint));
 }
 
 function is32Bit(vmcoreinfo: Vmcoreinfo | undefined, states: readonly X86State[]): boolean {
@@ -69,9 +74,14 @@ function viewOfVmcoreinfo(
  * The first vCPU whose page tables map both an image and the direct map. PTI's user tables and stale ones map no
  * direct map: the part of the image they map tells where the kernel lies, not where it begins.
  */
-function viewOfStates(memory: PhysicalMemory, states: readonly X86State[]): KernelView | undefined {
+async function viewOfStates(
+  memory: PhysicalMemory,
+  states: readonly X86State[],
+  checkpoint: Checkpoint | undefined,
+): Promise<KernelView | undefined> {
   let partial: KernelView | undefined;
   for (const { vcpu, tables } of tablesOfStates(memory, states)) {
+    await checkpoint?.();
     const image = findImage(tables);
     if (image === undefined) continue;
     const source = `CR3 of vCPU ${vcpu}` as const;
@@ -83,16 +93,18 @@ function viewOfStates(memory: PhysicalMemory, states: readonly X86State[]): Kern
 }
 
 /** A kernel that VMCOREINFO describes. */
-function describeKnown(
+async function describeKnown(
   memory: PhysicalMemory,
   vmcoreinfo: Vmcoreinfo,
   states: readonly X86State[],
   view: KernelView | undefined,
-): LinuxImage {
+  checkpoint: Checkpoint | undefined,
+): Promise<LinuxImage> {
+  const own = view?.source === "page tables";
   const warnings = [
     ...rootWarnings(memory, vmcoreinfo, view),
     ...levelWarnings(vmcoreinfo, states),
-    ...(view?.source === "page tables" ? otherKernelWarnings(memory, vmcoreinfo, states) : []),
+    ...(own ? await otherKernelWarnings(memory, vmcoreinfo, states, checkpoint) : []),
   ];
   const facts = vmcoreinfoFacts(vmcoreinfo);
   const walkedBase = view?.image && physBaseOf(view.image);
@@ -121,14 +133,15 @@ function describeKnown(
  * A kernel found by a vCPU's page tables alone. Other systems map theirs into the same range (FreeBSD): undefined
  * unless Linux's banner is there, or may be in a page that is missing.
  */
-function describeUnknown(
+async function describeUnknown(
   memory: PhysicalMemory,
   view: KernelView,
   image: KernelImage,
-): LinuxImage | undefined {
+  checkpoint: Checkpoint | undefined,
+): Promise<LinuxImage | undefined> {
   const bounded = textOf(view) !== undefined;
   const end = image.physical + (bounded ? image.size : PARTIAL_IMAGE);
-  const release = findBanner(memory, image.physical, end);
+  const release = await findBanner(memory, image.physical, end, checkpoint);
   const mayBeMissing = bounded && isPresent(memory, image.physical) && !isWhole(memory, image.physical, end);
   if (release === undefined && !mayBeMissing) return undefined;
   return {
@@ -207,15 +220,18 @@ function levelWarnings(vmcoreinfo: Vmcoreinfo, states: readonly X86State[]): War
 }
 
 /** A vCPU's page tables map a kernel, but not the one VMCOREINFO describes (KRN006). */
-function otherKernelWarnings(
+async function otherKernelWarnings(
   memory: PhysicalMemory,
   vmcoreinfo: Vmcoreinfo,
   states: readonly X86State[],
-): Warning[] {
-  const others = tablesOfStates(memory, states).flatMap(({ vcpu, tables }) => {
+  checkpoint: Checkpoint | undefined,
+): Promise<Warning[]> {
+  const others: number[] = [];
+  for (const { vcpu, tables } of tablesOfStates(memory, states)) {
+    await checkpoint?.();
     const image = findImage(tables);
-    return image !== undefined && physBaseOf(image) !== vmcoreinfo.physBase ? [vcpu] : [];
-  });
+    if (image !== undefined && physBaseOf(image) !== vmcoreinfo.physBase) others.push(vcpu);
+  }
   if (others.length === 0) return [];
   return [
     {

@@ -1,9 +1,10 @@
 import { PAGE_SIZE } from "../core/address.ts";
 import { latin1, viewOf } from "../core/bytes.ts";
 import { type PhysicalMemory, readPhysical } from "../core/memory.ts";
+import type { Warning } from "../core/warnings.ts";
 import type { PageTables } from "../x86/paging.ts";
 import type { X86State } from "../x86/state.ts";
-import { presentChunks } from "./chunks.ts";
+import { type Checkpoint, presentChunks } from "./chunks.ts";
 import {
   START_KERNEL_MAP,
   type TablesState,
@@ -16,11 +17,12 @@ import { MAX_VMCOREINFO_BYTES, Vmcoreinfo } from "./vmcoreinfo.ts";
 
 /** One VMCOREINFO in memory. */
 export interface VmcoreinfoHit {
-  /** Physical address of the page it begins in. */
+  /** Physical address of the note's header, or of the text. */
   readonly address: number;
   /** The ELF note that /sys/kernel/vmcoreinfo points to, or the bare text the kernel copies into it. */
   readonly form: "note" | "data";
-  readonly vmcoreinfo: Vmcoreinfo;
+  /** Whether a crashed kernel finished it (CRASHTIME). */
+  readonly crashed: boolean;
   /** Whether all of the note is in memory. */
   readonly whole: boolean;
   readonly tables: TablesState;
@@ -28,9 +30,14 @@ export interface VmcoreinfoHit {
   readonly running: boolean;
 }
 
+/** The one to use, with its text; those of the others are read again when asked for. */
+export interface FoundVmcoreinfo extends VmcoreinfoHit {
+  readonly vmcoreinfo: Vmcoreinfo;
+}
+
 export interface VmcoreinfoSearch {
   /** The first hit, unless memory contradicts it. */
-  readonly best: VmcoreinfoHit | undefined;
+  readonly best: FoundVmcoreinfo | undefined;
   /** All, best first: page tables that work, then CRASHTIME, then the kernel a vCPU runs, then notes. */
   readonly hits: readonly VmcoreinfoHit[];
   /** Candidates beyond `CANDIDATE_LIMIT`, not looked at. */
@@ -51,6 +58,11 @@ const TEXT_START = Buffer.from("OSRELEASE=");
 const NOTE_HEADER = 12 + NAME.length;
 const NAMESZ = 11;
 const NT_VMCOREINFO = 0;
+/** What tells a note from others. */
+const NOTE_START = NOTE_HEADER + TEXT_START.length;
+/** Where the name begins, and its first word, "VMCO". */
+const NAME_AT = 12;
+const NAME_MAGIC = NAME.readUInt32LE(0);
 /** "OSRE" as a little-endian word. */
 const TEXT_MAGIC = TEXT_START.readUInt32LE(0);
 
@@ -62,8 +74,9 @@ interface Candidate {
 }
 
 /**
- * Looks for VMCOREINFO in pages as they pass by: the kernel keeps note and text in whole pages (since 4.13), the
- * note page-aligned, so one word of each page decides.
+ * Looks for VMCOREINFO in pages as they pass by. Since 4.13 the kernel keeps note and text in pages of their own;
+ * before, both were arrays in .bss, the note one of words. So a text counts at the start of a page, a note wherever a
+ * word can be.
  */
 export class VmcoreinfoScanner {
   readonly #memory: PhysicalMemory;
@@ -73,6 +86,7 @@ export class VmcoreinfoScanner {
   readonly #addresses = new Set<number>();
   readonly #hits: VmcoreinfoHit[] = [];
   #judged = 0;
+  #best: FoundVmcoreinfo | undefined;
   #overlooked = 0;
 
   /** @param memory what the pages given to `scan` are of: the rest of a note is read from it */
@@ -82,7 +96,7 @@ export class VmcoreinfoScanner {
   }
 
   /**
-   * Takes a run of whole pages, in any order; costs one word a page.
+   * Takes a run of whole pages, in any order; a note that goes on in pages not given is read from the memory.
    * @param address physical, page-aligned
    * @returns whether there is a candidate that was not there before
    */
@@ -90,24 +104,43 @@ export class VmcoreinfoScanner {
     const view = viewOf(bytes);
     let news = false;
     for (let page = 0; page + PAGE_SIZE <= bytes.length; page += PAGE_SIZE) {
-      const word = view.getUint32(page, true);
-      if (word === NAMESZ || word === TEXT_MAGIC) {
-        const candidate = candidateAt(bytes.subarray(page, page + PAGE_SIZE), address + page);
-        if (candidate !== undefined) news = this.#add(candidate) || news;
-      }
+      if (view.getUint32(page, true) !== TEXT_MAGIC || !isText(bytes, page)) continue;
+      news = this.#add({ address: address + page, form: "data", size: PAGE_SIZE }) || news;
+    }
+    const words = wordsOf(bytes);
+    for (let i = words.indexOf(NAME_MAGIC); i >= 0; i = words.indexOf(NAME_MAGIC, i + 1)) {
+      const size = this.#noteSize(bytes, i * 4 - NAME_AT, address);
+      if (size === undefined) continue;
+      news = this.#add({ address: address + i * 4 - NAME_AT, form: "note", size }) || news;
     }
     return news;
+  }
+
+  /** Size of the text of a note at `bytes[at]`, where `at` may lie outside; `undefined` when none is there. */
+  #noteSize(bytes: Uint8Array, at: number, address: number): number | undefined {
+    if (at >= 0 && at + NOTE_START <= bytes.length) return noteSize(bytes.subarray(at, at + NOTE_START));
+    const start = Buffer.alloc(NOTE_START);
+    const known = address + at >= 0 ? readPhysical(this.#memory, address + at, start) : 0;
+    return known === NOTE_START ? noteSize(start) : undefined;
   }
 
   /** What the pages seen so far hold. */
   get result(): VmcoreinfoSearch {
     for (; this.#judged < this.#candidates.length; this.#judged++) {
       this.#spaces ??= tablesOfStates(this.#memory, this.#states);
-      const hit = readCandidate(this.#memory, this.#spaces, this.#candidates[this.#judged]!);
+      const hit = judgeCandidate(this.#memory, this.#spaces, this.#candidates[this.#judged]!);
       if (hit !== undefined) this.#hits.push(hit);
     }
     const hits = this.#hits.toSorted(byRank);
-    return { best: hits.find(({ tables }) => tables !== "wrong"), hits, overlooked: this.#overlooked };
+    const best = hits.find(({ tables }) => tables !== "wrong");
+    if (best?.address !== this.#best?.address) this.#best = best && this.#textOf(best);
+    return { best: this.#best, hits, overlooked: this.#overlooked };
+  }
+
+  #textOf(hit: VmcoreinfoHit): FoundVmcoreinfo | undefined {
+    const candidate = this.#candidates.find(({ address }) => address === hit.address);
+    const found = candidate && readCandidate(this.#memory, candidate);
+    return found && { ...hit, vmcoreinfo: found.vmcoreinfo };
   }
 
   #add(candidate: Candidate): boolean {
@@ -123,18 +156,18 @@ export class VmcoreinfoScanner {
 }
 
 /**
- * Searches a whole memory, reading only what is present.
- * @param options.exhaustive also look behind the first note whose kernel is intact (and, given vCPUs, runs), as a
- *   machine with a crashed and a capture kernel needs
+ * Searches a whole memory, reading only what is present, up to the first note whose kernel is intact (and, given
+ * vCPUs, runs).
  */
-export function findVmcoreinfo(
+export async function findVmcoreinfo(
   memory: PhysicalMemory,
-  options: VmcoreinfoSearchOptions & { readonly exhaustive?: boolean } = {},
-): VmcoreinfoSearch {
+  options: VmcoreinfoSearchOptions & { readonly checkpoint?: Checkpoint } = {},
+): Promise<VmcoreinfoSearch> {
   const scanner = new VmcoreinfoScanner(memory, options);
   const needRunning = (options.states?.length ?? 0) > 0;
   for (const { address, bytes } of presentChunks(memory, 0, Number.POSITIVE_INFINITY)) {
-    if (!scanner.scan(bytes, address) || options.exhaustive === true) continue;
+    await options.checkpoint?.();
+    if (!scanner.scan(bytes, address)) continue;
     const { best } = scanner.result;
     if (best?.form === "note" && best.whole && best.tables === "work" && (best.running || !needRunning))
       break;
@@ -142,36 +175,65 @@ export function findVmcoreinfo(
   return scanner.result;
 }
 
-function candidateAt(page: Uint8Array, address: number): Candidate | undefined {
-  const textAt = (offset: number) => TEXT_START.equals(page.subarray(offset, offset + TEXT_START.length));
-  if (textAt(0)) return { address, form: "data", size: PAGE_SIZE };
-  const view = viewOf(page);
+/** Says that there were more candidates than are looked at (KRN007). */
+export function overlookedWarnings({ overlooked }: VmcoreinfoSearch): Warning[] {
+  if (overlooked === 0) return [];
+  const message = `${overlooked} more places in memory look like VMCOREINFO than the ${CANDIDATE_LIMIT} that were looked at`;
+  return [{ code: "KRN007", message }];
+}
+
+const isText = (bytes: Uint8Array, at: number): boolean =>
+  TEXT_START.equals(bytes.subarray(at, at + TEXT_START.length));
+
+/** Bytes of text behind a note's first `NOTE_START` bytes; `undefined` when it is no VMCOREINFO. */
+function noteSize(start: Uint8Array): number | undefined {
+  const view = viewOf(start);
   const size = view.getUint32(4, true);
   const wellFormed =
     view.getUint32(0, true) === NAMESZ &&
     view.getUint32(8, true) === NT_VMCOREINFO &&
-    NAME.equals(page.subarray(12, NOTE_HEADER)) &&
-    textAt(NOTE_HEADER);
-  return wellFormed && size <= MAX_VMCOREINFO_BYTES ? { address, form: "note", size } : undefined;
+    NAME.equals(start.subarray(NAME_AT, NOTE_HEADER)) &&
+    isText(start, NOTE_HEADER);
+  return wellFormed && size <= MAX_VMCOREINFO_BYTES ? size : undefined;
 }
 
-/** A candidate's text parsed and judged; undefined when it names no kernel. */
+/** The bytes as words; a search for one goes at the speed of memory. */
+function wordsOf(bytes: Uint8Array): Uint32Array {
+  const { buffer, byteOffset, length } = wordAligned(bytes);
+  return new Uint32Array(buffer, byteOffset, Math.floor(length / 4));
+}
+
+const wordAligned = (bytes: Uint8Array): Uint8Array =>
+  bytes.byteOffset % 4 === 0 ? bytes : Uint8Array.from(bytes);
+
+/** A candidate's text parsed; undefined when it names no kernel. */
 function readCandidate(
   memory: PhysicalMemory,
-  spaces: readonly VcpuTables[],
   { address, form, size }: Candidate,
-): VmcoreinfoHit | undefined {
+): { vmcoreinfo: Vmcoreinfo; whole: boolean } | undefined {
   const bytes = Buffer.alloc(size);
   const known = readPhysical(memory, form === "note" ? address + NOTE_HEADER : address, bytes);
   const whole = known === size;
   const text = latin1(bytes.subarray(0, known));
   // The last line of a text that is cut short may be cut short too.
   const vmcoreinfo = new Vmcoreinfo(whole ? text : text.slice(0, text.lastIndexOf("\n") + 1));
-  if (vmcoreinfo.osrelease === undefined || vmcoreinfo.symbol("swapper_pg_dir") === undefined)
-    return undefined;
+  const isKernel = vmcoreinfo.osrelease !== undefined && vmcoreinfo.symbol("swapper_pg_dir") !== undefined;
+  return isKernel ? { vmcoreinfo, whole } : undefined;
+}
+
+/** A candidate compared with what else memory and vCPUs say. */
+function judgeCandidate(
+  memory: PhysicalMemory,
+  spaces: readonly VcpuTables[],
+  candidate: Candidate,
+): VmcoreinfoHit | undefined {
+  const found = readCandidate(memory, candidate);
+  if (found === undefined) return undefined;
+  const { vmcoreinfo, whole } = found;
   const { tables, imageOffset } = judge(memory, vmcoreinfo);
   const running = spaces.some(({ tables: space }) => runs(space, vmcoreinfo, imageOffset));
-  return { address, form, vmcoreinfo, whole, tables, running };
+  const { address, form } = candidate;
+  return { address, form, crashed: vmcoreinfo.crashTime !== undefined, whole, tables, running };
 }
 
 interface Judgement {
@@ -205,8 +267,10 @@ const TABLES_RANK: Readonly<Record<TablesState, number>> = { work: 3, unknown: 2
 
 /** A note that a crashed kernel finished is the one somebody wants; a reboot leaves old ones behind. */
 const rank = (hit: VmcoreinfoHit): number =>
-  TABLES_RANK[hit.tables] * 16 +
-  (hit.vmcoreinfo.crashTime !== undefined ? 8 : 0) +
-  (hit.running ? 4 : 0) +
-  (hit.form === "note" ? 2 : 0) +
-  (hit.whole ? 1 : 0);
+  TABLES_RANK[hit.tables] * 32 +
+  (hit.crashed ? 16 : 0) +
+  (hit.running ? 8 : 0) +
+  (hit.form === "note" ? 4 : 0) +
+  (hit.whole ? 2 : 0) +
+  // Elsewhere may be a copy that a program made.
+  (hit.address % PAGE_SIZE === 0 ? 1 : 0);

@@ -54,14 +54,6 @@ export class Vmcoreinfo {
     return id === undefined || !BUILD_ID.test(id) || hasBrokenBuildId(this.osrelease) ? undefined : id;
   }
 
-  /** Bytes. */
-  get pageSize(): number | undefined {
-    const size = decimal(this.get("PAGESIZE"));
-    return size !== undefined && size >= 4096 && size <= 65_536 && Number.isInteger(Math.log2(size))
-      ? size
-      : undefined;
-  }
-
   /** By how much KASLR moved the kernel's virtual addresses (3.14+). */
   get kernelOffset(): bigint | undefined {
     return hexadecimal(this.get("KERNELOFFSET"));
@@ -87,21 +79,6 @@ export class Vmcoreinfo {
   number(name: string): bigint | undefined {
     const text = this.get(`NUMBER(${name})`);
     return text !== undefined && NUMBER.test(text) ? parseNumber(text) : undefined;
-  }
-
-  /** OFFSET(struct.member), bytes. */
-  offset(name: string): number | undefined {
-    return decimal(this.get(`OFFSET(${name})`));
-  }
-
-  /** SIZE(type), bytes. */
-  size(name: string): number | undefined {
-    return decimal(this.get(`SIZE(${name})`));
-  }
-
-  /** LENGTH(array), elements. */
-  length(name: string): number | undefined {
-    return decimal(this.get(`LENGTH(${name})`));
   }
 }
 

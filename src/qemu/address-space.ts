@@ -1,8 +1,9 @@
 import type { ProcessMapping } from "../core/process.ts";
+import { type Budget, STRUCTURE } from "./budget.ts";
 import { findNameOffset, isMemoryRegion } from "./memory.ts";
 import { qomType } from "./qom.ts";
 import type { ProcessReader } from "./reader.ts";
-import { scanWords } from "./scan.ts";
+import { type Checkpoint, scanWords } from "./scan.ts";
 
 /**
  * AddressSpace (`include/exec/memory.h`): struct rcu_head (16), char *name, MemoryRegion *root,
@@ -31,6 +32,8 @@ const MAX_ADDRESS_SPACES = 65_536;
 const MAX_SCAN = 128 * 2 ** 20;
 /** More candidates than this are no machine's. */
 const MAX_CANDIDATES = 16;
+/** What it costs to see whether a region is named "system". */
+const ROOT_STEPS = 8 * STRUCTURE;
 
 export interface QemuAddressSpace {
   readonly address: number;
@@ -61,24 +64,32 @@ function readAddressSpace(reader: ProcessReader, address: number): QemuAddressSp
  * Finds `address_space_memory` without symbols: a static variable, so a scan of the given mappings (the executable's
  * .data and .bss first) for an AddressSpace named "memory" whose root is the memory region "system".
  */
-export function findSystemMemory(
+export async function findSystemMemory(
   reader: ProcessReader,
   mappings: readonly ProcessMapping[],
-): QemuAddressSpace[] {
+  budget: Budget,
+  checkpoint?: Checkpoint,
+): Promise<QemuAddressSpace[]> {
   const found: QemuAddressSpace[] = [];
-  let budget = MAX_SCAN;
+  const look = (address: number): void => {
+    const space = readAddressSpace(reader, address);
+    if (space?.name !== "memory" || !budget.take(ROOT_STEPS)) return;
+    if (isSystemRoot(reader, space.root)) found.push(space);
+  };
+  const visit = (words: Uint32Array, base: number): void => {
+    for (let i = NAME / 4; i + 5 < words.length; i += 2) {
+      if (!hasThreePointers(words, i)) continue;
+      if (found.length >= MAX_CANDIDATES || !budget.take(0)) return;
+      look(base + i * 4 - NAME);
+    }
+  };
+  let left = MAX_SCAN;
   for (const mapping of mappings) {
-    if (found.length > 0) break;
+    if (found.length > 0 || !budget.take(0)) break;
     const size = mapping.presentEnd - mapping.start;
-    if (size > budget) continue;
-    budget -= size;
-    scanWords(reader.image, mapping, CURRENT_MAP + 8, (words, base) => {
-      for (let i = NAME / 4; i + 5 < words.length; i += 2) {
-        if (!hasThreePointers(words, i) || found.length >= MAX_CANDIDATES) continue;
-        const space = readAddressSpace(reader, base + i * 4 - NAME);
-        if (space?.name === "memory" && isSystemRoot(reader, space.root)) found.push(space);
-      }
-    });
+    if (size > left) continue;
+    left -= size;
+    await scanWords(reader.image, mapping, CURRENT_MAP + 8, visit, checkpoint);
   }
   return found.filter((space, i) => found.findIndex((other) => other.address === space.address) === i);
 }
@@ -127,12 +138,13 @@ function followLinks(reader: ProcessReader, from: QemuAddressSpace, link: number
  * The ranges of an AddressSpace's current FlatView, ascending and disjoint as QEMU keeps them.
  * @returns `undefined` when the view is not in the core or breaks that promise
  */
-export function readFlatView(reader: ProcessReader, view: number): FlatRange[] | undefined {
+export function readFlatView(reader: ProcessReader, view: number, budget: Budget): FlatRange[] | undefined {
   const ranges = reader.pointer(view + VIEW_RANGES);
   const count = reader.u32(view + VIEW_COUNT);
   const allocated = reader.u32(view + VIEW_ALLOCATED);
   if (ranges === undefined || count === undefined || allocated === undefined) return undefined;
   if (count === 0 || count > allocated || count > MAX_RANGES) return undefined;
+  if (!budget.take(count * STRUCTURE)) return undefined;
   const found: FlatRange[] = [];
   let floor = 0;
   for (let i = 0; i < count; i++) {

@@ -1,4 +1,4 @@
-import { u64big } from "../core/bytes.ts";
+import { u64, u64big } from "../core/bytes.ts";
 import { CR0_PG, CR4_PAE, EFER_LMA, EFER_LME, EFER_SCE, RFLAGS_FIXED } from "../x86/registers.ts";
 import type { GeneralRegister, Segment, SegmentRegister, X86State } from "../x86/state.ts";
 
@@ -126,17 +126,29 @@ const isTable = (view: DataView, at: number, head: CpuStateHead): boolean =>
 
 /**
  * Whether regs[] has 32 entries, given where it would begin with 16. The upper half, APX's r16–r31, then takes the
- * place of rax–r15, and no processor has all of those zero: even reset leaves the CPU signature in rdx. Where a guest
- * uses APX, the end of CPUState in front tells (can_do_io, then padding).
+ * place of rax–r15, which are hardly ever all zero: reset leaves the CPU signature in rdx. Where a guest cleared them
+ * all, what lies in front tells: it is not registers when it is the end of CPUState, which under TCG has the addresses
+ * of the TLBs on every processor. Without those nothing but icount_decr and can_do_io is left there, the last word.
+ * Where a guest uses APX, the end of CPUState in front tells (can_do_io, then padding).
+ * @param isHost whether something writable is mapped at an address of the process
  */
-export function hasApxRegisters(views: readonly DataView[], at: number): boolean {
+export function hasApxRegisters(
+  views: readonly DataView[],
+  at: number,
+  isHost: (address: number) => boolean,
+): boolean {
   if (at < 144) return false;
   const isEmpty = (view: DataView) => {
     for (let i = 0; i < 128; i += 4) if (view.getUint32(at + i, true) !== 0) return false;
     return true;
   };
   const followsCpuState = (view: DataView) => u64big(view, at - 144) === 1n && u64big(view, at - 136) === 0n;
-  return views.every(isEmpty) || views.every(followsCpuState);
+  const endsCpuState = (view: DataView) => {
+    for (let i = 128; i > 0; i -= 8) if (isHost(u64(view, at - i))) return true;
+    return false;
+  };
+  if (views.every(followsCpuState)) return true;
+  return views.every(isEmpty) && !views.every(endsCpuState);
 }
 
 /** Whether the state is of a processor that pages, in long mode where it has one: a shape that is no accident. */

@@ -32,7 +32,7 @@ export class QemuGuestMemory implements PhysicalMemory {
     this.ranges = mergeRanges(hosted);
   }
 
-  extentAt(address: number, limit: number): Extent {
+  extentAt(address: number, limit: number, holes = true): Extent {
     const range = this.#hosted[indexAtOrAbove(this.#hosted, address)];
     if (range === undefined || range.start >= limit) return { start: address, end: limit, state: "absent" };
     if (range.start > address) return { start: address, end: range.start, state: "absent" };
@@ -40,19 +40,19 @@ export class QemuGuestMemory implements PhysicalMemory {
     const inProcess = this.#image.extentAt(host, host + Math.min(range.end, limit) - address);
     const length = alignDown(inProcess.end - inProcess.start, PAGE_SIZE);
     if (inProcess.at !== undefined && length > 0) {
-      return rawExtent(address, address + length, inProcess.at.source, inProcess.at.offset);
+      return rawExtent(address, address + length, inProcess.at.source, inProcess.at.offset, holes);
     }
     // A cut page counts as absent as a whole.
-    return this.#missing(range, address, address + Math.max(length, PAGE_SIZE));
+    return this.#missing(range, address, address + Math.max(length, PAGE_SIZE), holes);
   }
 
-  #missing(range: HostedRange, start: number, end: number): Extent {
+  #missing(range: HostedRange, start: number, end: number, holes: boolean): Extent {
     const { fallback, untouched } = range;
     if (fallback === undefined) return { start, end, state: untouched === true ? "zero" : "absent" };
     const offset = fallback.offset + (start - range.start);
     const available = alignDown(Math.max(0, fallback.source.size - offset), PAGE_SIZE);
     if (available === 0) return { start, end, state: "absent" };
-    return rawExtent(start, Math.min(end, start + available), fallback.source, offset);
+    return rawExtent(start, Math.min(end, start + available), fallback.source, offset, holes);
   }
 
   readPage(address: number, target: Uint8Array): PageState {

@@ -1,6 +1,8 @@
 import { alignDown, alignUp, PAGE_SIZE } from "../core/address.ts";
+import { indexAtOrAbove, type Range } from "../core/ranges.ts";
 import type { Warning } from "../core/warnings.ts";
 import type { FlatRange } from "./address-space.ts";
+import { type Budget, STRUCTURE } from "./budget.ts";
 import {
   findBlockOffsets,
   listBlocks,
@@ -29,6 +31,8 @@ export interface LayoutRange {
   readonly blockOffset: number;
   /** Whether the block is a memory backend's, which may have its own `dump=off`. */
   readonly backend: boolean;
+  /** The backend's `dump` property; undefined where there is no backend or it cannot be read. */
+  readonly dump: boolean | undefined;
 }
 
 export interface MemoryLayout {
@@ -42,16 +46,28 @@ export interface MemoryLayout {
 /** QOM types whose memory regions are the machine's RAM: `-m` and every memory device go through one since QEMU 5.0. */
 const isMemoryBackend = (type: string | undefined): boolean => type?.startsWith("memory-backend-") === true;
 
-/** Turns the system FlatView into ranges of guest memory; MMIO ranges have no RAMBlock and drop out. */
+/** What virtio-mem plugs in pieces counts one by one; 1 TiB of which every other block of 2 MiB is plugged. */
+const MAX_PIECES = 2 ** 18;
+
+/**
+ * Turns the system FlatView into ranges of guest memory; MMIO ranges have no RAMBlock and drop out.
+ * @returns `undefined` when none has, or when it is in more pieces than any machine's
+ */
 export function layoutOf(
   reader: ProcessReader,
   view: readonly FlatRange[],
   regionName: number,
+  budget: Budget,
 ): MemoryLayout | undefined {
-  const offsets = calibrate(reader, view, regionName);
-  if (offsets === undefined) return undefined;
+  const offsets = calibrate(reader, view, regionName, budget);
+  if (offsets === undefined || !budget.take(view.length * STRUCTURE)) return undefined;
   const plugged: PluggedCache = new Map();
-  const ranges = view.flatMap((range) => toLayoutRanges(reader, range, offsets, plugged));
+  const ranges: LayoutRange[] = [];
+  for (const range of view) {
+    for (const piece of toLayoutRanges(reader, range, offsets, plugged, budget)) {
+      if (ranges.push(piece) > MAX_PIECES) return undefined;
+    }
+  }
   const first = ranges.find(({ block }) => block.readable);
   return {
     ranges: joinRanges(ranges),
@@ -64,34 +80,41 @@ function calibrate(
   reader: ProcessReader,
   view: readonly FlatRange[],
   regionName: number,
+  budget: Budget,
 ): MemoryOffsets | undefined {
   for (const { region } of view) {
+    if (!budget.take(STRUCTURE)) return undefined;
     const offsets = findBlockOffsets(reader, region);
     if (offsets !== undefined) return { regionName, ...offsets };
   }
   return undefined;
 }
 
-function toLayoutRanges(
+function* toLayoutRanges(
   reader: ProcessReader,
   range: FlatRange,
   offsets: MemoryOffsets,
   cache: PluggedCache,
-): LayoutRange[] {
+  budget: Budget,
+): Generator<LayoutRange> {
   const region = readRegion(reader, range.region, offsets);
-  if (region?.block === undefined || region.ramDevice || !(region.ram || region.romDevice)) return [];
-  const end = range.offsetInRegion + range.size;
-  const block = blockOf(reader, region, region.block, end, offsets);
+  if (region?.block === undefined || region.ramDevice || !(region.ram || region.romDevice)) return;
+  const rangeEnd = range.offsetInRegion + range.size;
+  const block = blockOf(reader, region, region.block, rangeEnd, offsets);
   const backend = isMemoryBackend(region.owner?.type);
-  const plugged = backend && block.readable ? pluggedOf(reader, region, block, offsets, cache) : undefined;
+  const search = backend && block.readable;
+  const plugged = search ? pluggedOf(reader, region, block, offsets, cache, budget) : undefined;
   const kind = kindOf(range, region, block, backend, plugged !== undefined);
+  const dump = backend ? dumpProperty(reader, region, block) : undefined;
   const base = range.start - range.offsetInRegion;
-  const parts = Array.isArray(plugged) ? plugged : [{ start: 0, end: block.maxLength }];
-  return parts.flatMap((part) => {
+  const parts: readonly Range[] = Array.isArray(plugged) ? plugged : [{ start: 0, end: block.maxLength }];
+  for (let i = indexAtOrAbove(parts, range.offsetInRegion); i < parts.length; i++) {
+    const part = parts[i]!;
+    if (part.start >= rangeEnd) break;
     const start = alignUp(Math.max(range.start, base + part.start), PAGE_SIZE);
     const end = alignDown(Math.min(range.start + range.size, base + part.end), PAGE_SIZE);
-    return start < end ? [{ start, end, kind, block, blockOffset: start - base, backend }] : [];
-  });
+    if (start < end) yield { start, end, kind, block, blockOffset: start - base, backend, dump };
+  }
 }
 
 /** The region's block; region and block point at each other, or the block is not to be believed. */
@@ -125,12 +148,33 @@ function pluggedOf(
   { usedLength }: RamBlock,
   { regionName }: MemoryOffsets,
   cache: PluggedCache,
+  budget: Budget,
 ): Plugged {
   if (owner === undefined || (!cache.has(address) && cache.size >= MAX_BACKENDS)) return undefined;
   if (!cache.has(address)) {
-    cache.set(address, pluggedParts(reader, address, regionName, owner.address, usedLength));
+    cache.set(address, pluggedParts(reader, address, regionName, owner.address, usedLength, budget));
   }
   return cache.get(address);
+}
+
+/**
+ * HostMemoryBackend (`include/sysemu/hostmem.h`): Object (40 bytes), uint64_t size, bool merge, dump, … alike from 5.2 to
+ * 11.1. `dump` begins as the machine's dump-guest-core (`backends/hostmem.c` host_memory_backend_init).
+ */
+const BACKEND_SIZE = 40;
+const BACKEND_MERGE = 48;
+const BACKEND_DUMP = 49;
+
+function dumpProperty(
+  reader: ProcessReader,
+  { owner }: MemoryRegion,
+  { maxLength, readable }: RamBlock,
+): boolean | undefined {
+  if (owner === undefined || !readable) return undefined;
+  const size = reader.u64(owner.address + BACKEND_SIZE) ?? 0;
+  const merge = reader.u8(owner.address + BACKEND_MERGE) ?? 2;
+  const dump = reader.u8(owner.address + BACKEND_DUMP) ?? 2;
+  return size > 0 && size <= maxLength && merge <= 1 && dump <= 1 ? dump === 1 : undefined;
 }
 
 function kindOf(

@@ -1,16 +1,20 @@
 import type { ByteSource } from "../core/memory.ts";
 import type { ProcessImage, ProcessMapping } from "../core/process.ts";
-import { rangeAt } from "../core/ranges.ts";
+import { indexAtOrAbove, mergeRanges, rangeAt } from "../core/ranges.ts";
 import { plural } from "../core/text.ts";
 import type { Warning } from "../core/warnings.ts";
 import { commandLineOf, type Executable, executableOf } from "../elf/executable.ts";
+import { type Accelerator, accelerationOf } from "./accelerator.ts";
 import { listAddressSpaces } from "./address-space.ts";
+import { DumpedMemory } from "./dumped.ts";
 import { type HostedRange, QemuGuestMemory } from "./guest-memory.ts";
 import type { LayoutRange } from "./layout.ts";
 import type { RamBlock } from "./memory.ts";
-import { explainMissing, incompleteBlocks, type MappedBlock, untouchedBlocks } from "./missing.ts";
+import { doubtfulFiles, explainMissing, incompleteBlocks, privateMemory } from "./missing.ts";
 import { pickLayout } from "./pick-layout.ts";
 import { ProcessReader } from "./reader.ts";
+import type { Checkpoint } from "./scan.ts";
+import { dumpGuestCoreOff, findUnwritten, type MappedBlock } from "./unwritten.ts";
 import { findVcpus, type QemuVcpu } from "./vcpus.ts";
 
 /** Everything a core tells of the machine that its qemu process ran. */
@@ -19,8 +23,7 @@ export interface QemuMachine {
   readonly commandLine: readonly string[] | undefined;
   /** QOM type, e.g. "pc-q35-7.2-machine". */
   readonly machineType: string | undefined;
-  /** `kvm` when the process maps a KVM vCPU; the registers QEMU holds are then only as new as its last look. */
-  readonly accelerator: "kvm" | "tcg" | undefined;
+  readonly accelerator: Accelerator | undefined;
   readonly blocks: readonly RamBlock[];
   readonly layout: readonly LayoutRange[];
   readonly vcpus: readonly QemuVcpu[];
@@ -35,6 +38,8 @@ export interface MachineOptions {
   readonly ram?: ReadonlyMap<string, ByteSource>;
   /** Which of several candidate memory layouts to use, as the error listed them. */
   readonly layout?: string;
+  /** Awaited every MiB that is searched. */
+  readonly checkpoint?: Checkpoint;
 }
 
 /**
@@ -43,7 +48,8 @@ export interface MachineOptions {
  * @throws UnavailableError when QEMU is there but its memory layout is not, or there are several
  * @throws UnsupportedError when the guest is not x86
  */
-export function findMachine(image: ProcessImage, options: MachineOptions = {}): QemuMachine {
+export async function findMachine(image: ProcessImage, options: MachineOptions = {}): Promise<QemuMachine> {
+  const { checkpoint } = options;
   const reader = new ProcessReader(image);
   const executable = executableOf(image);
   const commandLine = commandLineOf(image);
@@ -52,17 +58,22 @@ export function findMachine(image: ProcessImage, options: MachineOptions = {}): 
     space,
     layout,
     warnings: layoutWarnings,
-  } = pickLayout(reader, writable, executable, options.layout);
+  } = await pickLayout(reader, writable, executable, options.layout, checkpoint);
   const heap = outsideGuest(writable, layout.blocks);
-  const { vcpus, expected, machineType, warnings } = findVcpus(
+  const { vcpus, expected, machineType, warnings } = await findVcpus(
     reader,
     listAddressSpaces(reader, space),
     heap,
+    checkpoint,
   );
-  const accelerator = acceleratorOf(image, commandLine);
+  const accelerator = accelerationOf(image, commandLine);
+  const dumped = new DumpedMemory(image.mappings);
   const mapped = mappedBlocks(layout.ranges);
-  const untouched = untouchedBlocks(image, mapped);
-  const dumpOff = commandLine?.some((argument) => /\bdump-guest-core=off\b/.test(argument)) === true;
+  const off = dumpGuestCoreOff(commandLine);
+  const unwritten = findUnwritten(image, mapped, off);
+  const context = { image, dumped, mapped, unwritten, off };
+  const incomplete = incompleteBlocks(dumped, mapped, unwritten.zero);
+  const ram = options.ram ?? new Map<string, ByteSource>();
   return {
     executable,
     commandLine,
@@ -71,11 +82,13 @@ export function findMachine(image: ProcessImage, options: MachineOptions = {}): 
     blocks: layout.blocks,
     layout: layout.ranges,
     vcpus,
-    incomplete: incompleteBlocks(image, mapped, untouched),
-    memory: new QemuGuestMemory(image, hostedRanges(image, layout.ranges, options.ram, untouched)),
+    incomplete,
+    memory: new QemuGuestMemory(image, hostedRanges(image, layout.ranges, ram, unwritten.zero)),
     warnings: [
       ...layoutWarnings,
-      ...explainMissing(image, mapped, new Set([...(options.ram?.keys() ?? []), ...untouched]), dumpOff),
+      ...explainMissing(context, new Set([...ram.keys(), ...unwritten.zero])),
+      ...doubtfulFiles(context, incomplete, ram),
+      ...privateMemory(mapped),
       ...vcpuWarnings(vcpus, expected, warnings),
       ...staleness(vcpus, accelerator),
     ],
@@ -84,20 +97,24 @@ export function findMachine(image: ProcessImage, options: MachineOptions = {}): 
 
 /** Guest RAM is no place to look for QEMU's own structures, and by far the largest. */
 function outsideGuest(writable: readonly ProcessMapping[], blocks: readonly RamBlock[]): ProcessMapping[] {
-  const hosts = blocks.map((block) => ({ start: block.host, end: block.host + block.maxLength }));
-  return writable
-    .filter((m) => !hosts.some((host) => m.start < host.end && host.start < m.end))
-    .sort((a, b) => a.end - a.start - (b.end - b.start));
+  const hosts = mergeRanges(
+    blocks.map((block) => ({ start: block.host, end: block.host + block.maxLength })),
+  );
+  const isGuest = (m: ProcessMapping): boolean => {
+    const host = hosts[indexAtOrAbove(hosts, m.start)];
+    return host !== undefined && host.start < m.end;
+  };
+  return writable.filter((m) => !isGuest(m)).sort((a, b) => a.end - a.start - (b.end - b.start));
 }
 
 function hostedRanges(
   image: ProcessImage,
   layout: readonly LayoutRange[],
-  ram: MachineOptions["ram"],
+  ram: ReadonlyMap<string, ByteSource>,
   untouched: ReadonlySet<string>,
 ): HostedRange[] {
   return layout.map(({ start, end, block, blockOffset }) => {
-    const source = ram?.get(block.idstr);
+    const source = ram.get(block.idstr);
     const offset = source === undefined ? 0 : offsetInFile(image, block, source.size) + blockOffset;
     return {
       start,
@@ -125,19 +142,6 @@ function mappedBlocks(layout: readonly LayoutRange[]): MappedBlock[] {
   return [...mapped.values()];
 }
 
-/** KVM shows as a mapped vCPU; only a core without NT_FILE has to be asked for its command line. */
-function acceleratorOf(
-  image: ProcessImage,
-  commandLine: readonly string[] | undefined,
-): QemuMachine["accelerator"] {
-  if (image.files.length > 0) {
-    return image.files.some((file) => file.path.startsWith("anon_inode:kvm-vcpu")) ? "kvm" : "tcg";
-  }
-  const words = commandLine?.join(" ") ?? "";
-  if (/(^| )--?enable-kvm( |$)|accel[= ]kvm/.test(words)) return "kvm";
-  return /accel[= ]tcg/.test(words) ? "tcg" : undefined;
-}
-
 function vcpuWarnings(
   vcpus: readonly QemuVcpu[],
   expected: number | undefined,
@@ -163,7 +167,8 @@ function vcpuWarnings(
 export const isStale = (vcpu: QemuVcpu, accelerator: QemuMachine["accelerator"]): boolean =>
   vcpu.type === undefined || (accelerator !== "tcg" && vcpu.run?.synchronised !== true);
 
-function staleness(vcpus: readonly QemuVcpu[], accelerator: QemuMachine["accelerator"]): Warning[] {
+/** REG001 for those of the vCPUs whose registers are stale. */
+export function staleness(vcpus: readonly QemuVcpu[], accelerator: QemuMachine["accelerator"]): Warning[] {
   const stale = vcpus
     .filter((vcpu) => vcpu.type !== undefined && isStale(vcpu, accelerator))
     .map(({ index }) => index);

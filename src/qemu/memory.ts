@@ -43,8 +43,9 @@ const BLOCK_NEXT = 320;
 const PAGE_SIZE_SEARCH = { from: 336, to: 408 } as const;
 const PAGE_SIZES: ReadonlySet<number> = new Set([4096, 2 ** 16, 2 ** 21, 2 ** 30]);
 
-/** RAM_SHARED (`include/exec/memory.h`). */
+/** RAM_SHARED, RAM_GUEST_MEMFD (since 9.1; RAM_GUEST_MEMFD_PRIVATE later): `include/exec/memory.h`. */
 const RAM_SHARED = 1 << 1;
+const RAM_GUEST_MEMFD = 1 << 12;
 
 /** 256 DIMMs, a few dozen ROMs and device memories: QEMU cannot have more. */
 const MAX_BLOCKS = 4096;
@@ -63,6 +64,8 @@ export interface RamBlock {
   readonly usedLength: number;
   readonly maxLength: number;
   readonly shared: boolean;
+  /** Whether a guest_memfd backs it too: pages that a confidential guest made private are in that alone. */
+  readonly guestMemfd: boolean;
   /** Page size of the backing: 4096, or that of its hugetlbfs. */
   readonly pageSize: number;
   /** False when the structure is not in the core or damaged: then only the size, from the region, is known. */
@@ -167,6 +170,7 @@ export function readBlock(
     usedLength,
     maxLength,
     shared: (flags & RAM_SHARED) !== 0,
+    guestMemfd: (flags & RAM_GUEST_MEMFD) !== 0,
     pageSize: readPageSize(reader, at, host, maxLength),
     readable: true,
   };
@@ -188,6 +192,7 @@ export const unreadableBlock = (region: MemoryRegion, size: number): RamBlock =>
   usedLength: size,
   maxLength: size,
   shared: false,
+  guestMemfd: false,
   pageSize: 4096,
   readable: false,
 });

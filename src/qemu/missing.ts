@@ -1,8 +1,11 @@
+import type { ByteSource } from "../core/memory.ts";
 import type { ProcessImage } from "../core/process.ts";
 import { rangeAt } from "../core/ranges.ts";
 import { bytesText, shellWord } from "../core/text.ts";
 import type { Warning } from "../core/warnings.ts";
+import type { DumpedMemory, DumpedPart } from "./dumped.ts";
 import type { RamBlock } from "./memory.ts";
+import type { MappedBlock, UnwrittenBlocks } from "./unwritten.ts";
 
 /**
  * Bits of /proc/PID/coredump_filter (Linux `Documentation/filesystems/proc.rst` §3.4, `fs/coredump.c` vma_dump_size);
@@ -20,84 +23,79 @@ const FILTER_BITS = {
 } as const;
 type FilterBit = keyof typeof FILTER_BITS;
 
-/** A block is one mapping, or a few; beyond this the core is not a real one and the numbers do not matter. */
-const MAX_EXTENTS = 65_536;
-
-/** A block that guest memory is mapped from, and whether a memory backend owns it. */
-export interface MappedBlock {
-  readonly block: RamBlock;
-  readonly backend: boolean;
-}
-
-/**
- * Blocks that are private anonymous memory nobody ever wrote to. The kernel dumps no such mapping (vma_dump_size:
- * no anon_vma), just as it dumps none that QEMU marked MADV_DONTDUMP. Only memory backends can be marked one by one;
- * all other blocks follow `dump-guest-core`, so when one of those is in the core, the rest were left out as untouched.
- */
-export function untouchedBlocks(image: ProcessImage, mapped: readonly MappedBlock[]): ReadonlySet<string> {
-  const own = mapped.filter(
-    ({ block, backend }) => !backend && block.readable && isPrivateAnonymous(image, block),
-  );
-  const isDumped = ({ block }: MappedBlock) =>
-    (rangeAt(image.mappings, block.host)?.dumpedEnd ?? 0) > block.host;
-  if (!own.some(isDumped)) return new Set();
-  return new Set(own.filter((candidate) => !isDumped(candidate)).map(({ block }) => block.idstr));
-}
-
-const isPrivateAnonymous = (image: ProcessImage, block: RamBlock): boolean =>
-  !block.shared && block.pageSize === 4096 && rangeAt(image.files, block.host) === undefined;
-
 /** Names of the blocks of which the core lacks something that was not left out as untouched. */
 export const incompleteBlocks = (
-  image: ProcessImage,
+  dumped: DumpedMemory,
   mapped: readonly MappedBlock[],
   untouched: ReadonlySet<string>,
 ): ReadonlySet<string> =>
   new Set(
     mapped.flatMap(({ block }) => {
-      const { truncated, absent } = missingBytes(image, block);
+      const { truncated, absent } = missingBytes(dumped, block);
       return truncated + absent > 0 && !untouched.has(block.idstr) ? [block.idstr] : [];
     }),
   );
 
+/** What is known of how the core came to lack guest memory. */
+export interface MissingContext {
+  readonly image: ProcessImage;
+  readonly dumped: DumpedMemory;
+  readonly mapped: readonly MappedBlock[];
+  readonly unwritten: UnwrittenBlocks;
+  /** Whether `-machine dump-guest-core=off` was given. */
+  readonly off: boolean | undefined;
+}
+
 /** Says for every block that is not whole in the core how much is missing, why, and what would have kept it. */
-export function explainMissing(
-  image: ProcessImage,
-  mapped: readonly MappedBlock[],
-  covered: ReadonlySet<string>,
-  dumpGuestCoreOff: boolean,
-): Warning[] {
+export function explainMissing(context: MissingContext, covered: ReadonlySet<string>): Warning[] {
   const warnings: Warning[] = [];
-  for (const { block, backend } of mapped) {
+  for (const one of context.mapped) {
+    const { block } = one;
     if (covered.has(block.idstr)) continue;
     if (!block.readable) {
       warnings.push(unreadable(block));
       continue;
     }
-    const { truncated, absent, firstAbsent } = missingBytes(image, block);
+    const { truncated, absent, firstAbsent } = missingBytes(context.dumped, block);
     if (truncated > 0) warnings.push(cutByTruncation(block, truncated));
-    if (absent > 0) warnings.push(leftOut(image, block, absent, firstAbsent, dumpGuestCoreOff, backend));
+    if (absent > 0) warnings.push(leftOut(context, one, absent, firstAbsent));
   }
   return warnings;
 }
 
-function missingBytes(image: ProcessImage, block: RamBlock) {
-  const end = block.host + block.usedLength;
-  let truncated = 0;
-  let absent = 0;
-  let firstAbsent = block.host;
-  for (let at = block.host, steps = 0; at < end && steps < MAX_EXTENTS; steps++) {
-    const extent = image.extentAt(at, end);
-    if (extent.state !== "present") {
-      const dumpedEnd = rangeAt(image.mappings, at)?.dumpedEnd ?? at;
-      const claimed = Math.max(0, Math.min(dumpedEnd, extent.end) - at);
-      truncated += claimed;
-      if (absent === 0) firstAbsent = at + claimed;
-      absent += extent.end - at - claimed;
-    }
-    at = extent.end;
-  }
-  return { truncated, absent, firstAbsent };
+/** Warns of files that stand in for private memory: what the guest wrote there never reached a file. */
+export function doubtfulFiles(
+  { mapped, unwritten }: MissingContext,
+  incomplete: ReadonlySet<string>,
+  ram: ReadonlyMap<string, ByteSource>,
+): Warning[] {
+  return mapped.flatMap(({ block: { idstr, shared } }) => {
+    const source = ram.get(idstr);
+    if (source === undefined || shared || !incomplete.has(idstr) || unwritten.file.has(idstr)) return [];
+    return [
+      {
+        code: "RAM010",
+        message: `${idstr} is private memory of QEMU: what the guest wrote there is in no backing file`,
+        hint: `${source.name} is right only if it is a copy of the guest's memory itself`,
+      },
+    ];
+  });
+}
+
+const missingBytes = (dumped: DumpedMemory, { host, usedLength }: RamBlock): DumpedPart =>
+  dumped.partOf(host, host + usedLength);
+
+/** Names the blocks whose memory the guest may have made its own (RAM_GUEST_MEMFD). */
+export function privateMemory(mapped: readonly MappedBlock[]): Warning[] {
+  const names = mapped.filter(({ block }) => block.guestMemfd).map(({ block }) => block.idstr);
+  if (names.length === 0) return [];
+  return [
+    {
+      code: "RAM009",
+      message: `the guest may keep pages of ${names.join(", ")} private (SEV-SNP or TDX): they are not in this process and read as zeros or as what was there before`,
+      hint: "private memory is encrypted and lies in a guest_memfd, which no core contains; what the guest shares is right",
+    },
+  ];
 }
 
 const unreadable = (block: RamBlock): Warning => ({
@@ -112,29 +110,17 @@ const cutByTruncation = (block: RamBlock, bytes: number): Warning => ({
   hint: "take the core again: check ulimit -c, ProcessSizeMax/ExternalSizeMax of systemd-coredump, and free space",
 });
 
-function leftOut(
-  image: ProcessImage,
-  block: RamBlock,
-  bytes: number,
-  at: number,
-  dumpGuestCoreOff: boolean,
-  backend: boolean,
-): Warning {
+function leftOut(context: MissingContext, mapped: MappedBlock, bytes: number, at: number): Warning {
+  const { block, backend } = mapped;
   const what = `${bytesText(bytes)} of ${block.idstr} are not in this core`;
-  const path = rangeAt(image.files, at)?.path;
-  const named = path?.startsWith("/") === true && !path.endsWith(" (deleted)") ? path : undefined;
-  const contents = shellWord(`${block.idstr}=${named ?? "PATH"}`);
-  const cure = ` pass --ram ${contents} if ${named === undefined ? "you have its contents" : "that file still has the guest's memory"}`;
-  if (dumpGuestCoreOff || (path === undefined && block.pageSize === 4096 && !block.shared)) {
-    const others = dumpGuestCoreOff
-      ? ""
-      : backend
-        ? ", dump=off on the backend, or it was never written to"
-        : "";
+  const path = rangeAt(context.image.files, at)?.path;
+  const cure = fileInstead(context, block, path);
+  const setting = excludedBy(context, mapped, path);
+  if (setting !== undefined) {
     return {
       code: "RAM002",
-      message: `${what}: QEMU excluded guest memory from core dumps (dump-guest-core=off${others})`,
-      hint: `start QEMU with dump-guest-core=on${backend ? " and the backend with dump=on" : ""};${cure}`,
+      message: `${what}: QEMU excluded guest memory from core dumps (${setting})`,
+      hint: `start QEMU with dump-guest-core=on${backend ? " and the backend with dump=on" : ""}${cure}`,
     };
   }
   const bit = filterBit(block, path);
@@ -142,8 +128,34 @@ function leftOut(
   return {
     code: bit.startsWith("hugetlb") ? "RAM003" : "RAM001",
     message: `${what}: ${describe(bit)}${path === undefined ? "" : ` (${path})`} needs coredump_filter bit ${FILTER_BITS[bit]}`,
-    hint: `echo 0x${filter.toString(16)} > /proc/PID/coredump_filter before the dump;${cure}`,
+    hint: `echo 0x${filter.toString(16)} > /proc/PID/coredump_filter before the dump${cure}`,
   };
+}
+
+/** The setting by which QEMU excluded a block; undefined when it did not. */
+function excludedBy(
+  { mapped, unwritten, off }: MissingContext,
+  { block, backend, dump }: MappedBlock,
+  path: string | undefined,
+): string | undefined {
+  if (off === true) return "dump-guest-core=off";
+  if (dump === false)
+    return `${unwritten.machineDumps ? "" : "dump-guest-core=off, or "}dump=off on the backend`;
+  // Written private memory is kept by the default filter.
+  if (path !== undefined || block.pageSize !== 4096 || block.shared) return undefined;
+  // A backend's default is the machine's setting.
+  if (!backend && mapped.some((other) => other.dump === false)) return "dump-guest-core=off";
+  const own = backend && dump === undefined ? ", dump=off on the backend" : "";
+  return `dump-guest-core=off${own}, or it was never written to`;
+}
+
+/** Which file can stand in for a block. That of a private mapping has nothing of what the guest wrote. */
+function fileInstead({ unwritten }: MissingContext, block: RamBlock, path: string | undefined): string {
+  const isCopy = !block.shared && path !== undefined && !unwritten.file.has(block.idstr);
+  if (isCopy) return "; the file behind it does not have what the guest wrote";
+  const named = path?.startsWith("/") === true && !path.endsWith(" (deleted)") ? path : undefined;
+  const contents = shellWord(`${block.idstr}=${named ?? "PATH"}`);
+  return `; pass --ram ${contents} if ${named === undefined ? "you have its contents" : "that file still has the guest's memory"}`;
 }
 
 function filterBit(block: RamBlock, path: string | undefined): FilterBit {

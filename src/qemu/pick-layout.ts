@@ -5,13 +5,17 @@ import { bytesText, hex } from "../core/text.ts";
 import type { Warning } from "../core/warnings.ts";
 import type { Executable } from "../elf/executable.ts";
 import { findSystemMemory, type QemuAddressSpace, readFlatView } from "./address-space.ts";
+import { Budget } from "./budget.ts";
 import { layoutOf, type MemoryLayout } from "./layout.ts";
 import { findNameOffset } from "./memory.ts";
 import type { ProcessReader } from "./reader.ts";
 import { renderRegionTree } from "./region-tree.ts";
+import type { Checkpoint } from "./scan.ts";
 
 /** Gap below which a mapping behind the executable's file mappings is still its .bss. */
 const BSS_REACH = 64 * 2 ** 20;
+/** Steps for all candidates together: 65 536 FlatRanges, read twice, twice over; a few seconds at most. */
+const LAYOUT_STEPS = 2 ** 22;
 
 export interface PickedLayout {
   readonly space: QemuAddressSpace;
@@ -31,17 +35,21 @@ interface Candidate extends PickedLayout {
  * @throws UnsupportedError when nothing of QEMU is in the process
  * @throws UnavailableError when there is no layout, or the choice between several was not made
  */
-export function pickLayout(
+export async function pickLayout(
   reader: ProcessReader,
   writable: readonly ProcessMapping[],
   executable: Executable | undefined,
   wanted: string | undefined,
-): PickedLayout {
-  const spaces = findSystemMemory(reader, dataFirst(writable, executable));
-  const candidates = distinct(
-    spaces.flatMap((space) => candidatesOf(reader, space, spaces.length > 1 ? `${hex(space.address)}:` : "")),
-    wanted,
-  );
+  checkpoint?: Checkpoint,
+): Promise<PickedLayout> {
+  const budget = new Budget(LAYOUT_STEPS);
+  const spaces = await findSystemMemory(reader, dataFirst(writable, executable), budget, checkpoint);
+  const all: Candidate[] = [];
+  for (const space of spaces) {
+    all.push(...candidatesOf(reader, space, spaces.length > 1 ? `${hex(space.address)}:` : "", budget));
+    await checkpoint?.();
+  }
+  const candidates = distinct(all, wanted);
   if (wanted !== undefined) {
     const match = candidates.find(({ name }) => name === wanted.toLowerCase());
     if (match !== undefined) return match;
@@ -62,20 +70,25 @@ export function pickLayout(
   return only;
 }
 
-function candidatesOf(reader: ProcessReader, space: QemuAddressSpace, prefix: string): Candidate[] {
+function candidatesOf(
+  reader: ProcessReader,
+  space: QemuAddressSpace,
+  prefix: string,
+  budget: Budget,
+): Candidate[] {
   const regionName = findNameOffset(reader, space.root, "system");
   if (regionName === undefined) return [];
   const views = [
-    { name: "flat-view", ranges: readFlatView(reader, space.currentMap), warnings: [] },
+    { name: "flat-view", ranges: readFlatView(reader, space.currentMap, budget), warnings: [] },
     {
       name: "region-tree",
-      ranges: renderRegionTree(reader, space.root, regionName),
+      ranges: renderRegionTree(reader, space.root, regionName, budget),
       warnings: [renderedWarning],
     },
   ];
   const candidates: Candidate[] = [];
   for (const { name, ranges, warnings } of views) {
-    const layout = ranges === undefined ? undefined : layoutOf(reader, ranges, regionName);
+    const layout = ranges === undefined ? undefined : layoutOf(reader, ranges, regionName, budget);
     if (layout !== undefined) {
       candidates.push({ name: prefix + name, space, layout, warnings: [...warnings, ...layout.warnings] });
     }
@@ -126,16 +139,33 @@ function dataFirst(
   return [...writable].sort((a, b) => Number(isData(b)) - Number(isData(a)) || size(a) - size(b));
 }
 
+/** Targets of QEMU's emulation of user-space programs (`configs/targets/*-linux-user.mak`). */
+const USER_MODE =
+  /^qemu-(aarch64|alpha|arm|cris|hexagon|hppa|i386|loongarch64|m68k|microblaze|mips|nios2|or1k|ppc|riscv|s390x|sh4|sparc|x86_64|xtensa)[a-z0-9_]*(-static)?$/;
+
 function noGuest(image: ProcessImage, executable: Executable | undefined, isQemu: boolean) {
-  const program = executable?.path ?? image.psargs?.split(" ")[0];
-  if (isQemu || (program !== undefined && /qemu-system|qemu-kvm|\/kvm$/.test(program))) {
+  // A process without arguments has an empty command line.
+  const program = executable?.path || image.psargs?.split(" ")[0] || undefined;
+  const name = program?.split("/").at(-1) ?? "";
+  const target = /^qemu-system-([a-z0-9_]+)/.exec(name)?.[1];
+  if (target !== undefined && target !== "x86_64" && target !== "i386") {
+    return new UnsupportedError(`the guest is not x86: the core is of ${program}`, { hint: ONLY_X86 });
+  }
+  if (isQemu || target !== undefined || /^(qemu-kvm|kvm$)/.test(name)) {
     return new UnavailableError(`a core of ${program ?? "QEMU"}, but no guest memory was found in it`, {
       hint: image.truncated
         ? "the core is truncated before QEMU's data; take it again in full"
         : "the process had no machine yet (or runs -machine none), or coredump_filter bit 0 kept its private memory out",
     });
   }
+  if (USER_MODE.test(name)) {
+    return new UnsupportedError(`${program} is a user-mode QEMU: it runs a program, no guest machine`, {
+      hint: ONLY_X86,
+    });
+  }
   return new UnsupportedError(`no QEMU in this core${program === undefined ? "" : `: it is of ${program}`}`, {
-    hint: "extract needs the core of a qemu-system-x86_64 process",
+    hint: ONLY_X86,
   });
 }
+
+const ONLY_X86 = "extract needs the core of a qemu-system-x86_64 process";

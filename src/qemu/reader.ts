@@ -70,11 +70,17 @@ export class ProcessReader {
     return this.image.read(address, target) === length ? target : undefined;
   }
 
+  /** As many of `length` bytes as there are, in the cache where they lie in one page of it. */
+  #upTo(address: number, length: number): Buffer {
+    const at = this.#locate(address, length);
+    if (at !== undefined) return this.#arena.subarray(at, at + length);
+    const target = Buffer.alloc(length);
+    return target.subarray(0, this.image.read(address, target));
+  }
+
   /** NUL-terminated printable ASCII of 1 to `limit` bytes. */
   string(address: number, limit = 255): string | undefined {
-    const target = Buffer.alloc(limit + 1);
-    const got = this.image.read(address, target);
-    const text = cString(target.subarray(0, got), 0, limit + 1);
+    const text = cString(this.#upTo(address, limit + 1), 0, limit + 1);
     return text !== undefined && /^[\x20-\x7e]+$/.test(text) ? text : undefined;
   }
 }

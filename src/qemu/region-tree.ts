@@ -1,4 +1,5 @@
 import type { FlatRange } from "./address-space.ts";
+import { type Budget, STRUCTURE } from "./budget.ts";
 import { isMemoryRegion } from "./memory.ts";
 import type { ProcessReader } from "./reader.ts";
 
@@ -31,6 +32,7 @@ interface Walk {
   readonly reader: ProcessReader;
   readonly name: number;
   readonly view: FlatRange[];
+  readonly budget: Budget;
   visits: number;
 }
 
@@ -46,16 +48,19 @@ export function renderRegionTree(
   reader: ProcessReader,
   root: number,
   regionName: number,
+  budget: Budget,
 ): FlatRange[] | undefined {
-  const walk: Walk = { reader, name: regionName, view: [], visits: 0 };
+  const walk: Walk = { reader, name: regionName, view: [], budget, visits: 0 };
   render(walk, root, 0, { clipStart: 0, clipEnd: ADDRESS_END, readonly: false, nonvolatile: false }, 0);
-  if (walk.visits > MAX_VISITS || walk.view.length === 0) return undefined;
+  // Nothing left to take from: the view is not whole.
+  if (walk.visits > MAX_VISITS || walk.view.length === 0 || !budget.take(0)) return undefined;
   return walk.view;
 }
 
 function render(walk: Walk, region: number, parentBase: number, inherited: Inherited, depth: number): void {
-  const { reader, name } = walk;
-  if (++walk.visits > MAX_VISITS || depth > MAX_DEPTH || !isMemoryRegion(reader, region)) return;
+  const { reader, name, budget } = walk;
+  if (++walk.visits > MAX_VISITS || depth > MAX_DEPTH || !budget.take(STRUCTURE)) return;
+  if (!isMemoryRegion(reader, region)) return;
   const at = region + name;
   if (reader.u8(at + ENABLED) !== 1) return;
   const base = parentBase + (reader.u64(at + ADDR) ?? Number.NaN);
@@ -82,7 +87,7 @@ function render(walk: Walk, region: number, parentBase: number, inherited: Inher
     render(walk, child, base, own, depth + 1);
     child = reader.pointer(child + name + SUBREGIONS_NEXT);
   }
-  if (reader.u8(at + TERMINATES) === 1) fillGaps(walk.view, region, base, own);
+  if (reader.u8(at + TERMINATES) === 1) fillGaps(walk, region, base, own);
 }
 
 /** Int128; the root's 2^64 has its upper half set. */
@@ -94,7 +99,7 @@ function sizeOfRegion(reader: ProcessReader, at: number): number {
 }
 
 /** Adds the parts of the clip that nothing rendered before covers; keeps the view ascending. */
-function fillGaps(view: FlatRange[], region: number, base: number, own: Inherited): void {
+function fillGaps({ view, budget }: Walk, region: number, base: number, own: Inherited): void {
   const { readonly, nonvolatile, clipStart, clipEnd } = own;
   const gaps: FlatRange[] = [];
   const add = (start: number, end: number) => {
@@ -105,12 +110,13 @@ function fillGaps(view: FlatRange[], region: number, base: number, own: Inherite
   const first = indexBehind(view, clipStart);
   let at = clipStart;
   let last = first;
-  for (; last < view.length && view[last]!.start < clipEnd; last++) {
+  for (; last < view.length && view[last]!.start < clipEnd && budget.take(); last++) {
     const covered = view[last]!;
     add(at, covered.start);
     at = covered.start + covered.size;
   }
   add(at, clipEnd);
+  if (gaps.length === 0) return;
   const merged = [...view.slice(first, last), ...gaps].sort((a, b) => a.start - b.start);
   view.splice(first, last - first, ...merged);
 }

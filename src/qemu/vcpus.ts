@@ -17,16 +17,19 @@ import {
 import { OBJECT_PARENT, qomAncestry, qomType } from "./qom.ts";
 import type { ProcessReader } from "./reader.ts";
 import { findRunStates, type RunState } from "./run-state.ts";
-import { scanWords } from "./scan.ts";
+import { type Checkpoint, scanWords } from "./scan.ts";
 
 /** A vCPU object holds its whole state: 16 to 50 KiB so far. */
 const MAX_CPU_SIZE = 2 ** 20;
 /** QEMU's limit for q35 is 4096 vCPUs. */
 const MAX_VCPUS = 4096;
+/** All vCPU objects together: 4096 of 64 KiB. */
+const MAX_CPU_BYTES = 256 * 2 ** 20;
 /** Words that look like a vCPU beside its AddressSpace: a handful each in a real heap. */
 const MAX_TRIED = 16 * MAX_VCPUS;
-/** How far behind the registers the fallback scan looks for the rest of the state. */
+/** How far behind the registers the fallback scan looks for the rest of the state, and how far in front. */
 const STATE_SIZE = 16 * 1024;
+const STATE_FRONT = 144;
 
 export interface QemuVcpu {
   readonly index: number;
@@ -60,22 +63,24 @@ interface CpuObject {
  * "cpu-memory-INDEX" and stores {CPUState *cpu, AddressSpace *as} beside each other, so the word before a pointer to
  * the space is the vCPU. This works in every CPU mode and tells the index.
  */
-export function findVcpus(
+export async function findVcpus(
   reader: ProcessReader,
   spaces: readonly QemuAddressSpace[],
   heap: readonly ProcessMapping[],
-): QemuVcpus {
+  checkpoint?: Checkpoint,
+): Promise<QemuVcpus> {
   const byAddress = new Map<number, number>();
   for (const { name, address } of spaces) {
     const index = /^cpu-memory-(\d{1,4})$/.exec(name)?.[1];
     if (index !== undefined && byAddress.size < MAX_VCPUS) byAddress.set(address, Number(index));
   }
-  const { objects, unplugged } = findCpuObjects(reader, byAddress, heap);
+  const { objects, unplugged } = await findCpuObjects(reader, byAddress, heap, checkpoint);
   const machineType =
     objects.length === 0
       ? undefined
       : qomAncestry(reader, objects[0]!.address).find((name) => name.endsWith("-machine"));
-  const located = objects.length > 0 ? locateStates(objects) : scanForStates(reader, heap);
+  const located =
+    objects.length > 0 ? locateStates(reader, objects) : await scanForStates(reader, heap, checkpoint);
   const vcpus = located.filter(({ run }) => run?.unplugged !== true);
   for (const { index, run } of located) if (run?.unplugged === true) unplugged.add(index);
   const live = new Set(byAddress.values());
@@ -91,14 +96,16 @@ export function findVcpus(
   };
 }
 
-function findCpuObjects(
+async function findCpuObjects(
   reader: ProcessReader,
   spaces: ReadonlyMap<number, number>,
   heap: readonly ProcessMapping[],
-): { objects: CpuObject[]; unplugged: Set<number> } {
+  checkpoint: Checkpoint | undefined,
+): Promise<{ objects: CpuObject[]; unplugged: Set<number> }> {
   const found = new Map<number, CpuObject>();
   const unplugged = new Set<number>();
   const tried = new Set<number>();
+  let room = MAX_CPU_BYTES;
   const highs = new Set([...spaces.keys()].map((address) => Math.floor(address / 2 ** 32)));
   const visit = (words: Uint32Array): void => {
     for (let i = 2; i + 1 < words.length; i += 2) {
@@ -109,14 +116,17 @@ function findCpuObjects(
       const cpu = words[i - 1]! * 2 ** 32 + words[i - 2]!;
       if (tried.has(cpu) || tried.size > MAX_TRIED) continue;
       tried.add(cpu);
-      const object = readCpuObject(reader, index, cpu);
+      const object = readCpuObject(reader, index, cpu, room);
       if (object === "unplugged") unplugged.add(index);
-      else if (object !== undefined) found.set(index, object);
+      else if (object !== undefined) {
+        found.set(index, object);
+        room -= object.bytes.length;
+      }
     }
   };
   for (const mapping of heap) {
     if (found.size === spaces.size) break;
-    scanWords(reader.image, mapping, 8, visit);
+    await scanWords(reader.image, mapping, 8, visit, checkpoint);
   }
   return { objects: [...found.values()].sort((a, b) => a.index - b.index), unplugged };
 }
@@ -125,6 +135,7 @@ function readCpuObject(
   reader: ProcessReader,
   index: number,
   address: number,
+  room: number,
 ): CpuObject | "unplugged" | undefined {
   const type = qomType(reader, address);
   if (type === undefined || !type.name.endsWith("-cpu")) return undefined;
@@ -134,6 +145,7 @@ function readCpuObject(
   if (!(type.instanceSize > CPU_STATE_HEAD && type.instanceSize <= MAX_CPU_SIZE)) return undefined;
   // QEMU leaks what it unplugs; its place in the composition tree is gone.
   if (reader.u64(address + OBJECT_PARENT) === 0) return "unplugged";
+  if (type.instanceSize > room) return undefined;
   const bytes = reader.bytes(address, type.instanceSize);
   return bytes === undefined ? undefined : { index, address, type: type.name, bytes };
 }
@@ -142,7 +154,7 @@ function readCpuObject(
  * CPUX86State lies at one distance from the start of every vCPU object; the registers' shape tells which. A vCPU
  * whose registers have no such shape there is left out.
  */
-function locateStates(objects: readonly CpuObject[]): QemuVcpu[] {
+function locateStates(reader: ProcessReader, objects: readonly CpuObject[]): QemuVcpu[] {
   const views = objects.map((object) => viewOf(object.bytes));
   const narrow = objects.every(({ type }) => type.endsWith("-i386-cpu"));
   const shape = narrow ? HEAD_32 : HEAD_64;
@@ -160,8 +172,9 @@ function locateStates(objects: readonly CpuObject[]): QemuVcpu[] {
     (_, i) => best.fitting > 0 && looksLikeCpuState(views[i]!, best.distance, shape),
   );
   if (sound.length === 0) return [];
+  const isHost = (address: number) => reader.isWritable(address);
   const soundViews = sound.map(({ bytes }) => viewOf(bytes));
-  const head = !narrow && hasApxRegisters(soundViews, best.distance) ? HEAD_64_APX : shape;
+  const head = !narrow && hasApxRegisters(soundViews, best.distance, isHost) ? HEAD_64_APX : shape;
   const distance = best.distance - (head.eip - shape.eip);
   const states = sound.map(({ bytes }) => viewOf(bytes.subarray(distance)));
   const offsets = findOffsets(states, head);
@@ -182,31 +195,45 @@ function locateStates(objects: readonly CpuObject[]): QemuVcpu[] {
  * The last resort where QEMU's lists are not in the core: every place in the heap that is the state of a processor in
  * long mode. Misses vCPUs in other modes, and orders them by address.
  */
-function scanForStates(reader: ProcessReader, heap: readonly ProcessMapping[]): QemuVcpu[] {
+async function scanForStates(
+  reader: ProcessReader,
+  heap: readonly ProcessMapping[],
+  checkpoint: Checkpoint | undefined,
+): Promise<QemuVcpu[]> {
   const hits: number[] = [];
+  const visit = (words: Uint32Array, base: number): void => {
+    const view = new DataView(words.buffer, words.byteOffset, words.byteLength);
+    for (let at = 0; at + CPU_STATE_HEAD <= view.byteLength; at += 8) {
+      const fits = looksLikeCpuState(view, at, HEAD_64) && isPaging(view, at, HEAD_64);
+      if (fits && hits.length < MAX_VCPUS) hits.push(base + at);
+    }
+  };
   for (const mapping of heap) {
-    scanWords(reader.image, mapping, CPU_STATE_HEAD, (words, base) => {
-      const view = new DataView(words.buffer, words.byteOffset, words.byteLength);
-      for (let at = 0; at + CPU_STATE_HEAD <= view.byteLength; at += 8) {
-        const fits = looksLikeCpuState(view, at, HEAD_64) && isPaging(view, at, HEAD_64);
-        if (fits && hits.length < MAX_VCPUS) hits.push(base + at);
-      }
-    });
+    await scanWords(reader.image, mapping, CPU_STATE_HEAD, visit, checkpoint);
   }
   const unique = [...new Set(hits)].sort((a, b) => a - b);
-  const read = unique.map((at) => ({ at, bytes: readUpTo(reader, at, STATE_SIZE) }));
-  const states = read.map(({ bytes }) => viewOf(bytes));
-  const offsets = findOffsets(states, HEAD_64);
+  const read = unique
+    .map((at) => ({ at, bytes: readAround(reader, at) }))
+    .filter(({ bytes }) => bytes.length >= STATE_FRONT + CPU_STATE_HEAD);
+  const views = read.map(({ bytes }) => viewOf(bytes));
+  // A copy that lies elsewhere in the heap may have lost what is in front; most of the states are whole.
+  const isHost = (address: number) => reader.isWritable(address);
+  const wide = views.filter((view) => hasApxRegisters([view], STATE_FRONT, isHost)).length * 2 > views.length;
+  const head = wide ? HEAD_64_APX : HEAD_64;
+  const shift = head.eip - HEAD_64.eip;
+  const states = read.map(({ bytes }) => viewOf(bytes.subarray(STATE_FRONT - shift)));
+  const offsets = findOffsets(states, head);
   return read.map(({ at }, index) => ({
     index,
-    stateAddress: at,
+    stateAddress: at - shift,
     type: undefined,
     state: decodeCpuState(states[index]!, offsets),
     run: undefined,
   }));
 }
 
-function readUpTo(reader: ProcessReader, address: number, length: number): Buffer {
-  const target = Buffer.alloc(length);
-  return target.subarray(0, Math.max(CPU_STATE_HEAD, reader.image.read(address, target)));
+/** The bytes from `STATE_FRONT` in front of an address on, as many as there are. */
+function readAround(reader: ProcessReader, address: number): Buffer {
+  const target = Buffer.alloc(STATE_FRONT + STATE_SIZE);
+  return target.subarray(0, reader.image.read(address - STATE_FRONT, target));
 }

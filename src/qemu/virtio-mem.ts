@@ -1,5 +1,6 @@
 import { viewOf } from "../core/bytes.ts";
 import type { Range } from "../core/ranges.ts";
+import { type Budget, STRUCTURE } from "./budget.ts";
 import { qomType } from "./qom.ts";
 import type { ProcessReader } from "./reader.ts";
 
@@ -20,6 +21,8 @@ const BITMAP_REACH = 64;
 const MIN_BLOCK = 2 ** 20;
 /** 8 TiB in blocks of 2 MiB, the smallest in use. */
 const MAX_BLOCKS = 2 ** 22;
+/** 1 TiB of which every other block of 2 MiB is plugged. */
+const MAX_RUNS = 2 ** 18;
 
 /**
  * Which parts of a RAM region the guest has plugged, as offsets into it.
@@ -32,11 +35,12 @@ export function pluggedParts(
   nameOffset: number,
   backend: number,
   size: number,
+  budget: Budget,
 ): Range[] | "unreadable" | undefined {
   for (let at = MANAGER_SEARCH.from; at < MANAGER_SEARCH.to; at += 8) {
     const manager = reader.pointer(region + nameOffset + at);
-    const device = manager === undefined ? undefined : findDevice(reader, manager);
-    if (device !== undefined) return readBitmap(reader, device, backend, size) ?? "unreadable";
+    const device = manager === undefined ? undefined : findDevice(reader, manager, budget);
+    if (device !== undefined) return readBitmap(reader, device, backend, size, budget) ?? "unreadable";
   }
   return undefined;
 }
@@ -45,12 +49,14 @@ const isDevice = (reader: ProcessReader, address: number): boolean =>
   qomType(reader, address)?.name === "virtio-mem";
 
 /** The device a RamDiscardManager is, or has in its list of sources. */
-function findDevice(reader: ProcessReader, manager: number): number | undefined {
+function findDevice(reader: ProcessReader, manager: number, budget: Budget): number | undefined {
+  if (!budget.take(STRUCTURE)) return undefined;
   if (isDevice(reader, manager)) return manager;
   const type = qomType(reader, manager);
   if (type?.name !== "ram-discard-manager" || type.instanceSize > MAX_INSTANCE) return undefined;
   for (const entry of pointersIn(reader, manager + OBJECT_SIZE, type.instanceSize - OBJECT_SIZE)) {
-    const device = pointersIn(reader, entry, OBJECT_SIZE).find((pointer) => isDevice(reader, pointer));
+    const isNext = (pointer: number) => budget.take(STRUCTURE) && isDevice(reader, pointer);
+    const device = pointersIn(reader, entry, OBJECT_SIZE).find(isNext);
     if (device !== undefined) return device;
   }
   return undefined;
@@ -70,12 +76,13 @@ function readBitmap(
   device: number,
   backend: number,
   size: number,
+  budget: Budget,
 ): Range[] | undefined {
   const instanceSize = Math.min(qomType(reader, device)?.instanceSize ?? 0, MAX_INSTANCE);
-  for (let at = 0; at + 8 <= instanceSize; at += 8) {
+  for (let at = 0; at + 8 <= instanceSize && budget.take(); at += 8) {
     if (reader.u64(device + at) !== backend) continue;
     for (let bitmap = at - 8; bitmap >= Math.max(8, at - BITMAP_REACH); bitmap -= 8) {
-      const runs = runsAt(reader, device + bitmap, size);
+      const runs = runsAt(reader, device + bitmap, size, budget);
       if (runs !== undefined) return runs;
     }
   }
@@ -83,19 +90,23 @@ function readBitmap(
 }
 
 /** {int32_t bitmap_size; unsigned long *bitmap} with the pointer at `address`, when they fit the region's size. */
-function runsAt(reader: ProcessReader, address: number, size: number): Range[] | undefined {
+function runsAt(reader: ProcessReader, address: number, size: number, budget: Budget): Range[] | undefined {
   const bitmap = reader.pointer(address);
   const bits = reader.u32(address - 8);
   if (bitmap === undefined || bits === undefined || bits === 0 || bits > MAX_BLOCKS) return undefined;
   if (size % bits !== 0) return undefined;
   const blockSize = size / bits;
   if (blockSize < MIN_BLOCK || !Number.isInteger(Math.log2(blockSize))) return undefined;
-  const bytes = reader.bytes(bitmap, Math.ceil(bits / 64) * 8);
+  const words = Math.ceil(bits / 64);
+  const bytes = budget.take(words) ? reader.bytes(bitmap, words * 8) : undefined;
   return bytes === undefined ? undefined : runsOf(bytes, bits, blockSize);
 }
 
-/** Runs of set bits (QEMU bitmaps are arrays of little-endian longs) as byte ranges. */
-function runsOf(bitmap: Buffer, bits: number, blockSize: number): Range[] {
+/**
+ * Runs of set bits (QEMU bitmaps are arrays of little-endian longs) as byte ranges; `undefined` when there are more
+ * than any guest's.
+ */
+function runsOf(bitmap: Buffer, bits: number, blockSize: number): Range[] | undefined {
   const view = viewOf(bitmap);
   const runs: { start: number; end: number }[] = [];
   for (let bit = 0; bit < bits; bit++) {
@@ -103,6 +114,7 @@ function runsOf(bitmap: Buffer, bits: number, blockSize: number): Range[] {
     const start = bit * blockSize;
     const last = runs.at(-1);
     if (last?.end === start) last.end += blockSize;
+    else if (runs.length === MAX_RUNS) return undefined;
     else runs.push({ start, end: start + blockSize });
   }
   return runs;

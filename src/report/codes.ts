@@ -24,13 +24,38 @@ export const EXPLANATIONS: Readonly<Record<string, Explanation>> = {
   },
   CORE004: {
     title: "the compressed core is damaged or cut",
-    meaning: "Decompression stopped before the end of the stream. What came out until then is used.",
+    meaning:
+      "Decompression stopped before the end of the stream, or a checksum does not match. What came out until then is used; after a wrong checksum, bytes of it are wrong.",
     cure: "Fetch the compressed file again and compare its size and checksum with the original.",
   },
   CORE005: {
     title: "a program header claims what no file holds",
     meaning: "An offset or size is 2^53 or more. The segment is treated as lying outside the file.",
     cure: "The core's headers are damaged; fetch or take it again.",
+  },
+  CORE006: {
+    title: "more CPUs than a machine has",
+    meaning:
+      "The vmcore has more NT_PRSTATUS notes than Linux supports CPUs on x86-64 (8192). The first of them are shown.",
+    cure: "The notes are damaged or were made up. Memory and VMCOREINFO are not affected.",
+  },
+  GST001: {
+    title: "the guest's second-level tables did not end",
+    meaning:
+      "EPT or nested tables that refer to themselves or to each other map more than any guest has. The walk was ended; what was found until then is used, the rest counts as missing.",
+    cure: "The tables are damaged, or were made to waste time. Compare with the VMM's own core, if there is one.",
+  },
+  GST002: {
+    title: "second-level tables are missing",
+    meaning:
+      "A table of the guest's EPT or nested page tables is not in the host's dump, so what it maps is unknown and missing from the output.",
+    cure: "The dump is truncated, or was filtered by something other than makedumpfile, which keeps page tables.",
+  },
+  GST003: {
+    title: "a part of the guest's address space is no memory of the host",
+    meaning:
+      "Second-level entries lead to addresses outside the host's RAM, as they do for the BARs of passed-through devices. They are left out.",
+    cure: "Nothing: reading a device would have effects, and no dump holds its registers.",
   },
   KRN001: {
     title: "VMCOREINFO and page tables disagree on phys_base",
@@ -63,6 +88,12 @@ export const EXPLANATIONS: Readonly<Record<string, Explanation>> = {
     title: "vCPUs run another kernel than VMCOREINFO describes",
     meaning: "A capture kernel after a crash has its own, or a note survived from before a reboot or kexec.",
     cure: "Choose the debug symbols by the release printed; look at the other kernel with its own vmlinux.",
+  },
+  KRN007: {
+    title: "more of memory looks like VMCOREINFO than was looked at",
+    meaning:
+      "A kernel keeps two copies of its VMCOREINFO, programs may hold a few more. Beyond 256 places the search takes no new ones, so a better one may have been passed over.",
+    cure: "Usual only where somebody filled memory with them. If the kernel shown is not the guest's, nothing it says of KASLR counts.",
   },
   LAY001: {
     title: "the memory layout was rendered anew",
@@ -102,7 +133,7 @@ export const EXPLANATIONS: Readonly<Record<string, Explanation>> = {
   RAM002: {
     title: "guest memory was excluded from the core by QEMU",
     meaning:
-      "QEMU marked it MADV_DONTDUMP: -machine dump-guest-core=off, or dump=off on a memory backend. Private memory that was never written to looks the same, because the kernel dumps neither.",
+      "QEMU marked it MADV_DONTDUMP: -machine dump-guest-core=off, or dump=off on a memory backend. Private memory that was never written to looks the same, because the kernel dumps neither; where QEMU's own setting tells the two apart, the one counts as missing and the other as zero.",
     cure: "Start QEMU with -machine dump-guest-core=on. On a process that still lives, gdb's `set dump-excluded-mappings on` before gcore brings it back.",
   },
   RAM003: {
@@ -132,16 +163,127 @@ export const EXPLANATIONS: Readonly<Record<string, Explanation>> = {
     meaning: "The core holds all of that RAMBlock, and what the core holds is used.",
     cure: "Leave the option out.",
   },
+  RAM008: {
+    title: "guest memory was left out of the host's dump",
+    meaning:
+      "A host dump is filtered by kinds of pages: to makedumpfile guest memory is user data (dump level bit 8), or page cache where a memfd or shared file backs it (bits 2 and 4). Bit 1 drops pages of zeros, which an ELF dump cannot tell from others that were dropped.",
+    cure: "Configure kdump with core_collector makedumpfile -l -d 17 on hosts of guests that matter: it drops free pages and pages of zeros only.",
+  },
+  RAM009: {
+    title: "the guest may keep memory private",
+    meaning:
+      "The RAMBlock has a guest_memfd: a confidential guest (AMD SEV-SNP, Intel TDX) decides page by page what to share with QEMU. Private pages are in no process and encrypted; in the output they read as zeros or as what was in the shared page before.",
+    cure: "Nothing on the host can read them. Shared pages, such as those for DMA, are right. Take a dump from within the guest (kdump).",
+  },
+  RAM010: {
+    title: "a file stands in for private memory",
+    meaning:
+      "QEMU maps this memory privately (share=off): what the guest writes stays in the process, and the file behind the mapping keeps what it had before, perhaps another guest's memory.",
+    cure: "Leave --ram out unless the file was copied from this guest's memory (QMP pmemsave, /proc/PID/mem). Take the core with dump=on and coredump_filter bit 0, which keeps private memory that was written to.",
+  },
   REG001: {
     title: "vCPU registers are stale",
     meaning:
       "Under KVM the registers live in the kernel; QEMU's copy is filled when something asks for it and vcpu_dirty says that it has not been since the vCPU last ran. They are written as they are and marked as stale.",
-    cure: "Memory and VMCOREINFO are current, so crash and drgn open the vmcore. The true registers are in the host's memory: use a host vmcore. Before a planned core, QMP `human-monitor-command` with `info registers -a` makes QEMU fetch them.",
+    cure: "Memory and VMCOREINFO are current, so crash and drgn open the vmcore. The true registers are in the host's memory: use a host vmcore, or attach its VMCSs to the core with guestcore vmcsinfo attach --vmcs. Before a planned core, QMP `human-monitor-command` with `info registers -a` makes QEMU fetch them.",
   },
   REG002: {
     title: "vCPU registers were not found, or by their shape alone",
     meaning:
       "QEMU's list of vCPUs is not in the core, or the vCPUs of this build have a layout guestcore does not know.",
     cure: "The vmcore opens from VMCOREINFO alone; register commands show nothing for these vCPUs.",
+  },
+  REG003: {
+    title: "registers are not in a VMCS or VMCB",
+    meaning:
+      "A VMCS holds RIP, RSP, RFLAGS, control and segment registers; a VMCB RAX too. The other general registers are in the hypervisor's memory. They are null in JSON, and 0 in the notes, which cannot say that a register is unknown.",
+    cure: "Backtraces start from RIP and RSP and are right; do not trust the other registers of a debugger.",
+  },
+  REG004: {
+    title: "what a processor held of a running vCPU may be missing",
+    meaning:
+      "Before kdump starts, every VMCS is cleared, which writes all of it to memory. A dump made by firmware, a hypervisor or a memory-acquisition tool finds the VMCS of a running vCPU as old as its last write-back.",
+    cure: "vCPUs that were not running at that moment are exact. Where it matters, compare with the registers in the host's own notes.",
+  },
+  VMI001: {
+    title: "records of VMCSINFO cannot be used",
+    meaning:
+      "A value is of no place in a VMCS region, or an offset lies outside of one. Those fields are treated as unknown; the others are used.",
+    cure: "Read the fields again on that processor. Access rights of Haswell and later lose bits of their offset; without the segment's selector they cannot be decoded.",
+  },
+  VMI002: {
+    title: "VMCSINFO contradicts itself",
+    meaning:
+      "A field is there twice, two fields claim the same bytes, or two columns of one line disagree. Of several records the last counts, of two columns the offset.",
+    cure: "VMREAD of a field that a processor does not have can return another field's value. Compare with a known layout, see guestcore vmcs layout check, and take out what is wrong.",
+  },
+  VMI003: {
+    title: "VMCSINFO has unknown fields",
+    meaning:
+      "An encoding has reserved bits set or is assigned to no field, or a name is none that KVM uses. Possible encodings are kept, the rest is ignored.",
+    cure: "Nothing, when the processor is newer than this version of guestcore. Otherwise the note may be damaged.",
+  },
+  VMI004: {
+    title: "how access rights are stored is not known",
+    meaning:
+      "Processors keep the eight access-rights fields as they are read, rotated by 8 bits, or packed into 16 bits. Sysfs trees and arrays do not say which, or the records disagree. Access rights that do not fit are left out.",
+    cure: "Name the form with --access-rights: rotated up to Ivy Bridge, packed from Haswell on, plain for hypervisors' own regions.",
+  },
+  VMI005: {
+    title: "the form of access rights was taken from a known layout",
+    meaning:
+      "VMCSINFO does not say how access rights are stored, but nine in ten fields are where a known layout has them.",
+    cure: "Nothing when the processor is of that family. Otherwise say it with --access-rights.",
+  },
+  VMI006: {
+    title: "the dump has several VMCSINFO notes",
+    meaning: "The last one is used.",
+    cure: "Write the dump anew with guestcore vmcsinfo attach --replace and the description that is right.",
+  },
+  VMI007: {
+    title: "fields could not be written in that form",
+    meaning:
+      "The text note holds only fields that KVM has names for; both notes hold only even offsets, and access rights only when their form is known; no form holds a field without a place.",
+    cure: "Use --to table or --to json to keep everything, or say the form with --access-rights.",
+  },
+  VMN001: {
+    title: "notes of vCPUs cannot be used",
+    meaning:
+      "A VMCS or VMCB note of the core is cut, damaged or of a later version, or what it holds is no control block by the layout that goes with it. The registers of that vCPU are what they would be without the note.",
+    cure: "Name the layout of the host's processor with --vmcsinfo; otherwise attach the notes anew with guestcore vmcsinfo attach --vmcs --replace.",
+  },
+  VMN002: {
+    title: "VMCS notes without a description of their layout",
+    meaning:
+      "The core has no VMCSINFO that can be read, so guestcore tries the layouts it knows with the revision of the region.",
+    cure: "Pass --vmcsinfo, or attach VMCSINFO of that processor with guestcore vmcsinfo attach --from.",
+  },
+  VMN003: {
+    title: "notes of vCPUs do not fit the guest",
+    meaning:
+      "The guest's memory has no page tables that go with the registers, a vCPU has the task register of another, or the guest did not run on the host's processor at all. The notes may be of another guest or of another moment.",
+    cure: "Take the core and the host's dump of one moment, as a core made out of the host's dump is, and choose the guest with --guest. guestcore guests lists the guests of a host.",
+  },
+  VMN004: {
+    title: "a vCPU has several notes",
+    meaning: "The last one is used.",
+    cure: "Attach the notes anew with guestcore vmcsinfo attach --vmcs --replace.",
+  },
+  VMX001: {
+    title: "a dump in the log is cut",
+    meaning:
+      "A part of a VMCS or VMCB dump is not there: the log's buffer was overwritten, or lines were dropped. Rules that need its fields are not checked.",
+    cure: "Take the log from the journal or a serial console, or enlarge the buffer with log_buf_len=.",
+  },
+  VMX002: {
+    title: "a dump in the log says something twice",
+    meaning:
+      "One field has two values: two CPUs dumped at the same time and their lines are mixed. The first value is used.",
+    cure: "Boot with printk.caller_id (CONFIG_PRINTK_CALLER), by which guestcore tells the lines apart.",
+  },
+  VMX003: {
+    title: "the log was not read to its end",
+    meaning: "It is larger, or has more dumps, than guestcore reads.",
+    cure: "Cut out the part that matters and pass that.",
   },
 };

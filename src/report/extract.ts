@@ -1,5 +1,9 @@
 import { bytesText, printable } from "../core/text.ts";
+import { registersBySource } from "../guest/from-notes.ts";
 import type { ExtractResult } from "../jobs/extract.ts";
+import type { HostOrigin } from "../jobs/extract-host.ts";
+import type { ProcessOrigin } from "../jobs/extract-process.ts";
+import type { UsedNote } from "../jobs/vcpu-notes.ts";
 import type { Coverage } from "../vmcore/copy.ts";
 import type { RangeCoverage } from "../vmcore/write.ts";
 import {
@@ -12,18 +16,19 @@ import {
   vcpuJson,
   vcpuLine,
 } from "./guest.ts";
+import { guestJson, hostFactsJson, hostName, mappedLines } from "./host.ts";
 import { openingCommands, symbolsHint } from "./next.ts";
 
 /** The summary a person reads: what was found, what was written, what to type next. */
 export function extractText(result: ExtractResult, seconds: number): string {
-  const { guest, ranges, linux, vmcoreinfo } = result;
-  const sourceWidth = sourceWidthOf(ranges);
+  const { guest, linux, vmcoreinfo } = result;
   const vcpuWidth = `vcpu${guest.vcpus.length}`.length;
   const lines = [
     headline(result),
-    ...ranges.map((range) => `  ${rangeLine(range, sourceWidth, rangeNote(range))}`),
+    ...memoryLines(result).map((line) => `  ${line}`),
     ...guest.vcpus.map((vcpu) => `  ${vcpuLine(vcpu, vcpuWidth)}`),
-    `  ${kernelLine(linux, vmcoreinfo, result.coverage.missing)}`,
+    ...noteLines(result).map((line) => `  ${line}`),
+    `  ${kernelLine(linux, vmcoreinfo, gapsOf(result.coverage))}`,
   ];
   const detail = linux === undefined ? "" : kernelDetail(linux);
   if (detail !== "") lines.push(`  ${detail}`);
@@ -31,7 +36,53 @@ export function extractText(result: ExtractResult, seconds: number): string {
   return `${lines.join("\n")}\n`;
 }
 
-function headline({ input, machine, guest, coverage }: ExtractResult): string {
+function memoryLines({ origin, ranges }: ExtractResult): string[] {
+  if (origin.kind === "host") return mappedLines(ranges, coverageText);
+  const width = sourceWidthOf(ranges);
+  return ranges.map((range) => rangeLine(range, width, rangeNote(range)));
+}
+
+/** Which registers the notes of a process core gave, and to which vCPUs. */
+function noteLines({ origin, guest }: ExtractResult): string[] {
+  if (origin.kind === "host") return [];
+  const { vcpuNotes } = origin;
+  const kind = vcpuNotes[0]?.owner;
+  const of = (use: UsedNote["use"]) => vcpuNotes.filter((note) => note.use === use).map(({ vcpu }) => vcpu);
+  const named = (list: readonly number[]) => `vCPU ${list.join(", ")}`;
+  const lines = (
+    [
+      ["over-stale", "QEMU's stale copy"],
+      ["alone", "unavailable"],
+    ] as const
+  ).flatMap(([use, others]) => {
+    const list = of(use);
+    const first = guest.vcpus.find(({ index }) => index === list[0]);
+    if (first === undefined) return [];
+    const { noted, stale } = registersBySource(first);
+    return [`${kind} notes of ${named(list)}: ${noted}; ${others}: ${stale === "" ? "the others" : stale}`];
+  });
+  const unneeded = of("not-needed");
+  if (unneeded.length > 0) {
+    lines.push(`${kind} notes of ${named(unneeded)}: not needed, QEMU's own registers are current`);
+  }
+  const refused = of("refused");
+  if (refused.length > 0) lines.push(`${kind} notes of ${named(refused)}: not used`);
+  return lines;
+}
+
+const gapsOf = ({ missing, excluded }: Coverage): number => missing + excluded;
+
+function headline({ input, origin, guest, coverage }: ExtractResult): string {
+  const size = coverage.present + coverage.zero + coverage.excluded + coverage.missing;
+  const parts = [
+    ...(origin.kind === "process" ? processParts(origin) : hostParts(origin)),
+    vcpuCount(guest.vcpus.length),
+    `${bytesText(size)} of guest memory`,
+  ];
+  return `${printable(input.path)}: ${parts.join(", ")}`;
+}
+
+function processParts({ machine }: ProcessOrigin): string[] {
   const { executable, machineType, accelerator } = machine;
   const program = printable(executable?.path.split("/").at(-1) ?? "qemu");
   const buildId = executable?.buildId === undefined ? "" : ` (build-id ${executable.buildId.slice(0, 12)}…)`;
@@ -39,34 +90,39 @@ function headline({ input, machine, guest, coverage }: ExtractResult): string {
     `ELF core of ${program}${buildId}`,
     machineType === undefined ? undefined : `machine ${printable(machineType.replace(/-machine$/, ""))}`,
     accelerator?.toUpperCase(),
-    vcpuCount(guest.vcpus.length),
-    `${bytesText(coverage.present + coverage.zero + coverage.missing)} of guest memory`,
   ];
-  return `${printable(input.path)}: ${parts.filter((part) => part !== undefined).join(", ")}`;
+  return parts.filter((part) => part !== undefined);
 }
+
+const hostParts = ({ host, chosen }: HostOrigin): string[] => [
+  `guest ${chosen.id} of ${host.guests.length} in the vmcore of ${hostName(host)}`,
+  chosen.root?.shape.name ?? "",
+];
 
 function rangeNote({ kind, coverage }: RangeCoverage): string {
   const counts = coverageText(coverage);
   return kind === "ram" ? counts : `${kind}, ${counts}`;
 }
 
-const coverageText = ({ present, zero, missing }: Coverage): string => {
+const coverageText = ({ present, zero, excluded, missing }: Coverage): string => {
   const parts: string[] = [];
   if (present > 0) parts.push(`${bytesText(present)} present`);
   if (zero > 0) parts.push(`${bytesText(zero)} zero`);
+  if (excluded > 0) parts.push(`${bytesText(excluded)} EXCLUDED`);
   if (missing > 0) parts.push(`${bytesText(missing)} MISSING`);
   return parts.join(", ");
 };
 
-function closing({ output, coverage, linux }: ExtractResult, seconds: number): string[] {
+function closing(result: ExtractResult, seconds: number): string[] {
+  const { output, coverage, linux } = result;
   const sizes = `${bytesText(output.size)} long, ${bytesText(output.bytes)} to store`;
-  const missing =
-    coverage.missing === 0 ? "" : `; ${bytesText(coverage.missing)} of the guest's memory are missing`;
+  const gaps = gapsOf(coverage);
+  const missing = gaps === 0 ? "" : `; ${bytesText(gaps)} of the guest's memory are missing`;
   if (output.path === undefined) return [`dry run, nothing written: ${sizes}${missing}`];
   const name = output.path === "-" ? "standard output" : printable(output.path);
   const lines = [`wrote ${name}: ${sizes}, in ${seconds.toFixed(1)} s${missing}`];
   if (output.format === "elf" && output.path !== "-") {
-    const [first, ...others] = openingCommands(output.path, linux, output.kernelAddresses);
+    const [first, ...others] = commandsFor(output.path, result);
     lines.push(`next: ${first}`, ...others.map((command) => `      ${command}`));
     const symbols = symbolsHint(linux);
     if (symbols !== undefined) lines.push(`      (${symbols})`);
@@ -74,29 +130,18 @@ function closing({ output, coverage, linux }: ExtractResult, seconds: number): s
   return lines;
 }
 
+const commandsFor = (path: string, { linux, vmcoreinfo, headers, output }: ExtractResult): string[] =>
+  openingCommands(path, linux, {
+    note: vmcoreinfo.best !== undefined,
+    kernelAddresses: output.kernelAddresses,
+    headers,
+  });
+
 /** `result` of guestcore/extract/1. */
 export const extractJson = (result: ExtractResult) => {
-  const { core, machine, guest, output, linux } = result;
+  const { origin, guest, output, linux } = result;
   return {
-    process: {
-      executable: machine.executable?.path,
-      buildId: machine.executable?.buildId,
-      commandLine: machine.commandLine,
-      threads: core.threadCount,
-      truncated: core.truncated,
-    },
-    machine: {
-      type: machine.machineType,
-      accelerator: machine.accelerator,
-      blocks: machine.blocks.map(({ idstr, offset, usedLength, maxLength, shared, pageSize }) => ({
-        idstr,
-        offset,
-        usedLength,
-        maxLength,
-        shared,
-        pageSize,
-      })),
-    },
+    ...(origin.kind === "process" ? processJson(origin) : hostJson(origin)),
     ranges: result.ranges.map(({ start, end, kind, source, sourceOffset, coverage }) => ({
       start,
       end,
@@ -110,9 +155,40 @@ export const extractJson = (result: ExtractResult) => {
     vcpus: guest.vcpus.map(vcpuJson),
     ...kernelJson(linux, result.vmcoreinfo),
     output,
-    next:
-      output.path === undefined || output.path === "-"
-        ? []
-        : openingCommands(output.path, linux, output.kernelAddresses),
+    next: output.path === undefined || output.path === "-" ? [] : commandsFor(output.path, result),
   };
 };
+
+const processJson = ({ core, machine, vcpuNotes }: ProcessOrigin) => ({
+  process: {
+    executable: machine.executable?.path,
+    buildId: machine.executable?.buildId,
+    commandLine: machine.commandLine,
+    threads: core.threadCount,
+    truncated: core.truncated,
+    vcpuNotes: vcpuNotes.map(({ owner, vcpu, address, complete, use }) => ({
+      owner,
+      vcpu,
+      address,
+      complete,
+      use,
+    })),
+  },
+  machine: {
+    type: machine.machineType,
+    accelerator: machine.accelerator,
+    blocks: machine.blocks.map(({ idstr, offset, usedLength, maxLength, shared, pageSize }) => ({
+      idstr,
+      offset,
+      usedLength,
+      maxLength,
+      shared,
+      pageSize,
+    })),
+  },
+});
+
+const hostJson = ({ host, chosen, tables }: HostOrigin) => ({
+  host: hostFactsJson(host),
+  guest: { ...guestJson(chosen), tables },
+});

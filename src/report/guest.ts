@@ -15,6 +15,7 @@ export function vcpuLine({ index, state, halted, trust }: Vcpu, width: number): 
   ];
   if (halted === true) parts.push("halted");
   if (trust === "may-be-stale") parts.push("stale");
+  if (trust === "partly-stale") parts.push("partly stale");
   return parts.join("  ");
 }
 
@@ -24,24 +25,21 @@ function whereRuns(state: Vcpu["state"]): string {
   return privilegeOf(state) === 3 ? "user" : "kernel";
 }
 
-export const vcpuJson = ({ index, state, source, trust, halted }: Vcpu) => ({
+const SYSTEM_REGISTERS = ["rip", "rflags", "cr0", "cr2", "cr3", "cr4", "efer", "kernelGsBase"] as const;
+
+/** Registers the source does not hold are null. */
+export const vcpuJson = ({ index, state, source, trust, halted, sources, caveats }: Vcpu) => ({
   index,
   mode: modeOf(state),
   cpl: privilegeOf(state),
   halted,
   source,
   trust,
-  registers: {
-    ...Object.fromEntries(GENERAL_REGISTERS.map((name) => [name, state[name]])),
-    rip: state.rip,
-    rflags: state.rflags,
-    cr0: state.cr0,
-    cr2: state.cr2,
-    cr3: state.cr3,
-    cr4: state.cr4,
-    efer: state.efer,
-    kernelGsBase: state.kernelGsBase,
-  },
+  registers: Object.fromEntries(
+    [...GENERAL_REGISTERS, ...SYSTEM_REGISTERS].map((name) => [name, state[name] ?? null]),
+  ),
+  sources,
+  caveats,
   segments: Object.fromEntries(
     SEGMENT_REGISTERS.map((name) => {
       const { selector, base, limit, flags } = state.segments[name];

@@ -130,12 +130,16 @@ function processLines(process: ProcessInfo): string[] {
   const command = qemu?.machine.commandLine?.join(" ") ?? prpsinfo?.psargs;
   const lines = command === undefined || command === "" ? [] : [field("command", printable(command))];
   if (qemu !== undefined) lines.push(...guestLines(qemu));
-  else if (problem?.code === "unavailable") {
+  else if (problem !== undefined && isAboutQemu(process)) {
     lines.push(field("guest", printable(problem.message)));
     if (problem.hint !== undefined) lines.push(field("", printable(problem.hint)));
   }
   return lines;
 }
+
+/** Of any other program that it is no QEMU goes without saying. */
+const isAboutQemu = ({ problem, executable, prpsinfo }: ProcessInfo): boolean =>
+  problem?.code === "unavailable" || /qemu|kvm/.test(executable?.path ?? prpsinfo?.fname ?? "");
 
 function guestLines({ machine, guest, linux, search }: QemuInfo): string[] {
   const type = machine.machineType?.replace(/-machine$/, "") ?? "unknown machine";
@@ -196,18 +200,26 @@ function factLines({ elf, identification }: InspectResult): string[] {
 
 function nextCommands({ input, identification, elf, process, vmcore }: InspectResult): string[] {
   if (process?.qemu !== undefined) {
-    const output = `${input.path.replace(/\.(zst|gz|zstd|gzip)$/, "")}.vmcore`;
+    const output = `${input.unpacked?.unpacking?.name ?? input.path}.vmcore`;
     return [`guestcore extract ${shellWord(input.path)} -o ${shellWord(output)}`];
   }
   if (process?.problem?.hint !== undefined && process.problem.code === "unavailable") return [];
-  if (process !== undefined)
-    return [`gdb ${shellWord(process.executable?.path ?? "PROGRAM")} ${shellWord(input.path)}`];
-  if (vmcore !== undefined) {
-    const symbols = symbolsHint(vmcore.linux);
-    const commands = openingCommands(input.path, vmcore.linux, vmcore.hasNote);
-    return [...commands, ...(symbols === undefined ? [] : [`(${symbols})`])];
+  if (elf === undefined) return [identification.advice];
+  // guestcore alone reads the file as it is.
+  const unpacking = input.unpacked?.unpacking;
+  const unpack = unpacking === undefined ? [] : [unpacking.command];
+  const path = unpacking?.name ?? input.path;
+  if (process !== undefined) {
+    return [...unpack, `gdb ${shellWord(process.executable?.path ?? "PROGRAM")} ${shellWord(path)}`];
   }
-  return elf === undefined ? [identification.advice] : [`readelf -a ${shellWord(input.path)}`];
+  if (vmcore === undefined) return [...unpack, `readelf -a ${shellWord(path)}`];
+  const symbols = symbolsHint(vmcore.linux);
+  const commands = openingCommands(path, vmcore.linux, {
+    note: vmcore.hasNote,
+    kernelAddresses: true,
+    headers: elf.elf.programs.length,
+  });
+  return [...unpack, ...commands, ...(symbols === undefined ? [] : [`(${symbols})`])];
 }
 
 /** `result` of guestcore/info/1. */
@@ -218,7 +230,7 @@ export function infoJson(result: InspectResult) {
     phrase: phrase(result),
     size: input.size,
     sizeOnDisk: input.sizeOnDisk,
-    unpacked: input.unpacked,
+    unpacked: unpackedJson(input.unpacked),
     facts: elf === undefined ? identification.facts : {},
     elf: elf === undefined ? null : elfJson(elf),
     process: process === undefined ? null : processJson(process),
@@ -226,6 +238,11 @@ export function infoJson(result: InspectResult) {
     next: nextCommands(result),
   };
 }
+
+const unpackedJson = (unpacked: InspectResult["input"]["unpacked"]) =>
+  unpacked === undefined
+    ? undefined
+    : { compression: unpacked.compression, size: unpacked.size, whole: unpacked.whole };
 
 const elfJson = ({ kind, elf, notes, lost }: ElfInfo) => ({
   kind,

@@ -20,5 +20,16 @@ export function progressLine({ label, done, total, seconds }: ProgressState): st
   return parts.join("  ");
 }
 
-export const progressJson = ({ label, done, total, seconds }: ProgressState): string =>
-  JSON.stringify({ schema: "guestcore/progress/1", label, done, total, seconds: Number(seconds.toFixed(1)) });
+/**
+ * A line of guestcore/progress/1.
+ * @param finished whether this part of the job has ended, well or not
+ */
+export const progressJson = ({ label, done, total, seconds }: ProgressState, finished: boolean): string =>
+  JSON.stringify({
+    schema: "guestcore/progress/1",
+    label,
+    done,
+    total,
+    seconds: Number(seconds.toFixed(1)),
+    finished,
+  });

@@ -105,6 +105,14 @@ export class VmcoreFile implements MemoryFile {
     return this.notes.filter((note) => note.name === name);
   }
 
+  /** The page at a physical address; undefined when no segment holds it. */
+  page(address: number): Buffer | undefined {
+    const load = this.loads.find(
+      ({ paddr, filesz }) => address >= paddr && address + pageSize <= paddr + filesz,
+    );
+    return load === undefined ? undefined : this.#bytes(load.offset + (address - load.paddr), pageSize);
+  }
+
   read(target: Buffer, offset: number): void {
     readFully(this.#fd, target, offset);
   }

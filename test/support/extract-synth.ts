@@ -1,5 +1,7 @@
 import { openProcessCore } from "../../src/dump/process-core.ts";
 import { guestFromQemu } from "../../src/guest/from-qemu.ts";
+import { describeLinux, type LinuxImage } from "../../src/kernel/linux.ts";
+import { VmcoreinfoScanner } from "../../src/kernel/vmcoreinfo-scan.ts";
 import { findMachine, type MachineOptions } from "../../src/qemu/machine.ts";
 import { planVmcore, type VmcoreFormat } from "../../src/vmcore/plan.ts";
 import { type RangeCoverage, writeVmcore } from "../../src/vmcore/write.ts";
@@ -12,16 +14,27 @@ export async function extractInMemory(
   format: VmcoreFormat = "elf",
 ) {
   const image = openProcessCore(new MemorySource(core, "core"));
-  const machine = findMachine(image, options);
+  const machine = await findMachine(image, options);
   const guest = guestFromQemu(machine);
-  const plan = planVmcore(guest, format);
+  const plan = await planVmcore(guest, format);
   const output = new MemoryOutput();
+  const states = guest.vcpus.map(({ state }) => state);
+  const scanner = new VmcoreinfoScanner(guest.memory, { states });
+  let linux: LinuxImage | undefined;
   const ranges: RangeCoverage[] = await writeVmcore({
     guest,
     plan,
     output,
     context: quiet,
-    kernel: () => ({ vmcoreinfo: undefined, pageOffset: undefined, image: undefined }),
+    observe: (bytes, address) => {
+      scanner.scan(bytes, address);
+    },
+    kernel: async () => {
+      const { best } = scanner.result;
+      linux = await describeLinux(guest.memory, { states, vmcoreinfo: best?.vmcoreinfo });
+      const text = best && Buffer.from(best.vmcoreinfo.text, "latin1");
+      return { vmcoreinfo: text, pageOffset: linux?.pageOffset?.value, image: linux?.text?.value };
+    },
   });
-  return { image, machine, guest, plan, ranges, bytes: output.bytes, finished: output.finished };
+  return { image, machine, guest, plan, ranges, linux, bytes: output.bytes, finished: output.finished };
 }

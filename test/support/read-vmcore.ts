@@ -16,6 +16,8 @@ interface ReadNote {
 }
 
 export interface ReadVmcore {
+  /** The whole file, of which the segments' bytes are parts. */
+  readonly file: Buffer;
   readonly machine: number;
   readonly types: readonly number[];
   readonly loads: readonly ReadLoad[];
@@ -41,7 +43,7 @@ export function readVmcore(file: Buffer): ReadVmcore {
     if (type === 1) loads.push({ vaddr: word(2), paddr: word(3), bytes, align: word(6) });
     if (type === 4) notes.push(...readNotes(bytes));
   }
-  return { machine: file.readUInt16LE(18), types, loads, notes };
+  return { file, machine: file.readUInt16LE(18), types, loads, notes };
 }
 
 function readNotes(bytes: Buffer): ReadNote[] {

@@ -1,11 +1,12 @@
 import type { Terminal } from "../../src/cli/terminal.ts";
+import type { StopSignal } from "../../src/core/errors.ts";
 
 /** A terminal that remembers what it was shown and whose clock stands still unless moved. */
 export class FakeTerminal implements Terminal {
   out = "";
   err = "";
   time = 0;
-  signal: "SIGINT" | "SIGTERM" | undefined;
+  signal: StopSignal | undefined;
   readonly env: Record<string, string | undefined>;
   readonly stdout: Terminal["stdout"];
   readonly stderr: Terminal["stderr"];
@@ -15,6 +16,7 @@ export class FakeTerminal implements Terminal {
     const size = columns === undefined ? {} : { columns };
     this.env = env;
     this.stdout = {
+      isTTY,
       write: (text) => {
         this.out += text;
       },

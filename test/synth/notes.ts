@@ -118,8 +118,8 @@ export function prpsinfo(info: ProcessInfo): Buffer {
   putWord(desc, 28, 4, info.ppid ?? 1);
   putWord(desc, 32, 4, info.pid);
   putWord(desc, 36, 4, info.pid);
-  desc.write(info.comm.slice(0, 16), 40, 16, "latin1");
-  desc.write(info.psargs.slice(0, 80), 56, 80, "latin1");
+  Buffer.from(info.comm).copy(desc, 40, 0, 16);
+  Buffer.from(info.psargs).copy(desc, 56, 0, 80);
   return desc;
 }
 
@@ -146,7 +146,7 @@ export function ntFile(files: readonly MappedFile[], pageSize = 4096, count: Wor
     file.end,
     BigInt(file.fileOffset) / BigInt(pageSize === 0 ? 1 : pageSize),
   ]);
-  const names = Buffer.from(files.map((file) => `${file.path}\0`).join(""), "latin1");
+  const names = Buffer.from(files.map((file) => `${file.path}\0`).join(""));
   return Buffer.concat([words([count, pageSize, ...entries]), names]);
 }
 

@@ -12,6 +12,7 @@ const HOST_STEP = 0x1000_0000;
 const RAM_SHARED = 1 << 1;
 const RAM_RESIZEABLE = 1 << 2;
 const RAM_MIGRATABLE = 1 << 4;
+const RAM_GUEST_MEMFD = 1 << 12;
 
 const DEFAULT_OWNERS: Readonly<Record<BlockKind, string | undefined>> = {
   ram: "memory-backend-ram",
@@ -66,6 +67,7 @@ export function placeBlocks(
     const owner = spec.owner === null ? undefined : (spec.owner ?? defaultOwner(spec));
     const region = blockRegion(writer, spec, owner, parents);
     const resizeable = used < spec.size ? RAM_RESIZEABLE : 0;
+    const memfd = spec.guestMemfd === true ? RAM_GUEST_MEMFD : 0;
     const address = writer.block({
       idstr: spec.idstr,
       region,
@@ -73,7 +75,7 @@ export function placeBlocks(
       offset,
       usedLength: used,
       maxLength: spec.size,
-      flags: RAM_MIGRATABLE | (spec.shared === true ? RAM_SHARED : 0) | resizeable,
+      flags: RAM_MIGRATABLE | (spec.shared === true ? RAM_SHARED : 0) | resizeable | memfd,
       pageSize: spec.pageSize ?? 4096,
       fd: spec.file === undefined ? -1 : 20 + slot,
     });
@@ -140,7 +142,7 @@ export const sizeOf = (spec: BlockSpec, part: BlockMap): number =>
 export function flatRangesOf(
   blocks: readonly PlacedBlock[],
   mmio: readonly DeviceRegion[],
-  accel: "tcg" | "kvm",
+  accel: "tcg" | "kvm" | "xen",
 ): FlatRangePlan[] {
   const ram = blocks.flatMap(({ spec, region }) =>
     spec.map.map((part) => ({

@@ -9,6 +9,8 @@ export const ADDRESSES = {
   /** malloc arena of a vCPU thread, where FlatViews usually are. */
   arena: 0x7e00_0000_0000,
   ram: 0x7f00_0000_0000,
+  /** TCG's buffer for translated code. */
+  code: 0x7fc0_0000_0000,
   kvmRun: 0x7fd0_0000_0000,
   libc: 0x7fe0_0000_0000,
   stack: 0x7fff_ffff_c000,
@@ -218,14 +220,16 @@ export function writeStack(
 ): InitialStack {
   let at = top - 8;
   const push = (text: string): number => {
-    const bytes = Buffer.from(`${text}\0`, "latin1");
+    const bytes = Buffer.from(`${text}\0`);
     at -= bytes.length;
     process.putBytes(at, bytes);
     return at;
   };
   const execfn = push(exe.path);
-  const env = ["PATH=/usr/bin:/bin", "LANG=C.UTF-8"].map(push);
-  const args = argv.map(push);
+  // fs/exec.c copies the last string first, so that they ascend.
+  const pushAll = (texts: readonly string[]) => texts.toReversed().map(push).toReversed();
+  const env = pushAll(["PATH=/usr/bin:/bin", "LANG=C.UTF-8"]);
+  const args = pushAll(argv);
   const platform = push("x86_64");
   const entropy = push("0123456789abcde");
   const vector = auxv([

@@ -55,7 +55,7 @@ export function segmentsOf(
   flavour: CoreFlavour,
   regions: { readonly exe: Region; readonly heap: Region; readonly arena: Region; readonly stack: Region },
   ram: readonly RamMapping[],
-  kvmVcpus: number,
+  accelerator: { readonly kvmVcpus: number; readonly translates: boolean },
 ): NamedSegment[] {
   const mappings = [
     ...exeMappings(regions.exe),
@@ -63,7 +63,8 @@ export function segmentsOf(
     whole("arena", regions.arena),
     guard("arena.tail", ADDRESSES.arena + regions.arena.bytes().length, 0x2000),
     ...ram.flatMap(ramSegments),
-    ...Array.from({ length: kvmVcpus }, (_, i) => kvmRun(i)),
+    ...(accelerator.translates ? [translatedCode()] : []),
+    ...Array.from({ length: accelerator.kvmVcpus }, (_, i) => kvmRun(i)),
     ...libcMappings(),
     whole("stack", regions.stack),
     // Executable only, and nobody's data.
@@ -136,6 +137,10 @@ const kvmRunAddress = (index: number): number => ADDRESSES.kvmRun + index * 0x10
 /** struct kvm_run, shared with the kernel: a file mapping that no default core contains. */
 const kvmRun = (index: number): Mapping =>
   fixed(`kvm-vcpu:${index}`, kvmRunAddress(index), Buffer.alloc(KVM_RUN_SIZE), RW, 0, undefined);
+
+/** `-accel tcg,tb-size=1` without its guard page. Real cores hold all of it; one page keeps these small. */
+const translatedCode = (): Mapping =>
+  fixed("code", ADDRESSES.code, Buffer.alloc(0xf_f000), PF_R | PF_W | PF_X, 0x1000, 0x1000);
 
 function libcMappings(): Mapping[] {
   const header = Buffer.alloc(LIBC.r);

@@ -48,6 +48,8 @@ export interface BlockSpec {
   /** QOM type of the owner; null: none. Default by kind. */
   readonly owner?: string | null;
   readonly shared?: boolean;
+  /** Backed by a guest_memfd too (RAM_GUEST_MEMFD). */
+  readonly guestMemfd?: boolean;
   /** Page size of the backing, e.g. 2 MiB for hugetlbfs. Default 4096. */
   readonly pageSize?: number;
   /** Name in NT_FILE: "/memfd:memory-backend-memfd (deleted)", "/dev/zero (deleted)", a path. */
@@ -87,8 +89,8 @@ export interface QemuSpec {
   readonly blocks?: readonly BlockSpec[];
   /** Default: one in long mode. */
   readonly vcpus?: readonly VcpuSpec[];
-  /** Default "tcg". */
-  readonly accel?: "tcg" | "kvm";
+  /** Default "tcg". Xen keeps the registers as KVM does, and maps nothing that shows it. */
+  readonly accel?: "tcg" | "kvm" | "xen";
   /** Who wrote the core. Default "kernel". */
   readonly flavour?: CoreFlavour;
   /** Path of the executable. Default "/usr/bin/qemu-system-x86_64". */
@@ -182,7 +184,7 @@ interface TruthVcpu {
 interface QemuTruth {
   readonly layout: QemuLayout;
   readonly machineType: string;
-  readonly accel: "tcg" | "kvm";
+  readonly accel: "tcg" | "kvm" | "xen" | "xen";
   readonly exe: {
     readonly path: string;
     readonly base: number;

@@ -175,7 +175,10 @@ export function buildQemuCore(spec: QemuSpec = {}): QemuCore {
   const flavour = spec.flavour ?? "kernel";
   const mapped = { exe, heap: heapRegion, arena: arenaRegion, stack } satisfies Record<string, Region>;
   const vcpuCount = accel === "kvm" ? vcpuSpecs.length : 0;
-  const standard = segmentsOf(flavour, mapped, ramMappings(blocks), vcpuCount);
+  const standard = segmentsOf(flavour, mapped, ramMappings(blocks), {
+    kvmVcpus: vcpuCount,
+    translates: accel === "tcg",
+  });
   const segments = [...(spec.arrange?.(standard) ?? standard)];
   const notes = noteBlob(flavour, {
     pid: PID,

@@ -2,7 +2,7 @@ import { Argument } from "commander";
 import { UsageError } from "../../core/errors.ts";
 import { EXPLANATIONS, type Explanation } from "../../report/codes.ts";
 import { type ResultFlags, withResultOptions } from "../context.ts";
-import { deliver } from "../deliver.ts";
+import { deliver, prepareDelivery } from "../deliver.ts";
 import { withExamples } from "../examples.ts";
 import type { AddCommand } from "../terminal.ts";
 
@@ -18,6 +18,7 @@ export const explainCommand: AddCommand = (program, terminal) =>
     .description("Says what a warning code means and what cures it.")
     .addArgument(new Argument("[code]", "a code as warnings print it, e.g. RAM001"))
     .action((code: string | undefined, flags: ResultFlags) => {
+      prepareDelivery(flags, []);
       const explained = code === undefined ? Object.keys(EXPLANATIONS) : [code.toUpperCase()];
       deliver(
         terminal,

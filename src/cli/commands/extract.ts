@@ -1,10 +1,12 @@
 import { Argument, type Command, Option } from "commander";
 import { GapsError, UsageError } from "../../core/errors.ts";
 import { bytesText } from "../../core/text.ts";
+import type { ExtractResult } from "../../jobs/extract.ts";
 import { type JobFlags, jobContext, withJobOptions } from "../context.ts";
 import { deliver, prepareDelivery } from "../deliver.ts";
 import { withExamples } from "../examples.ts";
 import type { AddCommand, Terminal } from "../terminal.ts";
+import { guestNumber, type HostFlags, hostOptionsOf, withHostOptions } from "./host-options.ts";
 
 const EXAMPLES = [
   "guestcore extract core.qemu -o guest.vmcore",
@@ -12,14 +14,15 @@ const EXAMPLES = [
   "guestcore extract core.qemu -o guest.vmcore --ram mem0=/dev/shm/vm1.ram",
   "guestcore extract core.qemu.zst -o guest.vmcore --json | jq .result.coverage",
   "guestcore extract core.qemu -o - | ssh host 'cat > guest.vmcore'",
+  "guestcore extract host.vmcore --guest 2 -o guest.vmcore            a guest out of its host's dump",
 ];
 
-interface ExtractFlags extends JobFlags {
+interface ExtractFlags extends JobFlags, HostFlags {
+  readonly guest?: number;
   readonly output?: string;
   readonly format: "elf" | "raw";
   readonly vaddr: "direct-map" | "none";
   readonly ram: ReadonlyMap<string, string>;
-  readonly layout?: string;
   readonly dryRun: boolean;
   readonly force: boolean;
   readonly strict: boolean;
@@ -27,13 +30,18 @@ interface ExtractFlags extends JobFlags {
 }
 
 export const extractCommand: AddCommand = (program, terminal) =>
-  withJobOptions(extractOptions(withExamples(program.command("extract"), EXAMPLES)))
-    .summary("write the guest of a qemu-process core as a vmcore")
+  withJobOptions(withHostOptions(extractOptions(withExamples(program.command("extract"), EXAMPLES))))
+    .summary("write a guest as a vmcore, out of its qemu-process core or its host's vmcore")
     .description(
-      "Writes the guest of a qemu-process core as a vmcore that crash, drgn, gdb and makedumpfile open.",
+      "Writes a guest as a vmcore that crash, drgn, gdb and makedumpfile open: out of the core of its qemu process, or out of the vmcore of its host.",
     )
     .usage("CORE -o OUT [options]")
-    .addArgument(new Argument("<core>", "core file of a qemu process, plain or compressed (.zst, .gz)"))
+    .addArgument(
+      new Argument(
+        "<core>",
+        "core file of a qemu process, or a host's vmcore; plain or compressed (.zst, .gz)",
+      ),
+    )
     .action((core: string, flags: ExtractFlags) => run(core, flags, terminal));
 
 const extractOptions = (command: Command): Command =>
@@ -50,27 +58,41 @@ const extractOptions = (command: Command): Command =>
         .argParser(addRam)
         .default(new Map(), "none"),
     )
-    .option("--layout <name>", "which memory layout to use when the core holds several")
+    .addOption(
+      new Option("--guest <n>", "which guest of a host, as `guests` numbers them").argParser(guestNumber),
+    )
+    .option("--layout <name>", "memory layout of a core that holds several, or VMCS layout of a host")
     .option("--dry-run", "print the map and the bytes needed, write nothing", false)
     .option("--force", "replace an existing output", false)
-    .option("--strict", "exit with 6 when any of the guest's memory is missing", false)
+    .option("--strict", "exit with 6 when any of the guest's memory is missing or may be wrong", false)
     .option("--keep-partial", "after a failure keep what was written, as OUT.incomplete", false);
 
 async function run(core: string, flags: ExtractFlags, terminal: Terminal): Promise<void> {
   if (flags.output === undefined && !flags.dryRun) {
     throw new UsageError("no output given", { hint: "name one with -o OUT, or look first with --dry-run" });
   }
-  if (flags.output === "-" && flags.json) {
+  const toStdout = flags.output === "-" && !flags.dryRun;
+  if (toStdout && flags.json) {
     throw new UsageError("--json and -o - both want standard output", { hint: "use --json-file FILE" });
   }
-  const files = [core, ...flags.ram.values(), ...(flags.output === undefined ? [] : [flags.output])];
+  if (toStdout && terminal.stdout.isTTY === true) {
+    throw new UsageError("a vmcore is nothing for a terminal", {
+      hint: "pipe it somewhere, or name a file with -o OUT",
+    });
+  }
+  const files = [
+    core,
+    ...flags.ram.values(),
+    ...(flags.vmcsinfo === undefined ? [] : [flags.vmcsinfo]),
+    ...(flags.output === undefined ? [] : [flags.output]),
+  ];
   prepareDelivery(flags, files);
   const [{ extract }, { extractJson, extractText }] = await Promise.all([
     import("../../jobs/extract.ts"),
     import("../../report/extract.ts"),
   ]);
   const began = terminal.now();
-  const { ram, format, vaddr, dryRun, force, keepPartial } = flags;
+  const { ram, format, vaddr, dryRun, force, keepPartial, guest } = flags;
   const result = await extract(
     {
       input: core,
@@ -82,12 +104,14 @@ async function run(core: string, flags: ExtractFlags, terminal: Terminal): Promi
       dryRun,
       force,
       keepPartial,
+      guest,
+      host: hostOptionsOf(flags),
     },
     jobContext(terminal, flags),
   );
   const text = extractText(result, (terminal.now() - began) / 1000);
   // With the vmcore on standard output the summary goes to stderr.
-  if (flags.output === "-" && !flags.quiet) terminal.stderr.write(text);
+  if (toStdout && !flags.quiet) terminal.stderr.write(text);
   deliver(
     terminal,
     flags,
@@ -96,13 +120,19 @@ async function run(core: string, flags: ExtractFlags, terminal: Terminal): Promi
       inputs: [result.input],
       warnings: result.warnings,
       result: extractJson(result),
-      text: flags.output === "-" ? undefined : text,
+      text: toStdout ? undefined : text,
     },
     files,
   );
-  const { missing } = result.coverage;
-  if (flags.strict && missing > 0) {
-    throw new GapsError(`${bytesText(missing)} of the guest's memory are missing from the output`);
+  if (flags.strict) refuseGaps(result);
+}
+
+/** @throws GapsError when the output lacks memory, or may hold wrong bytes */
+function refuseGaps({ coverage, input }: ExtractResult): void {
+  const gaps = coverage.missing + coverage.excluded;
+  if (gaps > 0) throw new GapsError(`${bytesText(gaps)} of the guest's memory are missing from the output`);
+  if (input.unpacked?.whole === false) {
+    throw new GapsError("the compressed input is cut or damaged: the output may hold wrong bytes");
   }
 }
 

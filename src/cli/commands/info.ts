@@ -9,7 +9,7 @@ import type { AddCommand, Terminal } from "../terminal.ts";
 const EXAMPLES = [
   "guestcore info core.qemu                    what it is, whether it is whole, what to do with it",
   "guestcore info /var/crash/*/vmcore",
-  "guestcore info vmcore --json | jq -r .result.vmcoreinfo.keys.OSRELEASE",
+  "guestcore info vmcore --json | jq -r .result.vmcore.vmcoreinfo.keys.OSRELEASE",
 ];
 
 interface InfoFlags extends JobFlags {

@@ -6,11 +6,11 @@ import type { AddCommand } from "../terminal.ts";
 export const manCommand: AddCommand = (program, terminal) =>
   withExamples(
     program
-      .command("man", { hidden: true })
+      .command("man")
       .summary("print a manual page")
       .description("Prints a manual page in roff, of guestcore or of one command.")
       .addArgument(new Argument("[command]", "the command the page is about")),
-    ["guestcore man > guestcore.1", "guestcore man extract | man -l -"],
+    ["guestcore man | man -l -", "guestcore man extract > guestcore-extract.1"],
   ).action(async (name: string | undefined) => {
     const command = name === undefined ? program : program.commands.find((sub) => sub.name() === name);
     if (command === undefined) throw new UsageError(`there is no command ${name}`);

@@ -157,15 +157,26 @@ const isText = ({ bytes }: Head): boolean =>
     (byte) => byte >= 0x80 || (byte >= 0x20 && byte < 0x7f) || (byte >= 7 && byte <= 13) || byte === 0x1b,
   );
 
+/** Files of /proc and /sys have contents, but say that they are 0 bytes long. */
+function describeEmpty(head: Head): Description {
+  if (head.source.read(0, Buffer.alloc(1)) > 0) {
+    return {
+      phrase: "a file that does not tell its size, as those of /proc and /sys",
+      advice: `cat ${head.file} > copy    # then give guestcore the copy`,
+    };
+  }
+  return {
+    phrase: "empty",
+    advice: "take the dump again: a full disk or a limit (ulimit -c) often leaves an empty file",
+  };
+}
+
 /** What no magic number says. The last line matches everything. */
 const WITHOUT_MAGIC: readonly Format[] = [
   {
     name: "empty",
     matches: ({ source }) => source.size === 0,
-    describe: () => ({
-      phrase: "empty",
-      advice: "take the dump again: a full disk or a limit (ulimit -c) often leaves an empty file",
-    }),
+    describe: describeEmpty,
   },
   {
     name: "text",

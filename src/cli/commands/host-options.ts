@@ -1,0 +1,34 @@
+import { type Command, InvalidArgumentError, Option } from "commander";
+import type { HostOptions, Virtualization } from "../../jobs/host.ts";
+import { type VmcsInfoFlags, withVmcsInfoOptions } from "./vmcsinfo-options.ts";
+
+/** Options of every command that looks for guests in a host's dump. */
+export interface HostFlags extends VmcsInfoFlags {
+  readonly vmcsinfo?: string;
+  readonly layout?: string;
+  readonly arch?: Virtualization;
+}
+
+export const withHostOptions = (command: Command): Command =>
+  withVmcsInfoOptions(
+    command
+      .option("--vmcsinfo <file>", "where the processor keeps VMCS fields, for a dump without the note")
+      .addOption(new Option("--arch <arch>", "look for Intel's or AMD's vCPUs only").choices(["vmx", "svm"])),
+  );
+
+export const withLayoutOption = (command: Command): Command =>
+  command.option("--layout <name>", "VMCS layout to use: a name of `vmcs layout list`, or a file");
+
+export const hostOptionsOf = ({ vmcsinfo, layout, arch, numbers, accessRights }: HostFlags): HostOptions => ({
+  vmcsinfo,
+  layout,
+  arch,
+  numbers,
+  accessRights,
+});
+
+/** @throws InvalidArgumentError, which commander turns into a usage error */
+export function guestNumber(text: string): number {
+  if (!/^[1-9]\d{0,5}$/.test(text)) throw new InvalidArgumentError("guests are numbered from 1.");
+  return Number(text);
+}

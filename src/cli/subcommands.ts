@@ -1,0 +1,27 @@
+import type { Command } from "commander";
+
+/** The commands below one that its help lists. */
+export const visibleCommands = (command: Command): readonly Command[] =>
+  command
+    .createHelp()
+    .visibleCommands(command)
+    .filter((sub) => sub.name() !== "help");
+
+/** A command and all below it, outermost first. */
+export function* withDescendants(command: Command): Generator<Command> {
+  yield command;
+  for (const sub of command.commands) yield* withDescendants(sub);
+}
+
+/** Whether a command only groups others. */
+export const isGroup = (command: Command): boolean => command.commands.length > 0;
+
+/** The visible commands at the ends: the command itself when it groups none. */
+export const leavesOf = (command: Command): readonly Command[] =>
+  isGroup(command) ? visibleCommands(command).flatMap(leavesOf) : [command];
+
+/** `vmcs layout list`: the words behind the program's name. */
+export function pathOf(command: Command): readonly string[] {
+  const { parent } = command;
+  return parent === null ? [] : [...pathOf(parent), command.name()];
+}

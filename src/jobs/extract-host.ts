@@ -1,0 +1,120 @@
+import { UnavailableError } from "../core/errors.ts";
+import type { JobContext } from "../core/job.ts";
+import { bytesText, plural } from "../core/text.ts";
+import type { Warning } from "../core/warnings.ts";
+import { vcpuOf } from "../guest/from-host.ts";
+import type { Guest, Vcpu } from "../guest/guest.ts";
+import { guestFromHost, type HostGuest, memoryOf } from "../guest/host-guest.ts";
+import type { SecondLevelFacts } from "../guest/second-level.ts";
+import { type Block, type HostDump, type HostOptions, openHost, pickGuest } from "./host.ts";
+import type { Input } from "./input.ts";
+import type { GuestInputs } from "./write-guest.ts";
+
+export interface HostGuestOptions {
+  /** Number of the guest; undefined where there is one only. */
+  readonly guest?: number | undefined;
+  readonly host?: HostOptions;
+}
+
+/** The host whose memory held a guest. */
+export interface HostOrigin {
+  readonly kind: "host";
+  readonly host: HostDump;
+  readonly chosen: HostGuest<Block>;
+  readonly tables: SecondLevelFacts;
+}
+
+/**
+ * Finds a guest in the vmcore of its host and hands it to `use`.
+ * @throws UnsupportedError, UnavailableError; UsageError for a layout that is none
+ */
+export async function withHostGuest<T>(
+  input: Input,
+  options: HostGuestOptions,
+  warn: (warnings: readonly Warning[]) => void,
+  context: JobContext,
+  use: (guest: Guest, origin: HostOrigin, inputs: GuestInputs) => Promise<T>,
+): Promise<T> {
+  const host = await openHost(input, options.host ?? {}, warn, context);
+  const chosen = pickGuest(host, options.guest);
+  const memory = await memoryOf(host.memory, chosen, { checkpoint: context.checkpoint });
+  if (memory === undefined || chosen.root === undefined) {
+    throw new UnavailableError(
+      `no vCPU of guest ${chosen.id} has second-level tables: its memory is not to be found`,
+      {
+        hint: "the guest never ran, or the host runs without EPT or nested paging; its VMM's core has the memory",
+      },
+    );
+  }
+  const vcpus = readVcpus(host, chosen);
+  warn([...tableWarnings(memory.facts), ...registerWarnings(chosen, vcpus)]);
+  return await use(
+    guestFromHost(memory, chosen.root, vcpus),
+    { kind: "host", host, chosen, tables: memory.facts },
+    {
+      identities: [input.identity],
+      sizeOnDisk: input.facts.sizeOnDisk,
+      hint: EXCLUDED_HINT,
+    },
+  );
+}
+
+/** Registers of a guest's vCPUs, those that could be read. */
+export const readVcpus = (host: Pick<HostDump, "kdump" | "memory">, { vcpus }: HostGuest<Block>): Vcpu[] =>
+  vcpus
+    .map((vcpu) => vcpuOf(host.memory, vcpu, host.kdump ? "current" : "may-be-stale"))
+    .filter((vcpu) => vcpu !== undefined);
+
+/** What keeps a guest's memory in the dump of its host. */
+export const EXCLUDED_HINT =
+  "guest memory is user data, which makedumpfile -d 31 drops (bit 8; bits 2 and 4 where it is a memfd): dump hosts with core_collector makedumpfile -l -d 17";
+
+function tableWarnings({ complete, tablesMissing, foreign }: SecondLevelFacts): Warning[] {
+  const warnings: Warning[] = [];
+  if (!complete) {
+    warnings.push({
+      code: "GST001",
+      message: "the guest's second-level tables go on and on: the walk was ended, memory is missing",
+      hint: "they are damaged, or were made to waste time",
+    });
+  }
+  if (tablesMissing > 0) {
+    warnings.push({
+      code: "GST002",
+      message: `${plural(tablesMissing, "second-level table")} of the guest are not in this dump: what they map is missing`,
+    });
+  }
+  if (foreign > 0) {
+    warnings.push({
+      code: "GST003",
+      message: `${bytesText(foreign)} of the guest's address space lead to no memory of the host: passed-through devices`,
+    });
+  }
+  return warnings;
+}
+
+function registerWarnings({ vcpus }: HostGuest<Block>, found: readonly Vcpu[]): Warning[] {
+  const warnings: Warning[] = [];
+  if (found.length < vcpus.length) {
+    const lost = plural(vcpus.length - found.length, "vCPU");
+    warnings.push({ code: "REG002", message: `the registers of ${lost} of ${vcpus.length} cannot be read` });
+  }
+  const stale = found.filter(({ trust }) => trust === "may-be-stale");
+  if (stale.length > 0) {
+    warnings.push({
+      code: "REG004",
+      message:
+        "the dump was not made by the crashed kernel: what the processors held of a running vCPU may be missing",
+      hint: "kdump clears every VMCS before it dumps; vCPUs that were not running are exact in any case",
+    });
+  }
+  const partial = found.filter(({ state }) => state.rbx === undefined);
+  if (partial.length > 0) {
+    const what = vcpus[0]?.block.arch === "svm" ? "a VMCB" : "a VMCS";
+    warnings.push({
+      code: "REG003",
+      message: `${what} holds no general registers but ${what === "a VMCB" ? "RAX and RSP" : "RSP"}: they are unavailable, and 0 in the notes, for ${plural(partial.length, "vCPU")}`,
+    });
+  }
+  return warnings;
+}

@@ -1,0 +1,199 @@
+import { UnavailableError, UnsupportedError } from "../core/errors.ts";
+import type { JobContext } from "../core/job.ts";
+import type { ByteSource, PhysicalMemory } from "../core/memory.ts";
+import { totalSize } from "../core/ranges.ts";
+import type { Warning } from "../core/warnings.ts";
+import { ElfVmcore } from "../dump/elf-vmcore.ts";
+import { identify } from "../dump/identify.ts";
+import { EM_X86_64, machineName } from "../elf/constants.ts";
+import { isElf, readElf } from "../elf/header.ts";
+import { type Note, readNotes } from "../elf/notes.ts";
+import { type Clustered, clusterBlocks } from "../guest/cluster.ts";
+import { type ClassifiedBlock, classify, type HostGuest, hostGuests } from "../guest/host-guest.ts";
+import { type VmcbBlock, vmcbBlocks } from "../guest/svm-blocks.ts";
+import { type VmcsBlock, vmcsBlock } from "../guest/vmx-blocks.ts";
+import { presentChunks } from "../kernel/chunks.ts";
+import { describeLinux, type LinuxImage } from "../kernel/linux.ts";
+import { Vmcoreinfo } from "../kernel/vmcoreinfo.ts";
+import { VmcbScanner } from "../svm/scan.ts";
+import type { VmcsLayout } from "../vmx/layout.ts";
+import { VMCS_LAYOUTS } from "../vmx/layouts.ts";
+import { type VmcsCandidate, type VmcsScan, VmcsScanner } from "../vmx/scan.ts";
+import { layoutOf, type VmcsInfoOptions } from "../vmx/vmcsinfo.ts";
+import type { Input } from "./input.ts";
+import { openLayout, openVmcsInfo, vmcsInfoOfNotes } from "./vmcsinfo.ts";
+
+/** Whose control blocks are looked for. */
+export type Virtualization = "vmx" | "svm";
+
+export interface HostOptions extends VmcsInfoOptions {
+  /** File or directory with VMCSINFO, for a dump without the note. */
+  readonly vmcsinfo?: string | undefined;
+  /** Layout of the data base, or a file with one. */
+  readonly layout?: string | undefined;
+  /** Undefined: both. */
+  readonly arch?: Virtualization | undefined;
+}
+
+export type Block = VmcsBlock | VmcbBlock;
+
+/** By which layouts VMCSs were looked for. */
+export interface LayoutChoice {
+  readonly layouts: readonly VmcsLayout[];
+  /** In words, e.g. "VMCSINFO note of the dump". */
+  readonly source: string;
+}
+
+/** The dump of a host, and the guests in it. */
+export interface HostDump {
+  readonly memory: PhysicalMemory;
+  readonly notes: readonly Note[];
+  /** The host's own kernel. */
+  readonly linux: LinuxImage | undefined;
+  /** Whether the crashed kernel left the dump, which clears VMCSs first: then all of their state is in memory. */
+  readonly kdump: boolean;
+  readonly choice: LayoutChoice;
+  readonly vmx: VmcsScan;
+  /** Pages that looked like a VMCB at first. */
+  readonly vmcbsRejected: number;
+  /** VMCSs that a hypervisor in a guest keeps for its own guests. */
+  readonly nestedVmcss: readonly VmcsCandidate[];
+  readonly guests: readonly HostGuest<Block>[];
+  /** Every block that is of a guest of this host, ascending by address. */
+  readonly blocks: readonly ClassifiedBlock<Block>[];
+}
+
+type Warn = (warnings: readonly Warning[]) => void;
+
+/**
+ * Opens the vmcore of a host and looks for VMCSs and VMCBs in all of its memory.
+ * @throws UnsupportedError when it is no ELF vmcore of x86-64; UsageError, CorruptError for the layout asked for
+ */
+export async function openHost(
+  input: Input,
+  options: HostOptions,
+  warn: Warn,
+  context: JobContext,
+): Promise<HostDump> {
+  const { source } = input;
+  if (!isElf(source)) throw noVmcore(source);
+  const elf = readElf(source);
+  if (elf.header.machine !== EM_X86_64) {
+    throw new UnsupportedError(
+      `a vmcore of ${machineName(elf.header.machine)}: guests are found on x86-64 only`,
+    );
+  }
+  const { notes, warnings } = readNotes(source, elf);
+  warn([...elf.warnings, ...warnings]);
+  const choice = await chooseLayouts(notes, options, warn, context);
+  const memory = new ElfVmcore(source, elf);
+  const vmcoreinfo = vmcoreinfoOf(notes);
+  const linux =
+    vmcoreinfo === undefined
+      ? undefined
+      : await describeLinux(memory, { vmcoreinfo, states: [] }, context.checkpoint);
+  const { vmx, svm } = await scan(memory, choice, options.arch, context);
+  const vmcss = vmx.candidates.filter(({ region }) => region.layout.kind !== "nested" && !region.shadow);
+  const paging = {
+    levels: linux?.pagingLevels?.value === 5 ? (5 as const) : (4 as const),
+    encryptionMask: vmcoreinfo?.number("sme_mask") ?? 0n,
+  };
+  const found: Block[] = [
+    ...vmcss.map((candidate) => vmcsBlock(memory, candidate)),
+    ...vmcbBlocks(memory, svm.candidates, paging),
+  ];
+  const { clusters, others } = clusterBlocks(memory, found);
+  const guests = hostGuests(clusters);
+  return {
+    memory,
+    notes,
+    linux,
+    kdump: vmcoreinfo?.get("CRASHTIME") !== undefined,
+    choice,
+    vmx,
+    vmcbsRejected: svm.rejected,
+    nestedVmcss: vmx.candidates.filter(({ region }) => region.layout.kind === "nested"),
+    guests,
+    blocks: classify(guests, others as readonly Clustered<Block>[]),
+  };
+}
+
+function noVmcore(source: ByteSource): UnsupportedError {
+  const { phrase, advice } = identify(source);
+  return new UnsupportedError(`not an ELF vmcore: ${phrase}`, { hint: advice });
+}
+
+function vmcoreinfoOf(notes: readonly Note[]): Vmcoreinfo | undefined {
+  const desc = notes.find(({ name }) => name === "VMCOREINFO")?.desc;
+  return desc === undefined ? undefined : new Vmcoreinfo(desc);
+}
+
+/** What the user names, else the dump's own VMCSINFO, else every layout known. */
+async function chooseLayouts(
+  notes: readonly Note[],
+  options: HostOptions,
+  warn: Warn,
+  context: JobContext,
+): Promise<LayoutChoice> {
+  const { vmcsinfo, layout } = options;
+  if (vmcsinfo !== undefined) {
+    const opened = await openVmcsInfo(vmcsinfo, options, context);
+    warn(opened.warnings);
+    return only(layoutOf(opened.info), vmcsinfo);
+  }
+  if (layout !== undefined) {
+    const opened = await openLayout(layout, options, context);
+    warn(opened.opened?.warnings ?? []);
+    return only(opened.layout, `--layout ${layout}`);
+  }
+  const noted = vmcsInfoOfNotes(notes, options);
+  if (noted === undefined) return { layouts: VMCS_LAYOUTS, source: "the layouts known" };
+  warn(noted.warnings);
+  return only(layoutOf(noted.info), "the dump's VMCSINFO note");
+}
+
+/** A host's processors have one layout; hypervisors in its guests may keep VMCSs in their own. */
+const only = (layout: VmcsLayout, source: string): LayoutChoice => ({
+  layouts: [layout, ...VMCS_LAYOUTS.filter(({ kind }) => kind === "nested")],
+  source,
+});
+
+/** Reads all of the host's memory once. */
+async function scan(
+  memory: PhysicalMemory,
+  { layouts }: LayoutChoice,
+  arch: Virtualization | undefined,
+  context: JobContext,
+): Promise<{ vmx: VmcsScan; svm: VmcbScanner }> {
+  const vmx = new VmcsScanner(arch === "svm" ? [] : layouts);
+  const svm = new VmcbScanner();
+  context.progress.start(totalSize(memory.ranges), "scanning");
+  let done = 0;
+  for (const { address, bytes } of presentChunks(memory, 0, Number.MAX_SAFE_INTEGER)) {
+    vmx.scan(bytes, address);
+    if (arch !== "vmx") svm.scan(bytes, address);
+    done += bytes.length;
+    context.progress.update(done);
+    await context.checkpoint();
+  }
+  context.progress.finish();
+  return { vmx: vmx.result, svm };
+}
+
+/** @throws UnavailableError when the host has no guest of that number, or none is named and there are several */
+export function pickGuest({ guests }: HostDump, wanted: number | undefined): HostGuest<Block> {
+  const [only] = guests;
+  if (only === undefined) {
+    throw new UnavailableError("no guest was found in this vmcore", {
+      hint: "a guest's own vmcore opens as it is; of a host, name the processor's VMCS layout with --vmcsinfo or --layout",
+    });
+  }
+  if (wanted === undefined && guests.length === 1) return only;
+  const guest = guests.find(({ id }) => id === wanted);
+  if (guest !== undefined) return guest;
+  const ids = guests.map(({ id }) => id).join(", ");
+  throw new UnavailableError(
+    wanted === undefined ? `this host has ${guests.length} guests` : `this host has no guest ${wanted}`,
+    { hint: `choose one with --guest: ${ids}; guestcore guests lists them` },
+  );
+}

@@ -1,0 +1,51 @@
+import type { JobContext } from "../core/job.ts";
+import type { Warning } from "../core/warnings.ts";
+import type { HostGuest } from "../guest/host-guest.ts";
+import type { VmcsLayout } from "../vmx/layout.ts";
+import type { RegionNote } from "../vmx/region-note.ts";
+import { infoOf, type VmcsInfo } from "../vmx/vmcsinfo.ts";
+import { type Block, type HostOptions, pickGuest } from "./host.ts";
+import { withHost } from "./vmcs.ts";
+
+/** The control blocks of a guest's vCPUs, out of its host's dump. */
+export interface VcpuRegions {
+  readonly input: { readonly path: string; readonly size: number };
+  /** Number of the guest. */
+  readonly guest: number;
+  /** Ascending by vCPU; all of one owner. */
+  readonly notes: readonly RegionNote[];
+  /** Where the fields of these VMCSs are; undefined for VMCBs, which every processor keeps alike. */
+  readonly info: VmcsInfo | undefined;
+  readonly warnings: readonly Warning[];
+}
+
+/**
+ * Takes the VMCSs or VMCBs of one guest out of a host's vmcore.
+ * @param guest its number; undefined where there is one only
+ * @throws UnavailableError when there is no such guest; the others as openHost
+ */
+export const readVcpuRegions = (
+  path: string,
+  guest: number | undefined,
+  options: HostOptions,
+  context: JobContext,
+): Promise<VcpuRegions> =>
+  withHost(path, options, context, (host, { input, warnings }) => {
+    const chosen = pickGuest(host, guest);
+    const notes = chosen.vcpus.map(({ index, block: { arch, address, candidate } }): RegionNote => {
+      const owner = arch === "vmx" ? "VMCS" : "VMCB";
+      return { owner, vcpu: index, complete: host.kdump, address, bytes: candidate.bytes };
+    });
+    return { input, guest: chosen.id, notes, info: infoOfGuest(chosen), warnings };
+  });
+
+/** By the layout that most of the vCPUs were found by: of two with one revision a vCPU that never ran can fit both. */
+function infoOfGuest({ vcpus }: HostGuest<Block>): VmcsInfo | undefined {
+  const regions = vcpus.flatMap(({ block }) => (block.arch === "vmx" ? [block.candidate.region] : []));
+  const [first] = regions;
+  if (first === undefined) return undefined;
+  const counts = new Map<VmcsLayout, number>();
+  for (const { layout } of regions) counts.set(layout, (counts.get(layout) ?? 0) + 1);
+  const [best] = [...counts].sort((a, b) => b[1] - a[1]);
+  return infoOf(best?.[0] ?? first.layout, first.revisionId);
+}

@@ -1,0 +1,134 @@
+import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { guestcore, repository, run, runWell, testWith } from "./tools.ts";
+import { VmcoreFile } from "./vmcore-file.ts";
+
+/**
+ * Guests out of the dumps of real hosts. The dumps are too large to ship: the folder is `GUESTCORE_DATA`, `shared/data`
+ * beside the repository by default.
+ */
+const data = process.env.GUESTCORE_DATA ?? join(repository, "../shared/data");
+const kernels = join(process.env.GUESTCORE_LAB ?? join(repository, ".lab"), "kernel");
+const folder = mkdtempSync(join(tmpdir(), "guestcore-host-"));
+afterAll(() => rmSync(folder, { recursive: true }));
+
+interface Truth {
+  readonly ranges: readonly { readonly gpa: string; readonly fileSize: number }[];
+}
+
+/** Hosts whose guest's own pages are known, and the pages EPT and NPT cannot know. */
+const hosts = [
+  {
+    name: "a Linux guest of KVM on Intel",
+    dump: "vmx/linux-guest/vmcore.reduced.elf.zst",
+    truth: "vmx/linux-guest/truth/guest",
+    guest: 1,
+    unknown: 0,
+  },
+  {
+    name: "a stopped Linux guest of KVM on AMD",
+    dump: "svm/two-guests/vmcore.d23.elf.zst",
+    truth: "svm/two-guests/truth/db1",
+    guest: 2,
+    // SMRAM, which only tables of system management mode map.
+    unknown: 3,
+  },
+] as const;
+
+describe.each(hosts.filter(({ dump }) => existsSync(join(data, dump))))(
+  "$name",
+  ({ dump, truth, guest, unknown }) => {
+    const host = join(folder, `${guest}.host`);
+    const out = join(folder, `${guest}.vmcore`);
+    beforeAll(() => {
+      runWell("zstd", ["-dqf", "--long=27", join(data, dump), "-o", host]);
+      const { status, stdout, stderr } = guestcore("extract", host, "--guest", String(guest), "-o", out);
+      if (status !== 0) throw new Error(`exit status ${status}\n${stdout}${stderr}`);
+    });
+
+    test("has every page of the guest's own dump; what is not there is zero there", async () => {
+      const { createHash } = await import("node:crypto");
+      const hash = (bytes: Buffer) => createHash("sha256").update(bytes).digest().subarray(0, 8);
+      const { ranges } = JSON.parse(readFileSync(join(data, `${truth}.json`), "utf8")) as Truth;
+      const pages = readFileSync(join(data, `${truth}.pages`));
+      const zero = hash(Buffer.alloc(4096));
+      const file = new VmcoreFile(out);
+      const counts = { equal: 0, different: 0, missing: 0, missingZero: 0 };
+      let at = 0;
+      for (const { gpa, fileSize } of ranges) {
+        for (let offset = 0; offset < fileSize; offset += 4096, at += 8) {
+          const address = Number(gpa) + offset;
+          // Firmware is device memory that the guest may never have touched.
+          if (address >= 0xf000_0000 && address < 2 ** 32) continue;
+          const wanted = pages.subarray(at, at + 8);
+          const page = file.page(address);
+          if (page !== undefined) counts[hash(page).equals(wanted) ? "equal" : "different"]++;
+          else counts[wanted.equals(zero) ? "missingZero" : "missing"]++;
+        }
+      }
+      file.close();
+      expect(counts).toMatchObject({ different: 0, missing: unknown });
+      expect(counts.equal).toBeGreaterThan(10_000);
+    });
+
+    testWith(["readelf"], "makes readelf -a say nothing on stderr", () => {
+      expect(runWell("readelf", ["-a", "-W", out]).stderr).toBe("");
+    });
+
+    testWith(["gdb"], "shows each vCPU's RIP in gdb", () => {
+      const { stdout } = runWell("gdb", ["-nx", "-batch", "-core", out, "-ex", "info threads"]);
+      expect(stdout).toMatch(/\b1 +LWP 1 +0x[0-9a-f]{16} in/);
+    });
+
+    testWith(["vmcore-dmesg"], "has the guest's log", () => {
+      expect(runWell("vmcore-dmesg", [out]).stdout).toMatch(/Linux version 6\.1\./);
+    });
+
+    testWith(["makedumpfile"], "is filtered and compressed by makedumpfile -c -d 31", () => {
+      const { stdout } = runWell("makedumpfile", [
+        "-c",
+        "-d",
+        "31",
+        "-f",
+        out,
+        join(folder, `${guest}.kdump`),
+      ]);
+      expect(stdout).toContain("makedumpfile Completed");
+    });
+  },
+);
+
+/** The laboratory has the symbols of one kernel, by which one of the guests can be opened, while Debian has it. */
+const vmlinux = join(kernels, "6.1.0-56-cloud-amd64/vmlinux");
+const linux = join(folder, "1.vmcore");
+
+describe.runIf(existsSync(vmlinux) && existsSync(join(data, hosts[0].dump)))(
+  "with its kernel's symbols",
+  () => {
+    testWith(["crash"], "opens in crash", () => {
+      const { stdout, stderr } = run("crash", ["-s", vmlinux, linux], { input: "sys\nps\nlog\nquit\n" });
+      expect(stdout).toMatch(/RELEASE: 6\.1\.0-56-cloud-amd64/);
+      expect(stdout).toContain("l2-spinner");
+      expect(stdout + stderr).not.toMatch(/do not match|seek error|read error/);
+    });
+
+    testWith(["drgn"], "lists its tasks in drgn", () => {
+      const script = join(import.meta.dirname, "tasks.py");
+      const { stdout } = runWell("drgn", ["-c", linux, "-s", vmlinux, script]);
+      const { tasks } = JSON.parse(stdout) as { tasks: [number, string][] };
+      expect(tasks).toEqual(
+        expect.arrayContaining([
+          [1, "l2-init"],
+          [2, "kthreadd"],
+        ]),
+      );
+      expect(tasks.length).toBeGreaterThan(30);
+    });
+  },
+);
+
+if (!existsSync(join(data, hosts[0].dump))) {
+  test.skip(`no dumps of hosts in ${data}, so no guest was taken out of one`, () => {});
+}
