@@ -75,6 +75,13 @@ describe("readElf", () => {
     expect(core.mappings.at(-1)?.start).toBe(0x10_0000 + 69_999 * 0x2000);
   });
 
+  test("keeps the program headers that are asked for", () => {
+    const segments = [load(0x1000, pages(1, 1)), load(0x3000, pages(1, 2), { paddr: 0x2000 })];
+    const elf = readElf(source(buildElf({ segments })), ({ paddr }) => paddr > 0);
+    expect(elf.programs).toMatchObject([{ vaddr: 0x3000n }]);
+    expect(elf.programCount).toBeGreaterThan(1);
+  });
+
   test("what is not ELF, or damaged at its start, is said to be", () => {
     const core = buildElf({ segments: [load(0, pages(1, 1))] });
     expect(() => readElf(source(Buffer.from("KDUMP   ")))).toThrow(UnsupportedError);
@@ -216,6 +223,16 @@ describe("process cores", () => {
     const cut = openProcessCore(source(whole.subarray(0, whole.length - 4097)));
     expect(cut.truncated).toBe(true);
     expect(cut.warnings.map(({ code }) => code)).toContain("CORE001");
+  });
+
+  test("a core cut in its last page, vsyscall, which is no mapping here", () => {
+    const vsyscall = load(0, pages(1, 2), { vaddr: 0xffff_ffff_ff60_0000n } as never);
+    const whole = buildElf({ segments: [load(0x1000, pages(2, 1)), vsyscall] });
+    expect(openProcessCore(source(whole))).toMatchObject({ truncated: false, warnings: [] });
+    for (const lost of [1, 4096]) {
+      const cut = openProcessCore(source(whole.subarray(0, whole.length - lost)));
+      expect(cut).toMatchObject({ truncated: true, warnings: [{ code: "CORE001" }] });
+    }
   });
 });
 

@@ -179,6 +179,74 @@ describe("what a core lacks", () => {
     });
   });
 
+  describe("private memory that is not in the core", () => {
+    const bare = (block: QemuSpec["blocks"] & object) => block.map((one) => ({ ...one, dump: false }));
+    const zeros = { contents: Buffer.alloc(0x2_0000), dump: false };
+
+    test("was never written to where its backend has dump=on, and so were ROMs where all is missing", async () => {
+      for (const roms of [
+        firmware(),
+        bare(firmware().map((rom) => ({ ...rom, contents: Buffer.alloc(0) }))),
+      ]) {
+        const blocks = [{ ...mainRam(), ...zeros, backendDump: true }, ...roms];
+        const { codes, ranges, machine } = await lacking({ blocks });
+        expect(codes).toEqual([]);
+        expect(missing(ranges)).toBe(0);
+        expect(machine.incomplete.size).toBe(0);
+      }
+    });
+
+    test("was excluded where its backend has dump=off, whatever else it is", async () => {
+      const memfd = { shared: true, file: "/memfd:memory-backend-memfd (deleted)" };
+      for (const backing of [{}, memfd, { shared: true, file: "/dev/shm/ram" }]) {
+        const ram = { ...mainRam(), dump: false, backendDump: false, ...backing };
+        const { machine, ranges } = await lacking({ blocks: [ram, ...firmware()] });
+        expect(missing(ranges)).toBe(0x2_0000);
+        expect(machine.warnings).toMatchObject([
+          { code: "RAM002", message: expect.stringMatching(/\(dump=off on the backend\)$/) },
+        ]);
+      }
+    });
+
+    test("was excluded under dump-guest-core=off, even with dump=on, and ROMs with it", async () => {
+      const blocks = [{ ...mainRam(), dump: false, backendDump: true }, ...bare(firmware())];
+      const argv = ["qemu-system-x86_64", "-machine", "pc,dump-guest-core=off"];
+      const { ranges, machine } = await lacking({ blocks, argv });
+      expect(missing(ranges)).toBe(0x2_4000);
+      expect(machine.warnings.map(({ message }) => message)).toEqual([
+        expect.stringMatching(/pc\.ram .*\(dump-guest-core=off\)$/),
+        expect.stringMatching(/pc\.bios .*\(dump-guest-core=off\)$/),
+      ]);
+    });
+
+    test("may be either where its backend is not known", async () => {
+      const blocks = [{ ...mainRam(), dump: false }, ...bare(firmware())];
+      const patch: QemuSpec["patch"] = ({ process, addresses, layout }) =>
+        process.put(addresses.get("region:pc.ram")! - layout.backendRegion + 49, 1, 7);
+      const { machine } = await lacking({ blocks, patch });
+      expect(machine.warnings[0]?.message).toMatch(
+        /\(dump-guest-core=off, dump=off on the backend, or it was never written to\)$/,
+      );
+    });
+
+    test("is not in the file behind it once it was written to", async () => {
+      const ram = { ...mainRam(), file: "/srv/ram", dump: false };
+      const blocks = [{ ...ram, backendDump: false }, ...firmware()];
+      const { machine } = await lacking({ blocks });
+      expect(machine.warnings).toMatchObject([
+        { code: "RAM002", hint: expect.not.stringContaining("--ram") },
+      ]);
+      const contents = new Map([["pc.ram", new MemorySource(Buffer.alloc(0x2_0000))]]);
+      const filled = (await extractInMemory(buildQemuCore({ blocks }).core, { ram: contents })).machine;
+      expect(filled.warnings.map(({ code }) => code)).toEqual(["RAM010"]);
+      const unwritten = { blocks: [{ ...ram, backendDump: true }, ...firmware()] };
+      expect((await lacking(unwritten)).machine.warnings).toMatchObject([
+        { code: "RAM001", hint: expect.stringContaining("--ram pc.ram=/srv/ram") },
+      ]);
+      expect((await lacking(unwritten, { ram: contents })).codes).toEqual([]);
+    });
+  });
+
   test("memory that a confidential guest may have made private is named", async () => {
     const blocks = [{ ...mainRam(), guestMemfd: true }, { ...dimm(), guestMemfd: true }, ...firmware()];
     const { machine } = await lacking({ blocks });
@@ -319,7 +387,49 @@ describe("vCPUs by the shape of their registers alone", () => {
   });
 });
 
+describe("general registers that are all zero", () => {
+  const cleared = {
+    ...longMode(0),
+    ...Object.fromEntries(
+      ["rax", "rbx", "rcx", "rdx", "rsi", "rdi", "rsp", "rbp"]
+        .concat([8, 9, 10, 11, 12, 13, 14, 15].map((n) => `r${n}`))
+        .map((name) => [name, 0n]),
+    ),
+  } as ReturnType<typeof longMode>;
+
+  test.each(layouts)("QEMU %s does not read TCG's own pointers in their place", async (layout) => {
+    const { registerCount } = LAYOUTS[layout].env;
+    const patch: QemuSpec["patch"] = ({ process, addresses }) => {
+      // CPUTLB.f[]: {mask, table} a mode, then icount_decr.
+      const env = addresses.get("env:0")!;
+      for (let at = env - 24; registerCount === 16 && at > env - 200; at -= 16) {
+        process.put(at, 8, 0x1fe0);
+        process.put(at + 8, 8, addresses.get("cpu_ases:0")!);
+      }
+      process.put(env - 8, 8, registerCount === 16 ? 0xffff_0000 : 0);
+    };
+    const built = buildQemuCore({ layout, vcpus: [{ registers: cleared }], patch });
+    const { guest, bytes } = await extractInMemory(built.core);
+    judge(built, bytes);
+    expect(guest.vcpus[0]!.state).toMatchObject({ rax: 0n, rdx: 0n, rsp: 0n, r14: 0n, cr3: cleared.cr3 });
+  });
+
+  test.each(["11.1", "apx"] as const)("QEMU %s: not with addresses of the host in them", async (layout) => {
+    const vcpus = [{ registers: { ...longMode(0), rbx: 0x5555_1000_0000n } }, { registers: longMode(1) }];
+    const built = buildQemuCore({ layout, vcpus });
+    judge(built, (await extractInMemory(built.core)).bytes);
+  });
+});
+
 describe("odd machines", () => {
+  test("without NT_FILE, which Linux drops beyond 65 535 mappings, AT_PHDR leads to the executable", async () => {
+    const { core, truth } = buildQemuCore({
+      notes: (notes) => notes.filter((bytes) => bytes.readUInt32LE(8) !== 0x4649_4c45),
+    });
+    const { machine } = await extractInMemory(core);
+    expect(machine.executable).toEqual(truth.exe);
+  });
+
   const vcpus = [longMode(0), userMode(1), longMode(2)].map((registers) => ({ registers, dirty: true }));
 
   test("a RAMBlock without a name is memory all the same, and does not hide those behind it", async () => {
@@ -428,6 +538,31 @@ describe("layouts in doubt", () => {
     });
     await expect(extractInMemory(core)).rejects.toThrow(UnsupportedError);
     await expect(extractInMemory(core)).rejects.toThrow(/sleep/);
+  });
+
+  test("a QEMU of another kind is named as what it is", async () => {
+    const without = async (exe: string) => {
+      const patch: QemuSpec["patch"] = ({ process, addresses }) =>
+        process.putBytes(addresses.get("address_space_memory")!, Buffer.alloc(64));
+      await extractInMemory(buildQemuCore({ decoys: [], exe, patch }).core);
+    };
+    const [unsupported, unavailable] = [{ exitCode: 3 }, { exitCode: 5 }];
+    for (const exe of ["/usr/bin/qemu-x86_64", "/usr/bin/qemu-aarch64_be-static", "/usr/bin/qemu-mips64el"]) {
+      await expect(without(exe)).rejects.toMatchObject(unsupported);
+      await expect(without(exe)).rejects.toThrow(/user-mode QEMU.* no guest machine/);
+    }
+    for (const exe of ["/usr/bin/qemu-system-arm", "/usr/bin/qemu-system-aarch64"]) {
+      await expect(without(exe)).rejects.toMatchObject(unsupported);
+      await expect(without(exe)).rejects.toThrow(/not x86/);
+    }
+    for (const exe of [
+      "/usr/bin/qemu-system-x86_64-microvm",
+      "/usr/bin/qemu-system-i386",
+      "/usr/libexec/qemu-kvm",
+    ]) {
+      await expect(without(exe)).rejects.toMatchObject(unavailable);
+    }
+    await expect(without("/usr/bin/qemu-img")).rejects.toThrow(/no QEMU in this core/);
   });
 
   test.each([

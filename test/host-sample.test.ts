@@ -17,6 +17,7 @@ import { extract } from "../src/jobs/extract.ts";
 import { listGuests } from "../src/jobs/guests.ts";
 import { openInput } from "../src/jobs/input.ts";
 import { listVmcs } from "../src/jobs/vmcs.ts";
+import type { GeneralRegister } from "../src/x86/state.ts";
 import { physicalAt, prstatusRegisters, readVmcore } from "./support/read-vmcore.ts";
 
 /**
@@ -36,6 +37,11 @@ const context: JobContext = {
 };
 
 const VMCSS = [0x254_9000, 0x25f_f000, 0xf13_9000, 0x12f4_2000];
+/** Where KVM keeps the vCPUs' registers. */
+const VCPU_PAGES = [0x128f_8000, 0x128f_a000, 0x128f_c000, 0x272_0000];
+const GENERAL = (
+  "rax rbx rcx rdx rsi rdi rsp rbp r8 r9 r10 r11 r12 r13 r14 r15".split(" ") as GeneralRegister[]
+).toSorted();
 const VMXON = [0x12e2_c000, 0x12e2_d000];
 
 /** `vcpu1.rip 0x…` lines by name. */
@@ -179,22 +185,18 @@ describe("the guest", () => {
     expect(pages).toBeGreaterThan(3000);
   });
 
-  test("has the registers that KVM told, as far as a VMCS holds them; the others are not known", async () => {
-    const { guest } = await extractTo(plain, "registers.vmcore");
+  test("has the registers that KVM told, all of them, and says where each was", async () => {
+    const { guest, warnings } = await extractTo(plain, "registers.vmcore");
+    expect(warnings.map(({ code }) => code)).toEqual([]);
     for (const { index, state, trust } of guest.vcpus) {
       expect(trust).toBe("current");
-      // The exit of the crash NMI left RF set.
-      expect(state.rflags & ~0x1_0000n).toBe(value(index, "rflags"));
-      for (const name of ["cr0", "cr4", "efer"] as const) {
+      for (const name of [...GENERAL, "rip", "cr0", "cr2", "cr4", "efer"] as const) {
         expect(state[name], `vCPU ${index} ${name}`).toBe(value(index, name));
       }
+      // The exit of the crash NMI left RF set.
+      expect(state.rflags & ~0x1_0000n).toBe(value(index, "rflags"));
       expect(state.cr3 & ~0xfffn).toBe(value(index, "cr3") & ~0xfffn);
-      expect(state).toMatchObject({
-        rax: undefined,
-        r15: undefined,
-        cr2: undefined,
-        kernelGsBase: undefined,
-      });
+      expect(state.kernelGsBase).toBeUndefined();
       const cs = /sel=(\S+) base=(\S+) limit=(\S+)/.exec(registersOf(index).get("cs")!)!;
       expect(state.segments.cs).toMatchObject({
         selector: Number(cs[1]),
@@ -203,16 +205,28 @@ describe("the guest", () => {
       });
     }
     // vCPU 2 sits behind its HLT, vCPU 3 never ran: KVM has not written their RIP back.
-    expect(guest.vcpus.slice(0, 2).map(({ state }) => state.rip)).toEqual([value(0, "rip"), value(1, "rip")]);
+    const ofKvm = /^kvm_vcpu\.arch\.regs at 0x/;
+    const ripSources = guest.vcpus.map(({ sources }) => ofKvm.test(sources?.rip ?? ""));
+    expect(ripSources).toEqual([false, false, true, true]);
+    expect(guest.vcpus.every(({ sources }) => ofKvm.test(sources?.rax ?? ""))).toBe(true);
+    const notes = readVmcore(readFileSync(join(folder, "registers.vmcore"))).notes;
+    const prstatus = notes.filter(({ name, type }) => name === "CORE" && type === 1);
+    expect(prstatus.map(({ desc }) => prstatusRegisters(desc).r15)).toEqual(
+      guest.vcpus.map(({ state }) => state.r15),
+    );
+  });
+
+  test("has registers that are not known where KVM's structure is not in the dump, and RIP at the HLT", async () => {
+    const host = changed("no-kvm.vmcore", ({ put }) => {
+      for (const page of VCPU_PAGES) put(page, Buffer.alloc(4096));
+    });
+    const { guest, warnings } = await extractTo(host, "no-kvm.guest");
+    expect(warnings.map(({ code }) => code)).toEqual(["REG003"]);
+    expect(guest.vcpus[2]!.state).toMatchObject({ rax: undefined, r15: undefined, cr2: undefined });
     expect(guest.vcpus[2]!.state.rip).toBe(value(2, "rip") - 1n);
     expect(guest.vcpus[2]!.caveats).toHaveLength(1);
     expect(guest.vcpus.slice(0, 3).map(({ state }) => state.rsp)).toEqual(
       [0, 1, 2].map((i) => value(i, "rsp")),
-    );
-    const notes = readVmcore(readFileSync(join(folder, "registers.vmcore"))).notes;
-    const prstatus = notes.filter(({ name, type }) => name === "CORE" && type === 1);
-    expect(prstatus.map(({ desc }) => prstatusRegisters(desc).rip)).toEqual(
-      guest.vcpus.map(({ state }) => state.rip),
     );
   });
 

@@ -40,7 +40,7 @@ export interface ProgramHeader {
 export interface ElfFile {
   readonly header: ElfHeader;
   readonly programs: readonly ProgramHeader[];
-  /** How many program headers the file claims; more than `programs.length` when it ends inside the table. */
+  /** How many program headers the file claims; more than it has when it ends inside the table. */
   readonly programCount: number;
   readonly warnings: readonly Warning[];
 }
@@ -62,12 +62,12 @@ class ExactParser extends elfy.Parser {
    * elfy's own parseProgram also slices the segment's data out of a file it expects in memory, and keeps only the
    * p_type values it has names for.
    */
-  programHeader(entry: Buffer, bits: 32 | 64): ProgramHeader {
+  programHeader(table: Buffer, at: number, bits: 32 | 64): ProgramHeader {
     const word = (at32: number, at64: number): number | bigint =>
-      bits === 64 ? this.readUInt64(entry, at64) : this.readUInt32(entry, at32);
+      bits === 64 ? this.readUInt64(table, at + at64) : this.readUInt32(table, at + at32);
     return {
-      type: this.readUInt32(entry, 0),
-      flags: this.readUInt32(entry, bits === 64 ? 4 : 24),
+      type: this.readUInt32(table, at),
+      flags: this.readUInt32(table, at + (bits === 64 ? 4 : 24)),
       offset: bounded(word(4, 8)),
       vaddr: BigInt(word(8, 16)),
       paddr: bounded(word(12, 24)),
@@ -90,10 +90,11 @@ export function isElf(source: ByteSource): boolean {
 /**
  * Decodes the file header and every program header, PN_XNUM resolved. Nothing else of the file is read.
  * A table cut by the end of the file yields the entries that are there and a warning.
+ * @param keep which program headers the caller needs: a core has up to 2^18 of them
  * @throws UnsupportedError when it is not ELF
  * @throws CorruptError when header or table cannot be right, with the offset of the field
  */
-export function readElf(source: ByteSource): ElfFile {
+export function readElf(source: ByteSource, keep: (program: ProgramHeader) => boolean = () => true): ElfFile {
   const { parser, header, bytes } = readHeader(source);
   const warnings: Warning[] = [];
   const claimed = programHeaderCount(source, parser, header);
@@ -126,8 +127,12 @@ export function readElf(source: ByteSource): ElfFile {
       where: { offset: source.size },
     });
   }
-  const programs = [...decodePrograms(source, parser, header, entrySize, count)];
-  const impossible = programs.filter((program) => !isPossible(program)).length;
+  const programs: ProgramHeader[] = [];
+  let impossible = 0;
+  for (const program of decodePrograms(source, parser, header, entrySize, count)) {
+    if (!isPossible(program)) impossible++;
+    if (keep(program)) programs.push(program);
+  }
   if (impossible > 0) {
     warnings.push({
       code: "CORE005",
@@ -198,7 +203,7 @@ function* decodePrograms(
     const table = Buffer.alloc(Math.min(BATCH, count - first) * entrySize);
     source.read(header.phoff + first * entrySize, table);
     for (let at = 0; at < table.length; at += entrySize) {
-      yield parser.programHeader(table.subarray(at, at + entrySize), header.bits);
+      yield parser.programHeader(table, at, header.bits);
     }
   }
 }

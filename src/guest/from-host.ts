@@ -70,8 +70,15 @@ export function vcpuOfVmcs(
   };
 }
 
+/** #VMEXIT writes all of a VMCB to memory, and a vCPU that halted is not running. */
 const svmVcpu = (index: number, { address, vmcb }: VmcbBlock, trust: Trust): Vcpu | undefined =>
-  vcpuOfVmcb(vmcb, { index, source: `VMCB at ${hex(address)}`, trust });
+  vcpuOfVmcb(vmcb, {
+    index,
+    source: `VMCB at ${hex(address)}`,
+    trust: isHalted(vmcb) ? "current" : trust,
+  });
+
+const isHalted = (vmcb: Vmcb): boolean => vmcbValue(vmcb, "exit_code") === VMEXIT_HLT;
 
 /** @returns undefined when the state is encrypted */
 export function vcpuOfVmcb(vmcb: Vmcb, { index, source, trust }: Whose): Vcpu | undefined {
@@ -83,7 +90,7 @@ export function vcpuOfVmcb(vmcb: Vmcb, { index, source, trust }: Whose): Vcpu | 
     state: found.state,
     source,
     trust,
-    halted: vmcbValue(vmcb, "exit_code") === VMEXIT_HLT,
+    halted: isHalted(vmcb),
     sources: Object.fromEntries(sources) as Readonly<Record<string, string>>,
     caveats: found.caveats,
   };

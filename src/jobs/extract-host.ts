@@ -5,6 +5,7 @@ import type { Warning } from "../core/warnings.ts";
 import { vcpuOf } from "../guest/from-host.ts";
 import type { Guest, Vcpu } from "../guest/guest.ts";
 import { guestFromHost, type HostGuest, memoryOf } from "../guest/host-guest.ts";
+import { isComplete, withKvmRegisters } from "../guest/kvm-registers.ts";
 import type { SecondLevelFacts } from "../guest/second-level.ts";
 import { type Block, type HostDump, type HostOptions, openHost, pickGuest } from "./host.ts";
 import type { Input } from "./input.ts";
@@ -46,7 +47,8 @@ export async function withHostGuest<T>(
       },
     );
   }
-  const vcpus = readVcpus(host, chosen);
+  const held = readVcpus(host, chosen);
+  const vcpus = await withKvmRegisters(host.memory, chosen.vcpus, held, context.checkpoint);
   warn([...tableWarnings(memory.facts), ...registerWarnings(chosen, vcpus)]);
   return await use(
     guestFromHost(memory, chosen.root, vcpus),
@@ -108,7 +110,7 @@ function registerWarnings({ vcpus }: HostGuest<Block>, found: readonly Vcpu[]): 
       hint: "kdump clears every VMCS before it dumps; vCPUs that were not running are exact in any case",
     });
   }
-  const partial = found.filter(({ state }) => state.rbx === undefined);
+  const partial = found.filter((vcpu) => !isComplete(vcpu));
   if (partial.length > 0) {
     const what = vcpus[0]?.block.arch === "svm" ? "a VMCB" : "a VMCS";
     warnings.push({

@@ -4,7 +4,7 @@ import type { ByteSource } from "../core/memory.ts";
 import type { Warning } from "../core/warnings.ts";
 import { elfKind } from "../dump/elf-kind.ts";
 import { identify } from "../dump/identify.ts";
-import { ET_CORE } from "../elf/constants.ts";
+import { ET_CORE, PT_NOTE } from "../elf/constants.ts";
 import { isElf, readElf } from "../elf/header.ts";
 import { readNotes } from "../elf/notes.ts";
 import type { Guest } from "../guest/guest.ts";
@@ -82,6 +82,7 @@ function isVmcore(source: ByteSource): boolean {
     const { phrase, advice } = identify(source);
     throw new UnsupportedError(`not the core of a process: ${phrase}`, { hint: advice });
   }
-  const elf = readElf(source);
+  // All that tells the kind: a process core has no physical addresses.
+  const elf = readElf(source, ({ type, paddr }) => type === PT_NOTE || paddr > 0);
   return elf.header.type === ET_CORE && elfKind(elf, readNotes(source, elf).notes) === "vmcore";
 }

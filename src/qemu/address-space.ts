@@ -3,7 +3,7 @@ import { type Budget, STRUCTURE } from "./budget.ts";
 import { findNameOffset, isMemoryRegion } from "./memory.ts";
 import { qomType } from "./qom.ts";
 import type { ProcessReader } from "./reader.ts";
-import { type Checkpoint, scanWords } from "./scan.ts";
+import { type Checkpoint, wordScanner } from "./scan.ts";
 
 /**
  * AddressSpace (`include/exec/memory.h`): struct rcu_head (16), char *name, MemoryRegion *root,
@@ -83,13 +83,14 @@ export async function findSystemMemory(
       look(base + i * 4 - NAME);
     }
   };
+  const scan = wordScanner(reader.image, CURRENT_MAP + 8, visit, checkpoint);
   let left = MAX_SCAN;
   for (const mapping of mappings) {
     if (found.length > 0 || !budget.take(0)) break;
     const size = mapping.presentEnd - mapping.start;
     if (size > left) continue;
     left -= size;
-    await scanWords(reader.image, mapping, CURRENT_MAP + 8, visit, checkpoint);
+    await scan(mapping);
   }
   return found.filter((space, i) => found.findIndex((other) => other.address === space.address) === i);
 }

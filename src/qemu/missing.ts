@@ -151,8 +151,9 @@ function excludedBy(
 
 /** Which file can stand in for a block. That of a private mapping has nothing of what the guest wrote. */
 function fileInstead({ unwritten }: MissingContext, block: RamBlock, path: string | undefined): string {
-  const isCopy = !block.shared && path !== undefined && !unwritten.file.has(block.idstr);
-  if (isCopy) return "; the file behind it does not have what the guest wrote";
+  const isWritten = !unwritten.file.has(block.idstr);
+  if (!block.shared && path !== undefined && isWritten)
+    return "; the file behind it does not have what the guest wrote";
   const named = path?.startsWith("/") === true && !path.endsWith(" (deleted)") ? path : undefined;
   const contents = shellWord(`${block.idstr}=${named ?? "PATH"}`);
   return `; pass --ram ${contents} if ${named === undefined ? "you have its contents" : "that file still has the guest's memory"}`;

@@ -1,6 +1,6 @@
 import { alignUp } from "../core/address.ts";
 import type { JobContext } from "../core/job.ts";
-import type { ProcessImage } from "../core/process.ts";
+import type { ProcessExtent, ProcessImage } from "../core/process.ts";
 import type { Range } from "../core/ranges.ts";
 
 /** Awaited now and then by what takes long: lets signals in. */
@@ -13,43 +13,35 @@ const CHUNK = 1 << 20;
 export type VisitWords = (words: Uint32Array, address: number) => void;
 
 /**
- * Reads a range of process memory in aligned chunks that overlap by `overlap` bytes, so that no structure up to that
- * size is cut. What is not in the core is skipped.
+ * Reads ranges of process memory in aligned chunks that overlap by `overlap` bytes, so that no structure up to that
+ * size is cut. What is not in the core is skipped. A process can have 100 000 small mappings: one scanner, and with it
+ * one buffer, serves all of them.
+ * @returns what scans one range
  */
-export async function scanWords(
+export function wordScanner(
   image: ProcessImage,
-  range: Range,
   overlap: number,
   visit: VisitWords,
   checkpoint?: Checkpoint,
-): Promise<void> {
-  // A process can have 100 000 small mappings: each takes no more than it needs.
-  const size = Math.min(CHUNK + overlap, alignUp(range.end - range.start, 8));
-  const buffer = new Uint32Array(size / 4);
-  const bytes = Buffer.from(buffer.buffer);
-  for (let at = range.start; at < range.end; ) {
-    const extent = image.extentAt(at, range.end);
-    if (extent.at !== undefined) {
-      await scanExtent(extent.at, extent, overlap, buffer, bytes, visit, checkpoint);
+): (range: Range) => Promise<void> {
+  const words = new Uint32Array((CHUNK + overlap) / 4);
+  const bytes = Buffer.from(words.buffer);
+  const scanExtent = async ({ source, offset }: Present, { start: from, end }: Range) => {
+    for (let start = alignUp(from, 8); start < end; start += CHUNK) {
+      const want = Math.min(CHUNK + overlap, end - start);
+      const got = source.read(offset + (start - from), bytes.subarray(0, want));
+      visit(words.subarray(0, (got - (got % 8)) / 4), start);
+      await checkpoint?.();
+      if (got < want) return;
     }
-    at = extent.end;
-  }
+  };
+  return async (range) => {
+    for (let at = range.start; at < range.end; ) {
+      const extent = image.extentAt(at, range.end);
+      if (extent.at !== undefined) await scanExtent(extent.at, extent);
+      at = extent.end;
+    }
+  };
 }
 
-async function scanExtent(
-  at: { source: { read(offset: number, target: Uint8Array): number }; offset: number },
-  extent: Range,
-  overlap: number,
-  words: Uint32Array,
-  bytes: Buffer,
-  visit: VisitWords,
-  checkpoint: Checkpoint | undefined,
-): Promise<void> {
-  for (let start = alignUp(extent.start, 8); start < extent.end; start += CHUNK) {
-    const want = Math.min(CHUNK + overlap, extent.end - start);
-    const got = at.source.read(at.offset + (start - extent.start), bytes.subarray(0, want));
-    visit(words.subarray(0, (got - (got % 8)) / 4), start);
-    await checkpoint?.();
-    if (got < want) return;
-  }
-}
+type Present = NonNullable<ProcessExtent["at"]>;

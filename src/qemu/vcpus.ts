@@ -17,7 +17,7 @@ import {
 import { OBJECT_PARENT, qomAncestry, qomType } from "./qom.ts";
 import type { ProcessReader } from "./reader.ts";
 import { findRunStates, type RunState } from "./run-state.ts";
-import { type Checkpoint, scanWords } from "./scan.ts";
+import { type Checkpoint, wordScanner } from "./scan.ts";
 
 /** A vCPU object holds its whole state: 16 to 50 KiB so far. */
 const MAX_CPU_SIZE = 2 ** 20;
@@ -124,9 +124,10 @@ async function findCpuObjects(
       }
     }
   };
+  const scan = wordScanner(reader.image, 8, visit, checkpoint);
   for (const mapping of heap) {
     if (found.size === spaces.size) break;
-    await scanWords(reader.image, mapping, 8, visit, checkpoint);
+    await scan(mapping);
   }
   return { objects: [...found.values()].sort((a, b) => a.index - b.index), unplugged };
 }
@@ -208,9 +209,8 @@ async function scanForStates(
       if (fits && hits.length < MAX_VCPUS) hits.push(base + at);
     }
   };
-  for (const mapping of heap) {
-    await scanWords(reader.image, mapping, CPU_STATE_HEAD, visit, checkpoint);
-  }
+  const scan = wordScanner(reader.image, CPU_STATE_HEAD, visit, checkpoint);
+  for (const mapping of heap) await scan(mapping);
   const unique = [...new Set(hits)].sort((a, b) => a - b);
   const read = unique
     .map((at) => ({ at, bytes: readAround(reader, at) }))

@@ -196,7 +196,7 @@ export const EXPLANATIONS: Readonly<Record<string, Explanation>> = {
   REG003: {
     title: "registers are not in a VMCS or VMCB",
     meaning:
-      "A VMCS holds RIP, RSP, RFLAGS, control and segment registers; a VMCB RAX too. The other general registers are in the hypervisor's memory. They are null in JSON, and 0 in the notes, which cannot say that a register is unknown.",
+      "A VMCS holds RIP, RSP, RFLAGS, control and segment registers; a VMCB RAX too. The other general registers are in KVM's memory, where they could not be found: that memory is not in the dump, or is another hypervisor's. They are null in JSON, and 0 in the notes, which cannot say that a register is unknown.",
     cure: "Backtraces start from RIP and RSP and are right; do not trust the other registers of a debugger.",
   },
   REG004: {

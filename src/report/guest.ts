@@ -14,7 +14,7 @@ export function vcpuLine({ index, state, halted, trust }: Vcpu, width: number): 
     `cr3 ${hex64(state.cr3).slice(2)}`,
   ];
   if (halted === true) parts.push("halted");
-  if (trust === "may-be-stale") parts.push("stale");
+  if (trust === "may-be-stale") parts.push("may be stale");
   if (trust === "partly-stale") parts.push("partly stale");
   return parts.join("  ");
 }

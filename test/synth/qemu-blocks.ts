@@ -117,6 +117,12 @@ function blockRegion(
   // HostMemoryBackend contains its region.
   const { backendSize, backendRegion } = writer.layout;
   const object = writer.newObject(owner, backendSize, parents.objects);
+  const filtered = spec.file !== undefined || (spec.pageSize ?? 4096) > 4096;
+  writer.process
+    .struct(object, `HostMemoryBackend(${spec.idstr})`)
+    .count(40, "size", spec.size)
+    .flag(48, "merge", true)
+    .flag(49, "dump", spec.backendDump ?? (spec.dump !== false || filtered));
   return writer.region({ ...plan, parent: object, owner: object, at: object + backendRegion });
 }
 

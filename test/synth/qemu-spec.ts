@@ -56,6 +56,8 @@ export interface BlockSpec {
   readonly file?: string;
   /** Default true. False: madvise(MADV_DONTDUMP) or coredump_filter kept it out. */
   readonly dump?: boolean;
+  /** HostMemoryBackend.dump. Default: false when `dump` is and no file or huge page makes it the filter's doing. */
+  readonly backendDump?: boolean;
   /** Offsets at which another PT_LOAD begins. */
   readonly split?: readonly number[];
   /** Exact PT_LOADs; overrides `dump` and `split`. */
