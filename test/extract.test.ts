@@ -414,6 +414,14 @@ describe("general registers that are all zero", () => {
     expect(guest.vcpus[0]!.state).toMatchObject({ rax: 0n, rdx: 0n, rsp: 0n, r14: 0n, cr3: cleared.cr3 });
   });
 
+  test("QEMU 10.0 under KVM does not read can_do_io in their place", async () => {
+    const patch: QemuSpec["patch"] = ({ process, addresses }) =>
+      process.put(addresses.get("env:0")! - 4, 4, 1);
+    const vcpus = [{ registers: cleared, dirty: true }];
+    const built = buildQemuCore({ layout: "10.0", accel: "kvm", vcpus, patch });
+    judge(built, (await extractInMemory(built.core)).bytes);
+  });
+
   test.each(["11.1", "apx"] as const)("QEMU %s: not with addresses of the host in them", async (layout) => {
     const vcpus = [{ registers: { ...longMode(0), rbx: 0x5555_1000_0000n } }, { registers: longMode(1) }];
     const built = buildQemuCore({ layout, vcpus });

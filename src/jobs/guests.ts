@@ -2,6 +2,7 @@ import type { JobContext } from "../core/job.ts";
 import type { Warning } from "../core/warnings.ts";
 import type { Vcpu } from "../guest/guest.ts";
 import { type HostGuest, memoryOf } from "../guest/host-guest.ts";
+import { withKvmRegisters } from "../guest/kvm-registers.ts";
 import { type SecondLevelFacts, WalkBudget } from "../guest/second-level.ts";
 import { describeLinux, type LinuxImage } from "../kernel/linux.ts";
 import { readVcpus } from "./extract-host.ts";
@@ -48,7 +49,10 @@ async function summarise(
   { checkpoint }: JobContext,
 ): Promise<GuestSummary> {
   const memory = await memoryOf(host.memory, guest, { budget, checkpoint });
-  const vcpus = readVcpus(host, guest);
+  const held = readVcpus(host, guest);
+  // On AMD KVM's registers take a search of all memory: `extract` does that.
+  const isVmx = guest.vcpus[0]?.block.arch === "vmx";
+  const vcpus = isVmx ? await withKvmRegisters(host.memory, guest.vcpus, held, checkpoint) : held;
   const states = vcpus.map(({ state }) => state);
   const linux = memory === undefined ? undefined : await describeLinux(memory, { states }, checkpoint);
   return { guest, vcpus, tables: memory?.facts, linux };

@@ -1,5 +1,5 @@
 import { u64big } from "../core/bytes.ts";
-import type { GeneralRegister } from "../x86/state.ts";
+import { ENCODED_REGISTERS, type GeneralRegister } from "../x86/state.ts";
 
 /**
  * The head of struct kvm_vcpu_arch (Linux `arch/x86/include/asm/kvm_host.h`), in this order since 2.6.30: unsigned long
@@ -7,25 +7,7 @@ import type { GeneralRegister } from "../x86/state.ts";
  * Where it lies in struct kvm_vcpu changes with every kernel; what it holds tells it.
  */
 
-/** enum kvm_reg: the instruction encoding's order, RIP behind. */
-const REGS: readonly GeneralRegister[] = [
-  "rax",
-  "rcx",
-  "rdx",
-  "rbx",
-  "rsp",
-  "rbp",
-  "rsi",
-  "rdi",
-  "r8",
-  "r9",
-  "r10",
-  "r11",
-  "r12",
-  "r13",
-  "r14",
-  "r15",
-];
+/** enum kvm_reg is the instruction encoding's order, with RIP behind. */
 const RSP_BIT = 1 << 4;
 const RIP_BIT = 1 << 16;
 export const RSP_OFFSET = 4 * 8;
@@ -75,7 +57,7 @@ export function archRegistersAt(view: DataView, at: number, known: KnownState): 
   // What is newer is known, and the sixteen that KVM saves by itself always are.
   if ((dirty & ~available) !== 0 || (available & SAVED) !== SAVED) return undefined;
   return {
-    general: Object.fromEntries(REGS.map((name, i) => [name, word(i * 8)])) as Record<
+    general: Object.fromEntries(ENCODED_REGISTERS.map((name, i) => [name, word(i * 8)])) as Record<
       GeneralRegister,
       bigint
     >,

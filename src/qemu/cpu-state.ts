@@ -127,9 +127,7 @@ const isTable = (view: DataView, at: number, head: CpuStateHead): boolean =>
 /**
  * Whether regs[] has 32 entries, given where it would begin with 16. The upper half, APX's r16–r31, then takes the
  * place of rax–r15, which are hardly ever all zero: reset leaves the CPU signature in rdx. Where a guest cleared them
- * all, what lies in front tells: it is not registers when it is the end of CPUState, which under TCG has the addresses
- * of the TLBs on every processor. Without those nothing but icount_decr and can_do_io is left there, the last word.
- * Where a guest uses APX, the end of CPUState in front tells (can_do_io, then padding).
+ * all, or uses APX, the end of CPUState tells, which lies in front of either shape.
  * @param isHost whether something writable is mapped at an address of the process
  */
 export function hasApxRegisters(
@@ -138,17 +136,24 @@ export function hasApxRegisters(
   isHost: (address: number) => boolean,
 ): boolean {
   if (at < 144) return false;
-  const isEmpty = (view: DataView) => {
-    for (let i = 0; i < 128; i += 4) if (view.getUint32(at + i, true) !== 0) return false;
-    return true;
-  };
-  const followsCpuState = (view: DataView) => u64big(view, at - 144) === 1n && u64big(view, at - 136) === 0n;
-  const endsCpuState = (view: DataView) => {
-    for (let i = 128; i > 0; i -= 8) if (isHost(u64(view, at - i))) return true;
-    return false;
-  };
-  if (views.every(followsCpuState)) return true;
-  return views.every(isEmpty) && !views.every(endsCpuState);
+  // In front of 32 entries: can_do_io, then padding.
+  if (views.every((view) => u64big(view, at - 144) === 1n && u64big(view, at - 136) === 0n)) return true;
+  const isEmpty = (view: DataView) => isClear(view, at, at + 128);
+  return views.every(isEmpty) && !views.every((view) => endsCpuState(view, at, isHost));
+}
+
+/**
+ * Whether the 128 bytes in front are the end of CPUState up to QEMU 10 and no registers: the addresses of TLBs, which
+ * every vCPU has under TCG, or nothing but {u32 icount_decr, bool can_do_io}.
+ */
+function endsCpuState(view: DataView, at: number, isHost: (address: number) => boolean): boolean {
+  for (let i = at - 128; i < at; i += 8) if (isHost(u64(view, i))) return true;
+  return isClear(view, at - 128, at - 8) && view.getUint32(at - 4, true) === 1;
+}
+
+function isClear(view: DataView, from: number, to: number): boolean {
+  for (let at = from; at < to; at += 4) if (view.getUint32(at, true) !== 0) return false;
+  return true;
 }
 
 /** Whether the state is of a processor that pages, in long mode where it has one: a shape that is no accident. */

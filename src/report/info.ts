@@ -219,7 +219,10 @@ function nextCommands({ input, identification, elf, process, vmcore }: InspectRe
     kernelAddresses: true,
     headers: elf.elf.programs.length,
   });
-  return [...unpack, ...commands, ...(symbols === undefined ? [] : [`(${symbols})`])];
+  // A dump that kdump made is of a machine, which may have been a host of others.
+  const host =
+    vmcore.vmcoreinfo?.get("CRASHTIME") === undefined ? [] : [`guestcore guests ${shellWord(path)}`];
+  return [...unpack, ...commands, ...host, ...(symbols === undefined ? [] : [`(${symbols})`])];
 }
 
 /** `result` of guestcore/info/1. */

@@ -23,6 +23,12 @@ export const GENERAL_REGISTERS = [
 ] as const;
 export type GeneralRegister = (typeof GENERAL_REGISTERS)[number];
 
+/** In the order of the instruction encoding (Intel SDM Vol. 2A Table 2-2), which QEMU and KVM keep them in. */
+export const ENCODED_REGISTERS: readonly GeneralRegister[] = [
+  ...(["rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi"] as const),
+  ...(["r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15"] as const),
+];
+
 export const SEGMENT_REGISTERS = ["es", "cs", "ss", "ds", "fs", "gs", "ldt", "tr"] as const;
 export type SegmentRegister = (typeof SEGMENT_REGISTERS)[number];
 
