@@ -18,7 +18,7 @@ import { Vmcoreinfo } from "../kernel/vmcoreinfo.ts";
 import { VmcbScanner } from "../svm/scan.ts";
 import type { VmcsLayout } from "../vmx/layout.ts";
 import { VMCS_LAYOUTS } from "../vmx/layouts.ts";
-import { type VmcsCandidate, type VmcsScan, VmcsScanner } from "../vmx/scan.ts";
+import { type VmcsScan, VmcsScanner } from "../vmx/scan.ts";
 import { layoutOf, type VmcsInfoOptions } from "../vmx/vmcsinfo.ts";
 import type { Input } from "./input.ts";
 import { openLayout, openVmcsInfo, vmcsInfoOfNotes } from "./vmcsinfo.ts";
@@ -54,10 +54,8 @@ export interface HostDump {
   readonly kdump: boolean;
   readonly choice: LayoutChoice;
   readonly vmx: VmcsScan;
-  /** Pages that looked like a VMCB at first. */
-  readonly vmcbsRejected: number;
-  /** VMCSs that a hypervisor in a guest keeps for its own guests. */
-  readonly nestedVmcss: readonly VmcsCandidate[];
+  /** Pages that looked like a VMCB at first; whether there were more VMCBs than are kept. */
+  readonly svm: { readonly rejected: number; readonly overflowed: boolean };
   readonly guests: readonly HostGuest<Block>[];
   /** Every block that is of a guest of this host, ascending by address. */
   readonly blocks: readonly ClassifiedBlock<Block>[];
@@ -111,8 +109,7 @@ export async function openHost(
     kdump: vmcoreinfo?.get("CRASHTIME") !== undefined,
     choice,
     vmx,
-    vmcbsRejected: svm.rejected,
-    nestedVmcss: vmx.candidates.filter(({ region }) => region.layout.kind === "nested"),
+    svm: { rejected: svm.rejected, overflowed: svm.overflowed },
     guests,
     blocks: classify(guests, others as readonly Clustered<Block>[]),
   };

@@ -1,6 +1,5 @@
 import { UnavailableError, UsageError } from "../core/errors.ts";
 import type { JobContext } from "../core/job.ts";
-import { indexAtOrAbove } from "../core/ranges.ts";
 import { bytesText } from "../core/text.ts";
 import type { Warning } from "../core/warnings.ts";
 import type { Guest } from "../guest/guest.ts";
@@ -73,7 +72,7 @@ export async function writeGuest(
 ): Promise<WrittenGuest> {
   const guest = options.format === "raw" ? withoutDevices(whole) : whole;
   const plan = await planVmcore(guest, options.format, context.checkpoint);
-  if (!hasMemory(guest, plan)) {
+  if (plan.loads.length === 0) {
     throw new UnavailableError("none of the guest's memory is in this file", { hint: inputs.hint });
   }
   if (options.format === "raw" && plan.missing.length > 0) warn([MISSING_IN_RAW]);
@@ -99,15 +98,6 @@ export async function writeGuest(
       kernelAddresses: (await kernel.view()).pageOffset !== undefined,
     },
   };
-}
-
-/** Firmware alone is no memory of a guest that has RAM. */
-function hasMemory({ ranges }: Guest, { loads }: VmcorePlan): boolean {
-  const ram = ranges.filter(({ kind }) => kind === "ram");
-  return (ram.length === 0 ? ranges : ram).some(({ start, end }) => {
-    const load = loads[indexAtOrAbove(loads, start)];
-    return load !== undefined && load.start < end;
-  });
 }
 
 const excludedWarning = (bytes: number, hint: string): Warning => ({

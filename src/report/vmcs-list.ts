@@ -66,7 +66,7 @@ const reasonLines = ({ checks }: Row): string[] =>
   });
 
 function asideLines({ host }: VmcsListResult): string[] {
-  const { vmx, vmcbsRejected } = host;
+  const { vmx, svm } = host;
   const lines: string[] = [];
   if (vmx.vmxonRegions.length > 0) {
     const places = vmx.vmxonRegions.slice(0, 8).map(hexAddress).join(" ");
@@ -79,8 +79,9 @@ function asideLines({ host }: VmcsListResult): string[] {
       `  ${plural(vmx.rejected.pages, "page")} with a VMCS revision by chance, at most ${best} % of the checks passed`,
     );
   }
-  if (vmcbsRejected > 0) lines.push(`  ${plural(vmcbsRejected, "page")} that looked like a VMCB at first`);
-  if (vmx.overflowed) lines.push("  there were more than are kept: this is no healthy host's memory");
+  if (svm.rejected > 0) lines.push(`  ${plural(svm.rejected, "page")} that looked like a VMCB at first`);
+  if (vmx.overflowed || svm.overflowed)
+    lines.push("  there were more than are kept: this is no healthy host's memory");
   return lines;
 }
 
@@ -149,7 +150,7 @@ export const vmcsListJson = (result: VmcsListResult) => {
     host: hostFactsJson(host),
     blocks: rowsOf(result).map(({ place, ...row }) => ({ ...row, vcpu: place ?? null })),
     vmxonRegions: host.vmx.vmxonRegions,
-    rejected: { vmcs: host.vmx.rejected, vmcb: host.vmcbsRejected },
-    overflowed: host.vmx.overflowed,
+    rejected: { vmcs: host.vmx.rejected, vmcb: host.svm.rejected },
+    overflowed: host.vmx.overflowed || host.svm.overflowed,
   };
 };
