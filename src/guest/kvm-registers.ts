@@ -43,7 +43,7 @@ export async function withKvmRegisters(
   const isVmx = blocks[0]?.block.arch === "vmx";
   const found = isVmx ? findBesideLists(host, blocks, vcpus) : await findByRsp(host, vcpus, checkpoint);
   return vcpus.map((vcpu) => {
-    const own = found.get(vcpu.index);
+    const own = isComplete(vcpu) ? undefined : found.get(vcpu.index);
     return own === undefined ? vcpu : completed(vcpu, own);
   });
 }

@@ -6,7 +6,9 @@ import { vcpuOf } from "../guest/from-host.ts";
 import type { Guest, Vcpu } from "../guest/guest.ts";
 import { guestFromHost, type HostGuest, memoryOf } from "../guest/host-guest.ts";
 import { isComplete, withKvmRegisters } from "../guest/kvm-registers.ts";
+import { withRunningState } from "../guest/running.ts";
 import type { SecondLevelFacts } from "../guest/second-level.ts";
+import { decodeQemuCpuState } from "../x86/qemu-cpu-state.ts";
 import { type Block, type HostDump, type HostOptions, openHost, pickGuest } from "./host.ts";
 import type { Input } from "./input.ts";
 import type { GuestInputs } from "./write-guest.ts";
@@ -62,10 +64,20 @@ export async function withHostGuest<T>(
 }
 
 /** Registers of a guest's vCPUs, those that could be read. */
-export const readVcpus = (host: Pick<HostDump, "kdump" | "memory">, { vcpus }: HostGuest<Block>): Vcpu[] =>
-  vcpus
-    .map((vcpu) => vcpuOf(host.memory, vcpu, host.kdump ? "current" : "may-be-stale"))
+export function readVcpus(
+  { memory, kdump, notes }: Pick<HostDump, "kdump" | "memory" | "notes">,
+  { vcpus }: HostGuest<Block>,
+): Vcpu[] {
+  const held = vcpus
+    .map((vcpu) => vcpuOf(memory, vcpu, kdump ? "current" : "may-be-stale"))
     .filter((vcpu) => vcpu !== undefined);
+  if (kdump) return held;
+  const cpus = notes
+    .filter(({ name }) => name === "QEMU")
+    .map(({ desc }) => decodeQemuCpuState(desc))
+    .filter((cpu) => cpu !== undefined);
+  return withRunningState(held, cpus);
+}
 
 /** What keeps a guest's memory in the dump of its host. */
 export const EXCLUDED_HINT =

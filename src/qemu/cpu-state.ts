@@ -1,6 +1,12 @@
 import { u64, u64big } from "../core/bytes.ts";
 import { CR0_PG, CR4_PAE, EFER_LMA, EFER_LME, EFER_SCE, RFLAGS_FIXED } from "../x86/registers.ts";
-import type { GeneralRegister, Segment, SegmentRegister, X86State } from "../x86/state.ts";
+import {
+  ENCODED_REGISTERS,
+  type GeneralRegister,
+  type Segment,
+  type SegmentRegister,
+  type X86State,
+} from "../x86/state.ts";
 
 /**
  * CPUX86State, the head of which has kept its order since 2008 (QEMU `target/i386/cpu.h`): regs[], eip, eflags,
@@ -8,25 +14,6 @@ import type { GeneralRegister, Segment, SegmentRegister, X86State } from "../x86
  * depend on the version and are found in the bytes.
  */
 
-/** Order of regs[]: the instruction encoding's (Intel SDM Vol. 2A table 2-2), not the alphabet's. */
-const REGS: readonly GeneralRegister[] = [
-  "rax",
-  "rcx",
-  "rdx",
-  "rbx",
-  "rsp",
-  "rbp",
-  "rsi",
-  "rdi",
-  "r8",
-  "r9",
-  "r10",
-  "r11",
-  "r12",
-  "r13",
-  "r14",
-  "r15",
-];
 const SEGMENTS: readonly SegmentRegister[] = ["es", "cs", "ss", "ds", "fs", "gs", "ldt", "tr"];
 
 /** Where the members of the head are, in bytes from the start of CPUX86State. */
@@ -251,7 +238,10 @@ const isCanonical = (address: bigint): boolean => {
 
 /** Decodes the state; `view` begins at CPUX86State and is at least CPU_STATE_HEAD long. */
 export function decodeCpuState(view: DataView, { head, efer, star }: CpuStateOffsets): X86State {
-  const general = REGS.map((name, i) => [name, i < head.registers ? word(view, i * head.word, head) : 0n]);
+  const general = ENCODED_REGISTERS.map((name, i) => [
+    name,
+    i < head.registers ? word(view, i * head.word, head) : 0n,
+  ]);
   const segments = SEGMENTS.map((name, i) => [
     name,
     decodeSegment(view, head.segs + i * head.segmentSize, head),

@@ -9,7 +9,8 @@ import {
 } from "../elf/core-notes.ts";
 import { encodeNote } from "../elf/encode.ts";
 import type { Vcpu } from "../guest/guest.ts";
-import { GENERAL_REGISTERS, type X86State } from "../x86/state.ts";
+import { encodeQemuCpuState, QEMU_CPU_STATE_SIZE } from "../x86/qemu-cpu-state.ts";
+import type { X86State } from "../x86/state.ts";
 
 /** The notes have no way to say that a register is not known; the report lists those that are not. */
 const UNKNOWN = 0n;
@@ -70,39 +71,8 @@ export function encodePrstatus32({ index, state }: Pick<Vcpu, "index" | "state">
   return encodeNote("CORE", NT_PRSTATUS, desc);
 }
 
-/** struct QEMUCPUState, version 1, with kernel_gs_base (QEMU `target/i386/arch_dump.c`). */
-const QEMU_CPU_STATE_SIZE = 440;
-const QEMU_GENERAL = [...GENERAL_REGISTERS, "rip", "rflags"] as const;
-const QEMU_SEGMENTS = ["cs", "ds", "es", "fs", "gs", "ss", "ldt", "tr"] as const;
-
 /** The note that tells crash and elf2dmp that a hypervisor made the dump, with the system registers. */
-export function encodeQemuNote(state: X86State): Buffer {
-  const desc = Buffer.alloc(QEMU_CPU_STATE_SIZE);
-  const view = viewOf(desc);
-  view.setUint32(0, 1, true);
-  view.setUint32(4, QEMU_CPU_STATE_SIZE, true);
-  let at = 8;
-  const put64 = (value: bigint | undefined) => {
-    view.setBigUint64(at, value ?? UNKNOWN, true);
-    at += 8;
-  };
-  const putSegment = (selector: number, limit: number, flags: number, base: bigint) => {
-    view.setUint32(at, selector, true);
-    view.setUint32(at + 4, limit, true);
-    view.setUint32(at + 8, flags, true);
-    at += 16;
-    put64(base);
-  };
-  for (const name of QEMU_GENERAL) put64(state[name]);
-  for (const name of QEMU_SEGMENTS) {
-    const { selector, limit, flags, base } = state.segments[name];
-    putSegment(selector, limit, flags, base);
-  }
-  for (const { limit, base } of [state.gdt, state.idt]) putSegment(0, limit, 0, base);
-  for (const value of [state.cr0, 0n, state.cr2, state.cr3, state.cr4]) put64(value);
-  put64(state.kernelGsBase);
-  return encodeNote("QEMU", 0, desc);
-}
+export const encodeQemuNote = (state: X86State): Buffer => encodeNote("QEMU", 0, encodeQemuCpuState(state));
 
 export const encodeVmcoreinfo = (text: Buffer): Buffer => encodeNote("VMCOREINFO", 0, text);
 
