@@ -155,6 +155,33 @@ describe("every form of the same fields", () => {
     const info = readVmcsInfo(v2Binary(0x12, alone));
     expect(info.records.find(({ encoding }) => encoding === 0x4818)?.certainty).toBe("ambiguous");
     expect([...layoutOf(info).unsure]).toEqual([0x4818]);
+    expect([...layoutOf(info).guessed!]).toEqual([0x4818]);
+  });
+
+  test.each([
+    ["codes", code, [0x842, 0x8c2, 0x9c2]],
+    ["plain offsets", (offset: number) => offset, [0x842, 0xa42, 0xb42, 0xc42, 0xd42, 0xe42, 0xf42]],
+  ])("packed access rights are not where another field is for certain: %s", (_, word, others) => {
+    const alone = PACKED.filter(({ encoding }) => encoding !== 0x0804);
+    // Natural-width fields, the first two of which end on the place.
+    const taking = others.map((offset, i) => ({
+      encoding: 0x6c00 + 2 * i,
+      offset: i < 2 ? offset - 6 : offset,
+    }));
+    const read = (fields: readonly Field[]) => {
+      const info = readVmcsInfo(v2Binary(0x12, [...alone, ...fields], word));
+      expect(readVmcsInfo(text(writeVmcsInfo(info, "table").bytes.toString())).problems).toEqual([]);
+      expect(info.problems.filter(({ kind }) => kind === "overlap")).toEqual([]);
+      return info.records.find(({ encoding }) => encoding === 0x4818);
+    };
+    expect(read(taking.slice(0, -1))).toMatchObject({ certainty: "ambiguous" });
+    expect(read(taking)).toMatchObject({ offset: 0x942, certainty: "likely" });
+    const full = [...alone, ...taking, { encoding: 0x6818, offset: 0x940 }];
+    const { records, problems } = readVmcsInfo(v2Binary(0x12, full, word));
+    expect(records.find(({ encoding }) => encoding === 0x4818)?.offset).toBeUndefined();
+    expect(problems.map(({ message }) => message)).toEqual([
+      expect.stringMatching(/^GUEST_SS_AR_BYTES.* is of no place that is not another field's$/),
+    ]);
   });
 
   test("rekall's access rights are one too high when rotated, and cut when packed", () => {

@@ -1,7 +1,7 @@
-import type { VmcsValues } from "./controls.ts";
 import { describeField } from "./describe.ts";
 import { type FieldType, typeOf } from "./encoding.ts";
 import { checkEntry, type EntryChecks } from "./entry-checks.ts";
+import type { CheckedValues } from "./entry-rules.ts";
 import { fieldOf } from "./fields.ts";
 import type { FieldMeaning } from "./meaning.ts";
 import { type KnownEfer, stateOf, type VmcsState } from "./state.ts";
@@ -30,7 +30,7 @@ export interface DecodedVmcs {
  * @param everEntered see `checkEntry`
  * @param efer see `stateOf`
  */
-export function decodeVmcs(region: VmcsValues, everEntered?: boolean, efer?: KnownEfer): DecodedVmcs {
+export function decodeVmcs(region: CheckedValues, everEntered?: boolean, efer?: KnownEfer): DecodedVmcs {
   const fields = [...region.values]
     .sort(([a], [b]) => a - b)
     .flatMap(([encoding, value]): DecodedField[] => {

@@ -1,5 +1,5 @@
 import type { VmcsValues } from "./controls.ts";
-import { type CheckArea, type EntryRule, factsOf, type Severity } from "./entry-rules.ts";
+import { type CheckArea, type CheckedValues, type EntryRule, factsOf, type Severity } from "./entry-rules.ts";
 import { NON_REGISTER_RULES } from "./entry-rules-activity.ts";
 import { CONTROL_RULES } from "./entry-rules-controls.ts";
 import { GUEST_RULES } from "./entry-rules-guest.ts";
@@ -33,7 +33,7 @@ export interface EntryChecks {
   /** Errors first, then warnings and notes, each in the order of the SDM. */
   readonly violations: readonly Violation[];
   readonly passed: number;
-  /** Rules that could not be decided, and the fields they lack. */
+  /** Rules that could not be decided, and the fields they lack or whose place is guessed. */
   readonly notChecked: readonly { readonly id: string; readonly missing: readonly string[] }[];
   /** Whether the VMCS was taken for one that has been entered. */
   readonly everEntered: boolean;
@@ -53,7 +53,7 @@ export const wasEntered = ({ values }: VmcsValues): boolean => values.get(HOST_R
  * @param everEntered whether VM entry was ever tried, where the caller knows better than `wasEntered`; what is wrong with
  * a VMCS that never was is a note
  */
-export function checkEntry(region: VmcsValues, everEntered: boolean = wasEntered(region)): EntryChecks {
+export function checkEntry(region: CheckedValues, everEntered: boolean = wasEntered(region)): EntryChecks {
   const violations: Violation[] = [];
   const notChecked: { id: string; missing: string[] }[] = [];
   for (const { id, section, area, severity, check } of ENTRY_RULES) {

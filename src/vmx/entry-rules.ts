@@ -7,6 +7,7 @@ import {
   type VmcsValues,
 } from "./controls.ts";
 import { fieldNamed } from "./fields.ts";
+import type { VmcsLayout } from "./layout.ts";
 
 /** Part of a VMCS that VM entry checks. */
 export type CheckArea = "controls" | "host" | "guest";
@@ -28,9 +29,12 @@ export interface EntryRule {
   readonly check: (facts: Facts) => string | undefined;
 }
 
+/** Values and, where they are of a region, the layout that says which of them are at a guessed place. */
+export type CheckedValues = VmcsValues & { readonly layout?: Pick<VmcsLayout, "guessed"> };
+
 /** What a rule asks of the region; remembers what it asked for and what was not there. */
 export interface Facts {
-  /** A field by KVM's name; 0 where the region lacks it, in which case the rule counts as not checked. */
+  /** A field by KVM's name; 0 where the region lacks it or its place is guessed, in which case the rule counts as not checked. */
   readonly field: (name: string) => bigint;
   /** Whether a control is in force; false where that is not known. */
   readonly is: (control: Control) => boolean;
@@ -40,11 +44,11 @@ export interface Facts {
   readonly missing: ReadonlySet<number>;
 }
 
-export function factsOf({ values }: VmcsValues): Facts {
+export function factsOf({ values, layout }: CheckedValues): Facts {
   const used = new Set<number>();
   const missing = new Set<number>();
   const read = (encoding: number): bigint | undefined => {
-    const value = values.get(encoding);
+    const value = layout?.guessed?.has(encoding) === true ? undefined : values.get(encoding);
     (value === undefined ? missing : used).add(encoding);
     return value;
   };

@@ -39,9 +39,13 @@ export function encodeOffset(encoding: number, offset: number, form: AccessRight
 
 /**
  * How sure a decoded offset is: `certain` where all words agree; `likely` where one word or a part says it;
- * `ambiguous` where the value fits several places and a neighbour chose.
+ * `ambiguous` where the value fits several places and the lowest was taken.
  */
 export type Certainty = "certain" | "likely" | "ambiguous";
+
+/** Whether the word at an offset is known to be another field's. */
+export type IsTaken = (offset: number) => boolean;
+export const NONE_TAKEN: IsTaken = () => false;
 
 export interface DecodedOffset {
   readonly offset: number;
@@ -54,16 +58,19 @@ export interface DecodedOffset {
  * Decodes what VMREAD returned.
  * @param selectorOffset offset of the same segment's selector, where known: it picks among the places of a packed
  * access-rights field, of whose offset two bits are lost
+ * @param isTaken whether the word at an offset is another field's for certain: a packed one that its
+ * selector does not place is not there
  * @returns undefined when the value is of no place in a region
  */
 export function decodeOffset(
   encoding: number,
   value: bigint,
   selectorOffset?: number,
+  isTaken: IsTaken = NONE_TAKEN,
 ): DecodedOffset | undefined {
   if (!isAccessRights(encoding)) return decodeWords(value, bytesOf(encoding));
   for (const form of ACCESS_RIGHTS_FORMS) {
-    if (form === "packed") return decodePacked(value, selectorOffset);
+    if (form === "packed") return decodePacked(value, selectorOffset, isTaken);
     const stored = form === "rotated" ? rotateLeft8(value) : value;
     const decoded = decodeWords(stored, 4);
     if (decoded !== undefined) return { ...decoded, form };
@@ -85,16 +92,30 @@ function decodeWords(value: bigint, bytes: number): DecodedOffset | undefined {
 }
 
 /** Bits 8 to 10 of the code are lost, the first of them always 1: two bits of the offset are open. */
-function decodePacked(value: bigint, selectorOffset: number | undefined): DecodedOffset | undefined {
+function decodePacked(
+  value: bigint,
+  selectorOffset: number | undefined,
+  isTaken: IsTaken,
+): DecodedOffset | undefined {
   if (value > 0x1_f0ffn) return undefined;
   const places = [0, 0x200, 0x400, 0x600]
     .map((open) => offsetOfCode(Number(value & 0xf0ffn) | Number((value & 0x1_0000n) >> 5n) | open | 0x100))
-    .filter((place) => place !== undefined && isInside(place, 2));
+    .filter((place) => place !== undefined)
+    .filter((place) => isInside(place, 2));
+  return pickPlace(places, selectorOffset, isTaken);
+}
+
+/** Where packed access rights are: beside their selector, else where nothing else can be, else at the lowest place. */
+export function pickPlace(
+  places: readonly number[],
+  selectorOffset: number | undefined,
+  isTaken: IsTaken,
+): DecodedOffset | undefined {
   const beside =
     selectorOffset === undefined ? undefined : places.find((place) => place === selectorOffset + 2);
-  if (beside !== undefined) return { offset: beside, certainty: "likely", form: "packed" };
-  const [first] = places;
-  return first === undefined ? undefined : { offset: first, certainty: "ambiguous", form: "packed" };
+  const [offset, ...others] = beside === undefined ? places.filter((place) => !isTaken(place)) : [beside];
+  if (offset === undefined) return undefined;
+  return { offset, certainty: others.length === 0 ? "likely" : "ambiguous", form: "packed" };
 }
 
 const isInside = (offset: number, bytes: number): boolean =>

@@ -142,17 +142,19 @@ export function layoutOf(info: VmcsInfo): VmcsLayout {
   );
   const fields = placesOf(counted);
   const same = agreements(fields).find(isSameLayout)?.layout;
-  const guessed = counted.filter(({ certainty }) => certainty === "ambiguous");
+  const ambiguous = counted.filter(({ certainty }) => certainty === "ambiguous");
+  const guessed = new Set(ambiguous.map(({ encoding }) => encoding));
   return {
     name: `VMCSINFO ${label}`,
     kind: same?.kind ?? "processor",
     revisionId,
     fields,
     accessRights: form,
-    unsure: new Set(guessed.map(({ encoding }) => encoding)),
+    unsure: guessed,
+    guessed,
     source:
       info.accessRights === undefined ? label : `${label}; access rights by ${info.accessRights.source}`,
-    confidence: `${plural(fields.size, "field")}, ${guessed.length} of them guessed`,
+    confidence: `${plural(fields.size, "field")}, ${guessed.size} of them guessed`,
   };
 }
 

@@ -1,14 +1,9 @@
 import { hex } from "../../core/text.ts";
-import {
-  ACCESS_RIGHTS_FORMS,
-  type AccessRightsForm,
-  isAccessRights,
-  storeAccessRights,
-} from "../access-rights.ts";
-import { bytesOf } from "../encoding.ts";
+import { ACCESS_RIGHTS_FORMS, isAccessRights, storeAccessRights } from "../access-rights.ts";
+import { bytesOf, isPossibleEncoding } from "../encoding.ts";
 import { fieldNamed } from "../fields.ts";
 import { REGION_HEADER, REGION_SIZE } from "../layout.ts";
-import { type DecodedOffset, decodeOffset } from "../offset-pattern.ts";
+import { type DecodedOffset, decodeOffset, type IsTaken, NONE_TAKEN, pickPlace } from "../offset-pattern.ts";
 import { fieldText } from "./names.ts";
 import type { VmcsInfoProblem, VmcsInfoRecord, WordPattern } from "./types.ts";
 
@@ -27,10 +22,24 @@ export const decodeRaw = (
   pattern: WordPattern,
   { encoding, raw }: RawField,
   selectorOffset?: number,
+  isTaken: IsTaken = NONE_TAKEN,
 ): DecodedOffset | undefined =>
   pattern === "codes"
-    ? decodeOffset(encoding, raw, selectorOffset)
-    : decodePlainWords(encoding, raw, selectorOffset);
+    ? decodeOffset(encoding, raw, selectorOffset, isTaken)
+    : decodePlainWords(encoding, raw, selectorOffset, isTaken);
+
+/** The words that fields have for certain, access rights aside. */
+export function takenWords(pattern: WordPattern, fields: readonly RawField[]): IsTaken {
+  const taken = new Set<number>();
+  for (const field of fields) {
+    const { encoding } = field;
+    if (isAccessRights(encoding) || !isPossibleEncoding(encoding)) continue;
+    const decoded = decodeRaw(pattern, field);
+    if (decoded?.certainty !== "certain") continue;
+    for (let at = 0; at < bytesOf(encoding); at += 2) taken.add(decoded.offset + at);
+  }
+  return (offset) => taken.has(offset);
+}
 
 /** The pattern that explains more of the values; a 16-bit word alone can look like both. */
 export function patternOf(fields: readonly RawField[]): WordPattern {
@@ -40,7 +49,7 @@ export function patternOf(fields: readonly RawField[]): WordPattern {
   return explained("offsets") > explained("codes") ? "offsets" : "codes";
 }
 
-/** Decodes every field, access rights last: the selectors tell where packed ones are. */
+/** Decodes every field, access rights last: the selectors tell where packed ones are, the others where they are not. */
 export function decodeFields(fields: readonly RawField[]): {
   records: VmcsInfoRecord[];
   pattern: WordPattern;
@@ -52,12 +61,14 @@ export function decodeFields(fields: readonly RawField[]): {
     const offset = isAccessRights(field.encoding) ? undefined : decodeRaw(pattern, field)?.offset;
     if (offset !== undefined) offsets.set(field.encoding, offset);
   }
+  const isTaken = takenWords(pattern, fields);
   const problems: VmcsInfoProblem[] = [];
   const records = fields.map((field): VmcsInfoRecord => {
     const { encoding, raw } = field;
-    const decoded = decodeRaw(pattern, field, offsets.get(selectorOf(encoding)));
+    const decoded = decodeRaw(pattern, field, offsets.get(selectorOf(encoding)), isTaken);
     if (decoded === undefined) {
-      const message = `${fieldText(encoding)}: ${hex(raw)} is of no place in a region`;
+      const where = decodeRaw(pattern, field) === undefined ? "in a region" : "that is not another field's";
+      const message = `${fieldText(encoding)}: ${hex(raw)} is of no place ${where}`;
       problems.push({ kind: "undecodable", encoding, message });
     }
     return {
@@ -82,6 +93,7 @@ function decodePlainWords(
   encoding: number,
   value: bigint,
   selectorOffset: number | undefined,
+  isTaken: IsTaken,
 ): DecodedOffset | undefined {
   if (!isAccessRights(encoding)) return plainPlace(value, bytesOf(encoding));
   for (const form of ACCESS_RIGHTS_FORMS) {
@@ -89,7 +101,7 @@ function decodePlainWords(
     const place = plainPlace(BigInt(storeAccessRights(Number(value), form)), 4);
     if (place !== undefined) return { ...place, form };
   }
-  return packedPlace(value, selectorOffset);
+  return packedPlace(value, selectorOffset, isTaken);
 }
 
 function plainPlace(value: bigint, bytes: number): DecodedOffset | undefined {
@@ -98,16 +110,20 @@ function plainPlace(value: bigint, bytes: number): DecodedOffset | undefined {
   return { offset, certainty: "certain", form: undefined };
 }
 
-/** Bits 8 to 10 of the offset are lost; the selector's neighbour fills them in. */
-function packedPlace(value: bigint, selectorOffset: number | undefined): DecodedOffset | undefined {
+/** Bits 8 to 10 of the offset are lost. */
+function packedPlace(
+  value: bigint,
+  selectorOffset: number | undefined,
+  isTaken: IsTaken,
+): DecodedOffset | undefined {
   if (value > 0x1_f0ffn) return undefined;
   const stored = storeAccessRights(Number(value), "packed");
-  const form: AccessRightsForm = "packed";
-  const beside = selectorOffset === undefined ? undefined : selectorOffset + 2;
-  if (beside !== undefined && isEvenInside(beside, 2) && (beside & 0xf8ff) === stored) {
-    return { offset: beside, certainty: "likely", form };
-  }
-  return isEvenInside(stored, 2) ? { offset: stored, certainty: "ambiguous", form } : undefined;
+  const places = [0, 1, 2, 3, 4, 5, 6, 7].map((open) => stored | (open << 8));
+  return pickPlace(
+    places.filter((place) => isEvenInside(place, 2)),
+    selectorOffset,
+    isTaken,
+  );
 }
 
 const isEvenInside = (offset: number, bytes: number): boolean =>

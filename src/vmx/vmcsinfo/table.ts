@@ -2,7 +2,8 @@ import { hex } from "../../core/text.ts";
 import { type AccessRightsForm, isAccessRights } from "../access-rights.ts";
 import { bytesOf, isPossibleEncoding } from "../encoding.ts";
 import { fieldOf } from "../fields.ts";
-import { decodeRaw, patternOf, selectorOf } from "./decode.ts";
+import { type IsTaken, NONE_TAKEN } from "../offset-pattern.ts";
+import { decodeRaw, patternOf, selectorOf, takenWords } from "./decode.ts";
 import { takenBytes } from "./judge.ts";
 import { encodingNamed, encodingText, fieldText, offsetText } from "./names.ts";
 import { type Base, baseOf, numberIn } from "./numbers.ts";
@@ -96,7 +97,8 @@ function readTable(lines: readonly string[], { numbers }: VmcsInfoOptions): Read
   const raws = rows.flatMap(({ encoding, raw }) => (raw === undefined ? [] : [{ encoding, raw }]));
   const pattern = raws.length === 0 ? undefined : patternOf(raws);
   const selectors = new Map(rows.map(({ encoding, offset }) => [encoding, numberIn(offset, base)]));
-  const records = rows.map((row) => recordOf(row, base, pattern, selectors, problems));
+  const isTaken = pattern === undefined ? NONE_TAKEN : takenWords(pattern, raws);
+  const records = rows.map((row) => recordOf(row, base, pattern, selectors, isTaken, problems));
   return { revisionId, records, pattern, problems };
 }
 
@@ -106,6 +108,7 @@ function recordOf(
   base: Base,
   pattern: WordPattern | undefined,
   offsets: ReadonlyMap<number, number | undefined>,
+  isTaken: IsTaken,
   problems: VmcsInfoProblem[],
 ): VmcsInfoRecord {
   const offset = numberIn(text, base);
@@ -126,7 +129,8 @@ function recordOf(
   const decoded =
     raw === undefined || pattern === undefined
       ? undefined
-      : decodeRaw(pattern, { encoding, raw }, offsets.get(selectorOf(encoding)));
+      : (decodeRaw(pattern, { encoding, raw }, offsets.get(selectorOf(encoding)), isTaken) ??
+        decodeRaw(pattern, { encoding, raw }));
   const confirmed = decoded !== undefined && decoded.offset === offset;
   if (raw !== undefined && !confirmed && decoded?.certainty !== "ambiguous") {
     contradict(
