@@ -189,7 +189,7 @@ describe("a root", () => {
   test.each<[string, Readonly<Record<number, bigint>>, ReturnType<typeof tablesAt>]>([
     ["refers to tables", { 0: 0x5003n | user, 511: 0x6003n | user }, "tables"],
     ["has entries that are not present", { 0: 1n << 63n, 1: 0x5003n | user }, "tables"],
-    ["refers to nothing", {}, "no-table"],
+    ["refers to nothing", {}, "empty"],
     ["grants nothing to a nested walk, which is a user's", { 0: 0x5003n }, "no-table"],
     ["has reserved bits", { 0: 0x5083n | user }, "no-table"],
     ["leads out of memory", { 0: 0x7003n | user }, "no-table"],

@@ -17,6 +17,7 @@ import { extract } from "../src/jobs/extract.ts";
 import { listGuests } from "../src/jobs/guests.ts";
 import { openInput } from "../src/jobs/input.ts";
 import { listVmcs } from "../src/jobs/vmcs.ts";
+import { guestsText } from "../src/report/guests.ts";
 import type { GeneralRegister } from "../src/x86/state.ts";
 import { physicalAt, prstatusRegisters, readVmcore } from "./support/read-vmcore.ts";
 
@@ -42,6 +43,7 @@ const VCPU_PAGES = [0x128f_8000, 0x128f_a000, 0x128f_c000, 0x272_0000];
 const GENERAL = (
   "rax rbx rcx rdx rsi rdi rsp rbp r8 r9 r10 r11 r12 r13 r14 r15".split(" ") as GeneralRegister[]
 ).toSorted();
+const EPT_ROOT = 0x12e2_2000;
 const VMXON = [0x12e2_c000, 0x12e2_d000];
 
 /** `vcpu1.rip 0x…` lines by name. */
@@ -128,10 +130,32 @@ describe("every VMCS of the host and nothing else", () => {
     expect(host.vmx.rejected.best).toBeLessThan(0.5);
   });
 
+  test("with tables that map nothing: registers are there, memory is elsewhere", async () => {
+    const path = changed("empty-ept", ({ put }) => put(EPT_ROOT, Buffer.alloc(4096)));
+    const result = await listGuests(path, {}, context);
+    expect(result.guests.map(({ guest, vcpus, tables }) => [guest.id, vcpus.length, tables?.mapped])).toEqual(
+      [[1, 4, 0]],
+    );
+    expect(guestsText(result)).toMatch(/no guest's memory is found .* a core of its VMM has it\n$/);
+    await expect(extractTo(path, "empty")).rejects.toThrow(
+      expect.objectContaining({ hint: expect.stringContaining("tables are empty; a core of its VMM") }),
+    );
+  });
+
+  test("but those whose EPT pointer leads to text, and where to see why", async () => {
+    const path = changed("text-ept", ({ put }) => put(EPT_ROOT, Buffer.alloc(4096, "of text")));
+    const result = await listGuests(path, {}, context);
+    expect(result.guests.map(({ vcpus, tables }) => [vcpus.length, tables])).toEqual([[1, undefined]]);
+    expect(guestsText(result)).toMatch(/next: guestcore vmcs list /);
+  });
+
   test("none by the layout of another processor", async () => {
     const { host } = await listVmcs(plain, { layout: "haswell" }, context);
     expect(host.blocks).toEqual([]);
     await expect(extractTo(plain, "none", { host: { layout: "haswell" } })).rejects.toThrow(UnavailableError);
+    expect(guestsText(await listGuests(plain, { layout: "haswell" }, context))).toContain(
+      "by --layout haswell there is no VMCS",
+    );
   });
 
   test("a layout that does not exist is a usage error", async () => {

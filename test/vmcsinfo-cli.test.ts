@@ -121,6 +121,35 @@ describe("show", () => {
     expect(err).toContain("warning VMI006: 2 VMCSINFO notes");
   });
 
+  test("an empty one does not beat one with fields", async () => {
+    const empty = note("VMCSINFO", 0, Buffer.alloc(4));
+    file("empty.core", dumpWith([v2Note, empty, note("VMCSINFO", 0, Buffer.alloc(0))]));
+    const { status, out, err } = await run("vmcsinfo", "show", path("empty.core"), "--json");
+    expect([status, JSON.parse(out).result.revisionId]).toEqual([0, 0xd]);
+    expect(err).toContain("warning VMI006: 3 VMCSINFO notes: the last one that is not empty is used");
+  });
+
+  test.each([
+    ["of no form", Buffer.from("This is no layout.\n"), 3, "not VMCSINFO in any form known"],
+    ["empty", Buffer.alloc(4), 3, "not VMCSINFO in any form known"],
+    ["too large", Buffer.alloc(2 ** 20 + 4, 1), 3, "too large for VMCSINFO"],
+  ])(
+    "a dump's own note that is %s: told, and no obstacle to looking for guests",
+    async (name, desc, exit, why) => {
+      const dump = file(`${name}.core`, dumpWith([note("VMCSINFO", 0, desc)]));
+      const shown = await run("vmcsinfo", "show", dump);
+      expect(shown.status).toBe(exit);
+      expect(shown.err).toMatch(new RegExp(`the dump's VMCSINFO note at offset \\d+: ${why}`));
+      const listed = await run("vmcs", "list", dump);
+      expect(listed.status).toBe(0);
+      expect(listed.err).toContain(`warning VMI008: the dump's own VMCSINFO note cannot be read (${why})`);
+      const named = await run("vmcs", "list", dump, "--vmcsinfo", dump);
+      expect([named.status, named.err]).toEqual([exit, expect.stringContaining(why)]);
+      const layout = await run("vmcs", "list", dump, "--layout", "haswell");
+      expect([layout.status, layout.err]).toEqual([0, ""]);
+    },
+  );
+
   test("compressed with the system's tools", async () => {
     if (spawnSync("gzip", ["-kf", path("v4.tar")]).error !== undefined) return;
     const { status, out } = await run("vmcsinfo", "show", path("v4.tar.gz"), "--json");

@@ -20,6 +20,8 @@ export interface ControlBlock {
   readonly owner: bigint | undefined;
   /** VPID: given in the order in which vCPUs are made; undefined where blocks have none. */
   readonly order: number | undefined;
+  /** Whether it shows its vCPU to run guests of its own: of one owner's blocks, it is the vCPU then. */
+  readonly runsGuests: boolean;
   /** What the block, by itself or beside the others, shows to be instead of a vCPU of this host's VMs. */
   readonly odd: { readonly role: Exclude<BlockRole, "vcpu">; readonly reason: string } | undefined;
 }
@@ -44,32 +46,48 @@ export interface Cluster<B extends ControlBlock> {
   readonly members: readonly Clustered<B>[];
 }
 
-/** How many runs of one set of tables, and how much memory, are looked up in the other. */
+/** How many runs of one set of tables are looked up in the other, and how many lookups that may take. */
 const SAMPLES = 256;
-const ENOUGH = 256 * 2 ** 20;
+const LOOKUPS = 4096;
+const LOOKUP_SIZE = 2 ** 16;
+/** Lookups in which SMRAM lies over other memory: SMBASE's default and the VGA window (Intel SDM Vol. 3C §32.4, §32.11). */
+const SMRAM: ReadonlySet<number> = new Set([0x3, 0xa, 0xb]);
+/** Tables read to see how much a set maps: 32 GiB by 4 KiB pages. */
+const MEASURED_TABLES = 16_384;
+/** Tables and lookups for all VMs of a host together, seconds of work; sets beyond are of VMs of their own. */
+const COMPARISON_WORK = 1 << 19;
 /** How many VMs of one process are compared with a further set of tables. */
 const MAX_COMPARED = 8;
 const ADDRESS_END = 1n << 52n;
 
+type Checkpoint = () => Promise<void>;
+
 /**
- * Groups control blocks into virtual machines. One VMM process runs one, unless its vCPUs translate by tables that
- * have nothing in common; blocks of one owner beyond its first are of nested guests.
+ * Groups control blocks into virtual machines. One VMM process runs one, unless its vCPUs' tables show different memory
+ * at the same addresses; blocks of one owner beyond its vCPU are of nested guests.
  * @returns VMs in the order of their first VPID, then of addresses; blocks of none of them
  */
-export function clusterBlocks<B extends ControlBlock>(
+export async function clusterBlocks<B extends ControlBlock>(
   host: PhysicalMemory,
   blocks: readonly B[],
-): { readonly clusters: readonly Cluster<B>[]; readonly others: readonly Clustered<B>[] } {
+  checkpoint?: Checkpoint,
+): Promise<{ readonly clusters: readonly Cluster<B>[]; readonly others: readonly Clustered<B>[] }> {
   const others = blocks.flatMap((block): Clustered<B>[] =>
     block.odd === undefined ? [] : [{ block, ...block.odd }],
   );
   const ours = blocks.filter(({ odd }) => odd === undefined).sort(inOrder);
-  const clusters = [...processesOf(ours).values()].flatMap((members) => clustersOf(host, members));
+  const comparison = new Comparison(host, checkpoint);
+  const clusters: Cluster<B>[] = [];
+  for (const members of processesOf(ours).values()) clusters.push(...(await clustersOf(comparison, members)));
   return { clusters: clusters.sort((a, b) => inOrder(a.members[0]!.block, b.members[0]!.block)), others };
 }
 
 const inOrder = (a: ControlBlock, b: ControlBlock): number =>
   (a.order ?? 0) - (b.order ?? 0) || a.address - b.address;
+
+/** A vCPU before the guests it runs. */
+const outerFirst = (a: ControlBlock, b: ControlBlock): number =>
+  Number(b.runsGuests) - Number(a.runsGuests) || inOrder(a, b);
 
 const keyOf = ({ address, shape }: SecondLevelRoot): string => `${shape.name} ${address}`;
 
@@ -90,9 +108,12 @@ interface Draft<B extends ControlBlock> {
   readonly members: Clustered<B>[];
 }
 
-function clustersOf<B extends ControlBlock>(host: PhysicalMemory, blocks: readonly B[]): Draft<B>[] {
+async function clustersOf<B extends ControlBlock>(
+  comparison: Comparison,
+  blocks: readonly B[],
+): Promise<Draft<B>[]> {
   const drafts: Draft<B>[] = [];
-  for (const group of byRoot(blocks)) placeGroup(host, drafts, group);
+  for (const group of await byRoot(comparison, blocks)) await placeGroup(comparison, drafts, group);
   const neverRan = blocks.filter(({ root }) => root === undefined);
   const [first] = drafts;
   if (neverRan.length > 0 && first === undefined) drafts.push({ root: undefined, members: [] });
@@ -101,28 +122,43 @@ function clustersOf<B extends ControlBlock>(host: PhysicalMemory, blocks: readon
   return drafts;
 }
 
-/** Blocks by their tables: those of most vCPUs first, then those that were made first. */
-function byRoot<B extends ControlBlock>(blocks: readonly B[]): B[][] {
+/**
+ * Blocks by their tables, those of nested guests and of system management mode last: they show no more than a part of
+ * what the VM's do. VPIDs do not tell: one that became free is given again.
+ */
+async function byRoot<B extends ControlBlock>(comparison: Comparison, blocks: readonly B[]): Promise<B[][]> {
   const groups = new Map<string, B[]>();
   for (const block of blocks) {
     if (block.root === undefined) continue;
     const key = keyOf(block.root);
     groups.set(key, [...(groups.get(key) ?? []), block]);
   }
-  return [...groups.values()].sort((a, b) => b.length - a.length || inOrder(a[0]!, b[0]!));
+  const ranked: { readonly group: B[]; readonly runsGuests: number; readonly mapped: number }[] = [];
+  for (const group of groups.values()) {
+    ranked.push({
+      group: group.sort(outerFirst),
+      runsGuests: Number(group.some((block) => block.runsGuests)),
+      mapped: groups.size === 1 ? 0 : await comparison.mappedBy(group[0]!.root!),
+    });
+  }
+  ranked.sort(
+    (a, b) =>
+      b.runsGuests - a.runsGuests ||
+      b.mapped - a.mapped ||
+      b.group.length - a.group.length ||
+      inOrder(a.group[0]!, b.group[0]!),
+  );
+  return ranked.map(({ group }) => group);
 }
 
-function placeGroup<B extends ControlBlock>(
-  host: PhysicalMemory,
+async function placeGroup<B extends ControlBlock>(
+  comparison: Comparison,
   drafts: Draft<B>[],
   group: readonly B[],
-): void {
+): Promise<void> {
   const root = group[0]!.root!;
-  // More sets of tables than a VM with its SMM and nested guests has are no VMM's.
-  const near = drafts.slice(0, MAX_COMPARED);
   const nestedIn = drafts.find(({ members }) => group.every((block) => ownedBy(members, block)));
-  const target =
-    nestedIn ?? near.find((draft) => draft.root !== undefined && overlaps(host, draft.root, root));
+  const target = nestedIn ?? (await drawnFrom(comparison, drafts, root));
   if (target === undefined) {
     const draft: Draft<B> = { root, members: [] };
     drafts.push(draft);
@@ -130,6 +166,19 @@ function placeGroup<B extends ControlBlock>(
     return;
   }
   for (const block of group) addMember(target, block, nestedIn !== undefined);
+}
+
+/** The VM whose memory a further set of tables shows. */
+async function drawnFrom<B extends ControlBlock>(
+  comparison: Comparison,
+  drafts: readonly Draft<B>[],
+  root: SecondLevelRoot,
+): Promise<Draft<B> | undefined> {
+  // More sets of tables than a VM with its SMM and nested guests has are no VMM's.
+  for (const draft of drafts.slice(0, MAX_COMPARED)) {
+    if (draft.root !== undefined && (await comparison.agree(draft.root, root))) return draft;
+  }
+  return undefined;
 }
 
 const ownedBy = <B extends ControlBlock>(members: readonly Clustered<B>[], { owner }: B): boolean =>
@@ -146,24 +195,74 @@ function addMember<B extends ControlBlock>(draft: Draft<B>, block: B, nested = f
 function roleOf(block: ControlBlock, twin: ControlBlock | undefined, nested: boolean) {
   if (twin === undefined) return { role: "vcpu" as const, reason: undefined };
   const place = `0x${twin.address.toString(16)}`;
-  if (nested || block.order !== twin.order) {
+  if (nested) {
     return { role: "nested" as const, reason: `a guest of the guest: same vCPU as ${place}, other tables` };
+  }
+  if (block.order !== twin.order) {
+    const doubt = block.runsGuests === twin.runsGuests ? "; or the other way round, nothing tells" : "";
+    return {
+      role: "nested" as const,
+      reason: `a guest of the guest: same vCPU and tables as ${place}, other VPID${doubt}`,
+    };
   }
   return { role: "copy" as const, reason: `same vCPU, VPID and tables as ${place}` };
 }
 
-/** Whether two sets of tables show the same memory, as a VM's do in and outside system management mode. */
-function overlaps(host: PhysicalMemory, one: SecondLevelRoot, other: SecondLevelRoot): boolean {
-  const tables = new PageTables(host, one.address, one.shape);
-  let equal = 0;
-  let both = 0;
-  for (const run of new PageTables(host, other.address, other.shape).mappings(0n, ADDRESS_END, SAMPLES)) {
-    for (let at = 0; at < run.size && both < ENOUGH; ) {
-      const own = tables.runAt(run.virtual + BigInt(at), run.size - at);
-      if (own.physical !== undefined) both += own.size;
-      if (own.physical === run.physical + at) equal += own.size;
-      at += own.size;
-    }
+/** Compares sets of second-level tables, within a bound for all of a host's. */
+class Comparison {
+  readonly #host: PhysicalMemory;
+  readonly #checkpoint: Checkpoint | undefined;
+  #work = COMPARISON_WORK;
+
+  constructor(host: PhysicalMemory, checkpoint: Checkpoint | undefined) {
+    this.#host = host;
+    this.#checkpoint = checkpoint;
   }
-  return equal > both / 2;
+
+  /** Bytes that tables map, as far as they are looked at. */
+  async mappedBy(root: SecondLevelRoot): Promise<number> {
+    await this.#checkpoint?.();
+    const tables = this.#tables(root, MEASURED_TABLES);
+    const runs = tables.mappings(0n, ADDRESS_END, Number.POSITIVE_INFINITY);
+    let mapped = 0;
+    let step = runs.next();
+    for (; step.done !== true; step = runs.next()) mapped += step.value.size;
+    this.#work -= step.value.tablesRead;
+    return mapped;
+  }
+
+  /**
+   * Whether two sets of tables can be of one VM: they mostly lead to the same memory where both lead to some, as they
+   * do in and outside system management mode.
+   */
+  async agree(one: SecondLevelRoot, other: SecondLevelRoot): Promise<boolean> {
+    await this.#checkpoint?.();
+    if (this.#work <= 0) return false;
+    const tables = this.#tables(one, LOOKUPS);
+    const runs = this.#tables(other, LOOKUPS).mappings(0n, ADDRESS_END, SAMPLES);
+    let equal = 0;
+    let both = 0;
+    let lookups = 0;
+    let step = runs.next();
+    for (; step.done !== true; step = runs.next()) {
+      const run = step.value;
+      for (let at = 0; at < run.size && lookups < LOOKUPS; lookups++) {
+        const address = Number(run.virtual) + at;
+        const rest = LOOKUP_SIZE - (address % LOOKUP_SIZE);
+        const own = tables.runAt(BigInt(address), Math.min(run.size - at, rest));
+        if (own.physical !== undefined && !SMRAM.has(Math.floor(address / LOOKUP_SIZE))) {
+          both += own.size;
+          if (own.physical === run.physical + at) equal += own.size;
+        }
+        at += own.size;
+      }
+    }
+    this.#work -= step.value.tablesRead + lookups;
+    return both === 0 || equal > both / 2;
+  }
+
+  #tables({ address, shape }: SecondLevelRoot, limit: number): PageTables {
+    const tableLimit = Math.max(0, Math.min(limit, this.#work));
+    return new PageTables(this.#host, address, shape, { tableLimit });
+  }
 }

@@ -2,7 +2,7 @@ import { alignDown, PAGE_SIZE } from "../core/address.ts";
 import { UnsupportedError } from "../core/errors.ts";
 import type { Extent, PageState, PhysicalMemory } from "../core/memory.ts";
 import { indexAtOrAbove, type Range, rangeAt } from "../core/ranges.ts";
-import { PageTables } from "../x86/paging.ts";
+import { type MappedRun, PageTables } from "../x86/paging.ts";
 import type { PagingShape } from "../x86/paging-shapes.ts";
 
 /** Guest-physical addresses have at most 52 bits (Intel SDM Vol. 3A §4.1.4), whatever the tables could translate. */
@@ -12,20 +12,23 @@ const MAX_RANGES = 1 << 20;
 export const LARGE_GAP = 16 * 2 ** 20;
 /** Enough for the tables of a small host's guests. */
 const MIN_TABLES = 16_384;
-/** Runs looked at between two looks at signals. */
-const CHECKPOINT_RUNS = 16_384;
+/** All of 16 TiB mapped by 4 KiB pages, under a minute of work; the largest VMs there are have 12 TiB. */
+const MAX_TABLES = 8 * 2 ** 20;
+/** Tables read between two looks at signals, some 20 ms; going on reads those above the next again. */
+const CHECKPOINT_TABLES = 1024;
 
 type Checkpoint = () => Promise<void>;
 
 /**
- * How many tables may be read for all guests of a host together: as many as the dump holds pages, and as many again.
- * Hostile tables lead everywhere, and to each other.
+ * How many tables may be read for all guests of a host together: as many as the dump holds pages, and as many again,
+ * but never more than 8 Mi. Hostile tables lead everywhere, and to each other.
  */
 export class WalkBudget {
   tables: number;
 
   constructor(host: PhysicalMemory) {
-    this.tables = Math.max(MIN_TABLES, Math.ceil((2 * presentSize(host)) / PAGE_SIZE));
+    const tables = Math.ceil((2 * presentSize(host)) / PAGE_SIZE);
+    this.tables = Math.min(MAX_TABLES, Math.max(MIN_TABLES, tables));
   }
 }
 
@@ -88,22 +91,21 @@ export class SecondLevelMemory implements PhysicalMemory {
     options: { readonly budget?: WalkBudget; readonly checkpoint?: Checkpoint } = {},
   ): Promise<SecondLevelMemory> {
     const { budget = new WalkBudget(host), checkpoint } = options;
-    const tables = new PageTables(host, root, shape, { tableLimit: budget.tables });
-    const found = await survey(host, tables, checkpoint);
+    const tables = new PageTables(host, root, shape);
+    const found = await survey(host, tables, budget.tables, checkpoint);
     budget.tables = Math.max(0, budget.tables - found.facts.tablesRead);
     return new SecondLevelMemory(host, tables, found);
   }
 
   /** Where the guest sees a byte of the host's memory; undefined when it does not. The first of several places. */
   async guestAddressOf(physical: number, checkpoint?: Checkpoint): Promise<number | undefined> {
-    let runs = 0;
-    for (const run of this.#tables.mappings(0n, ADDRESS_END, Number.POSITIVE_INFINITY)) {
-      if (++runs % CHECKPOINT_RUNS === 0) await checkpoint?.();
-      if (physical >= run.physical && physical < run.physical + run.size) {
-        return Number(run.virtual) + (physical - run.physical);
-      }
-    }
-    return undefined;
+    let found: number | undefined;
+    await walk(this.#tables, this.facts.tablesRead, checkpoint, (run) => {
+      const isThere = physical >= run.physical && physical < run.physical + run.size;
+      if (isThere) found = Number(run.virtual) + (physical - run.physical);
+      return !isThere;
+    });
+    return found;
   }
 
   extentAt(address: number, limit: number, holes = true): Extent {
@@ -131,20 +133,47 @@ interface Survey {
   readonly facts: SecondLevelFacts;
 }
 
+type WalkFacts = Pick<SecondLevelFacts, "complete" | "tablesRead" | "tablesMissing">;
+
+/**
+ * Visits what the tables map, ascending, with looks at signals in between; a long run may come in pieces.
+ * @param limit tables read at most, but for the root @param visit false ends the walk
+ */
+async function walk(
+  tables: PageTables,
+  limit: number,
+  checkpoint: Checkpoint | undefined,
+  visit: (run: MappedRun) => boolean,
+): Promise<WalkFacts> {
+  let tablesRead = 0;
+  let tablesMissing = 0;
+  for (let from = 0n; ; ) {
+    const some = Math.min(CHECKPOINT_TABLES, limit - tablesRead);
+    const mappings = tables.mappings(from, ADDRESS_END, Number.POSITIVE_INFINITY, some);
+    let step = mappings.next();
+    for (; step.done !== true; step = mappings.next()) {
+      if (!visit(step.value)) return { complete: false, tablesRead, tablesMissing };
+    }
+    const end = step.value;
+    tablesRead += end.tablesRead;
+    tablesMissing += end.tablesMissing;
+    if (end.resumeAt === undefined) return { complete: true, tablesRead, tablesMissing };
+    if (tablesRead >= limit) return { complete: false, tablesRead, tablesMissing };
+    from = end.resumeAt;
+    await checkpoint?.();
+  }
+}
+
 async function survey(
   host: PhysicalMemory,
   tables: PageTables,
+  limit: number,
   checkpoint: Checkpoint | undefined,
 ): Promise<Survey> {
   const ranges: { start: number; end: number }[] = [];
   let mapped = 0;
   let foreign = 0;
-  let runs = 0;
-  const mappings = tables.mappings(0n, ADDRESS_END, Number.POSITIVE_INFINITY);
-  let step = mappings.next();
-  for (; step.done !== true; step = mappings.next()) {
-    if (++runs % CHECKPOINT_RUNS === 0) await checkpoint?.();
-    const { virtual, physical, size } = step.value;
+  const end = await walk(tables, limit, checkpoint, ({ virtual, physical, size }) => {
     for (const part of partsInHost(host, physical, size)) {
       const start = Number(virtual) + (part.start - physical);
       const end = start + (part.end - part.start);
@@ -157,12 +186,12 @@ async function survey(
       mapped += part.end - part.start;
     }
     foreign += size;
-  }
-  const { complete, tablesRead, tablesMissing } = step.value;
+    return true;
+  });
   const untouched = gapsIn(ranges).reduce((sum, gap) => sum + (gap < LARGE_GAP ? gap : 0), 0);
   return {
     ranges,
-    facts: { mapped, foreign: foreign - mapped, untouched, tablesRead, tablesMissing, complete },
+    facts: { mapped, foreign: foreign - mapped, untouched, ...end },
   };
 }
 
@@ -180,14 +209,14 @@ const gapsIn = (ranges: readonly Range[]): number[] =>
   ranges.slice(1).map(({ start }, i) => start - ranges[i]!.end);
 
 /**
- * Whether an address is that of a root of second-level tables in this memory: what it refers to is in memory, and it
- * refers to something. `missing`: the dump does not hold the page.
+ * Whether an address is that of a root of second-level tables in this memory: what it refers to is in memory.
+ * `empty`: it refers to nothing, as when KVM has just dropped what it mapped; `missing`: the dump does not hold the page.
  */
 export function tablesAt(
   host: PhysicalMemory,
   root: number,
   shape: PagingShape,
-): "tables" | "no-table" | "missing" {
+): "tables" | "empty" | "no-table" | "missing" {
   const page = Buffer.allocUnsafe(PAGE_SIZE);
   const state = host.readPage(root, page);
   if (state === "absent" || state === "excluded") return "missing";
@@ -201,5 +230,5 @@ export function tablesAt(
     if (!sound || rangeAt(host.ranges, Number(entry & shape.address)) === undefined) return "no-table";
     tables++;
   }
-  return tables > 0 ? "tables" : "no-table";
+  return tables > 0 ? "tables" : "empty";
 }

@@ -57,6 +57,7 @@ function blockOf(
     owner: undefined,
     // KVM with Hyper-V support leaves the vCPU's index there, from the second on.
     order: Number(fieldValue(vmcb, "hv_vp_id")),
+    runsGuests: false,
     odd: oddity(host, related, shape),
   };
 }
@@ -68,7 +69,8 @@ function oddity(
 ): ControlBlock["odd"] {
   const reason = reasons.join("; ");
   if (kind === "copy") return { role: "copy", reason };
-  if (group !== undefined && tablesAt(host, group, shape) === "no-table") {
+  // Nothing but the tables tells a VMCB of this host from another's, or from one whose VM is gone.
+  if (group !== undefined && ["no-table", "empty"].includes(tablesAt(host, group, shape))) {
     return { role: "foreign", reason: "its N_CR3 leads to no tables" };
   }
   return kind === "nested-guest" ? { role: "nested", reason } : undefined;

@@ -18,6 +18,10 @@ export interface VmcsBlock extends ControlBlock {
 /** "activate secondary controls" and, of those, "enable EPT" (Intel SDM Vol. 3C Tables 25-6, 25-7). */
 const SECONDARY = 1n << 31n;
 const ENABLE_EPT = 1n << 1n;
+const VMCS_SHADOWING = 1n << 14n;
+/** Basic exit reasons (Intel SDM Vol. 3D Appendix C). */
+const VMLAUNCH = 20n;
+const VMRESUME = 24n;
 
 /** What clustering needs of a VMCS. */
 export function vmcsBlock(host: PhysicalMemory, candidate: VmcsCandidate): VmcsBlock {
@@ -35,6 +39,7 @@ export function vmcsBlock(host: PhysicalMemory, candidate: VmcsCandidate): VmcsB
     process: hostCr3 === undefined ? undefined : hostCr3 & CR3_FRAME,
     owner: owner === 0n ? undefined : owner,
     order: vpid === undefined || vpid === 0n ? undefined : Number(vpid),
+    runsGuests: runsGuests(region),
     odd: oddity(host, region, pointer),
   };
 }
@@ -52,6 +57,22 @@ function oddity(
     return { role: "foreign", reason: "its EPT pointer leads to no tables" };
   }
   return undefined;
+}
+
+/**
+ * Whether the guest enters guests of its own. KVM shadows the VMCS of a guest's hypervisor, not of that one's guests
+ * (arch/x86/kvm/vmx/nested.c, prepare_vmcs02_early); while they run, the vCPU's last exit is the one that entered them.
+ */
+function runsGuests(region: VmcsRegion): boolean {
+  const reason = BigInt.asUintN(16, fieldValue(region, "VM_EXIT_REASON") ?? 0n);
+  if (reason === VMLAUNCH || reason === VMRESUME) return true;
+  return (secondaryControls(region) & VMCS_SHADOWING) !== 0n;
+}
+
+/** Zero while they are not activated. */
+function secondaryControls(region: VmcsRegion): bigint {
+  const primary = fieldValue(region, "CPU_BASED_VM_EXEC_CONTROL") ?? 0n;
+  return (primary & SECONDARY) === 0n ? 0n : (fieldValue(region, "SECONDARY_VM_EXEC_CONTROL") ?? 0n);
 }
 
 /** Whether the region's controls turn EPT on; where the layout does not say, a pointer is enough. */

@@ -58,7 +58,7 @@ export async function withHostGuest<T>(
     {
       identities: [input.identity],
       sizeOnDisk: input.facts.sizeOnDisk,
-      hint: EXCLUDED_HINT,
+      hint: memoryHint(memory.facts),
     },
   );
 }
@@ -81,7 +81,15 @@ export function readVcpus(
 
 /** What keeps a guest's memory in the dump of its host. */
 export const EXCLUDED_HINT =
-  "guest memory is user data, which makedumpfile -d 31 drops (bit 8; bits 2 and 4 where it is a memfd): dump hosts with core_collector makedumpfile -l -d 17";
+  "guest memory is user data, which makedumpfile -d 31 drops (bit 8; bits 2 and 4 where it is a memfd): dump hosts with core_collector makedumpfile -E -d 17";
+
+/** What to do when the output lacks memory. */
+function memoryHint({ mapped, tablesMissing }: SecondLevelFacts): string {
+  if (mapped > 0) return EXCLUDED_HINT;
+  const cause =
+    tablesMissing > 0 ? "its second-level tables are not in this dump" : "its second-level tables are empty";
+  return `${cause}; a core of its VMM has the memory`;
+}
 
 function tableWarnings({ complete, tablesMissing, foreign }: SecondLevelFacts): Warning[] {
   const warnings: Warning[] = [];
@@ -95,7 +103,7 @@ function tableWarnings({ complete, tablesMissing, foreign }: SecondLevelFacts): 
   if (tablesMissing > 0) {
     warnings.push({
       code: "GST002",
-      message: `${plural(tablesMissing, "second-level table")} of the guest are not in this dump: what they map is missing`,
+      message: `of the guest's second-level tables this dump lacks ${tablesMissing}: what they map is missing`,
     });
   }
   if (foreign > 0) {

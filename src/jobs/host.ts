@@ -1,4 +1,4 @@
-import { UnavailableError, UnsupportedError } from "../core/errors.ts";
+import { GuestcoreError, UnavailableError, UnsupportedError } from "../core/errors.ts";
 import type { JobContext } from "../core/job.ts";
 import type { ByteSource, PhysicalMemory } from "../core/memory.ts";
 import { totalSize } from "../core/ranges.ts";
@@ -100,7 +100,7 @@ export async function openHost(
     ...vmcss.map((candidate) => vmcsBlock(memory, candidate)),
     ...vmcbBlocks(memory, svm.candidates, paging),
   ];
-  const { clusters, others } = clusterBlocks(memory, found);
+  const { clusters, others } = await clusterBlocks(memory, found, context.checkpoint);
   const guests = hostGuests(clusters);
   return {
     memory,
@@ -125,7 +125,7 @@ function vmcoreinfoOf(notes: readonly Note[]): Vmcoreinfo | undefined {
   return desc === undefined ? undefined : new Vmcoreinfo(desc);
 }
 
-/** What the user names, else the dump's own VMCSINFO, else every layout known. */
+/** What the user names, else the dump's own VMCSINFO where it can be read, else every layout known. */
 async function chooseLayouts(
   notes: readonly Note[],
   options: HostOptions,
@@ -143,10 +143,27 @@ async function chooseLayouts(
     warn(opened.opened?.warnings ?? []);
     return only(opened.layout, `--layout ${layout}`);
   }
-  const noted = vmcsInfoOfNotes(notes, options);
+  const noted = notedOrWarned(notes, options, warn);
   if (noted === undefined) return { layouts: VMCS_LAYOUTS, source: "the layouts known" };
   warn(noted.warnings);
   return only(layoutOf(noted.info), "the dump's VMCSINFO note");
+}
+
+/** The dump's own VMCSINFO; one that cannot be read is told, and is as none. */
+function notedOrWarned(
+  notes: readonly Note[],
+  options: VmcsInfoOptions,
+  warn: Warn,
+): ReturnType<typeof vmcsInfoOfNotes> {
+  try {
+    return vmcsInfoOfNotes(notes, options);
+  } catch (error) {
+    if (!(error instanceof GuestcoreError)) throw error;
+    const message = `the dump's own VMCSINFO note cannot be read (${error.message}): VMCSs are looked for by the layouts known`;
+    const hint = "name what describes the host's processor with --vmcsinfo or --layout";
+    warn([{ code: "VMI008", message, hint }]);
+    return undefined;
+  }
 }
 
 /** A host's processors have one layout; hypervisors in its guests may keep VMCSs in their own. */
@@ -178,11 +195,12 @@ async function scan(
 }
 
 /** @throws UnavailableError when the host has no guest of that number, or none is named and there are several */
-export function pickGuest({ guests }: HostDump, wanted: number | undefined): HostGuest<Block> {
+export function pickGuest(host: HostDump, wanted: number | undefined): HostGuest<Block> {
+  const { guests } = host;
   const [only] = guests;
   if (only === undefined) {
     throw new UnavailableError("no guest was found in this vmcore", {
-      hint: "a guest's own vmcore opens as it is; of a host, name the processor's VMCS layout with --vmcsinfo or --layout",
+      hint: `a guest's own vmcore opens as it is; ${noGuestHint(host, "FILE")}`,
     });
   }
   if (wanted === undefined && guests.length === 1) return only;
@@ -193,4 +211,15 @@ export function pickGuest({ guests }: HostDump, wanted: number | undefined): Hos
     wanted === undefined ? `this host has ${guests.length} guests` : `this host has no guest ${wanted}`,
     { hint: `choose one with --guest: ${ids}; guestcore guests lists them` },
   );
+}
+
+/** What to do where a host shows no guest. */
+export function noGuestHint({ blocks, choice }: HostDump, file: string): string {
+  if (blocks.length > 0) {
+    return `control blocks of none are there: guestcore vmcs list ${file} says why they are not of this host`;
+  }
+  if (choice.layouts.length < VMCS_LAYOUTS.length) {
+    return `by ${choice.source} there is no VMCS; is it the layout of this host's processor?`;
+  }
+  return "on an Intel processor whose VMCS layout is not known, give it with --vmcsinfo or --layout";
 }

@@ -69,14 +69,13 @@ export const listVmcs = (path: string, options: HostOptions, context: JobContext
   }));
 
 async function othersOf(host: HostDump, { checkpoint }: JobContext): Promise<OtherVmcs[]> {
-  const candidates = host.vmx.candidates.filter(
-    ({ region }) => region.shadow || region.layout.kind === "nested",
-  );
+  const candidates = host.vmx.candidates.filter(({ shadow, layout }) => shadow || layout.kind === "nested");
   if (candidates.length === 0) return [];
+  const linked = linksOf(host.guests);
   const budget = new WalkBudget(host.memory);
   const others: OtherVmcs[] = [];
   for (const candidate of candidates) {
-    others.push(await placed(host, candidate, { budget, checkpoint }));
+    others.push(await placed(host, candidate, linked, { budget, checkpoint }));
     await checkpoint();
   }
   return others;
@@ -85,11 +84,12 @@ async function othersOf(host: HostDump, { checkpoint }: JobContext): Promise<Oth
 async function placed(
   host: HostDump,
   candidate: VmcsCandidate,
+  linked: ReadonlyMap<number, number>,
   options: { readonly budget: WalkBudget; readonly checkpoint: JobContext["checkpoint"] },
 ): Promise<OtherVmcs> {
-  const { address, region } = candidate;
-  if (region.layout.kind !== "nested") {
-    return { candidate, role: "shadow", guest: linkedFrom(host.guests, address), guestAddress: undefined };
+  const { address, layout } = candidate;
+  if (layout.kind !== "nested") {
+    return { candidate, role: "shadow", guest: linked.get(address), guestAddress: undefined };
   }
   for (const guest of host.guests) {
     const memory = await memoryOf(host.memory, guest, options);
@@ -99,14 +99,18 @@ async function placed(
   return { candidate, role: "inner", guest: undefined, guestAddress: undefined };
 }
 
-/** The guest of which a vCPU's link pointer names a shadow VMCS. */
-const linkedFrom = (guests: readonly HostGuest<Block>[], address: number): number | undefined =>
-  guests.find(({ vcpus }) =>
-    vcpus.some(
-      ({ block }) =>
-        block.arch === "vmx" && fieldValue(block.candidate.region, "VMCS_LINK_POINTER") === BigInt(address),
-    ),
-  )?.id;
+/** Where vCPUs' link pointers lead, shadow VMCSs, and of which guest the first is. */
+function linksOf(guests: readonly HostGuest<Block>[]): ReadonlyMap<number, number> {
+  const links = new Map<number, number>();
+  for (const { id, vcpus } of guests) {
+    for (const { block } of vcpus) {
+      if (block.arch !== "vmx") continue;
+      const link = fieldValue(block.candidate.region, "VMCS_LINK_POINTER");
+      if (link !== undefined && !links.has(Number(link))) links.set(Number(link), id);
+    }
+  }
+  return links;
+}
 
 /** A control block decoded in full. */
 export type ShownBlock =

@@ -1,4 +1,4 @@
-import { naming, UnavailableError, UnsupportedError, UsageError } from "../core/errors.ts";
+import { GuestcoreError, naming, UnavailableError, UnsupportedError, UsageError } from "../core/errors.ts";
 import type { JobContext } from "../core/job.ts";
 import type { ByteSource } from "../core/memory.ts";
 import { plural } from "../core/text.ts";
@@ -58,7 +58,7 @@ export function openVmcsInfo(
     const input = await openInput(path, context);
     try {
       const found = find(input.source);
-      const info = readVmcsInfo(found.contents, options);
+      const info = readFound(found, isElf(input.source), options);
       return {
         input: input.facts,
         container: found.container,
@@ -71,6 +71,18 @@ export function openVmcsInfo(
       input.close();
     }
   });
+}
+
+/** An error of a dump's note says that it is one: the dump around it may be whole. */
+function readFound({ contents, noteOffset }: Found, isDump: boolean, options: VmcsInfoOptions): VmcsInfo {
+  try {
+    return readVmcsInfo(contents, options);
+  } catch (error) {
+    if (isDump && error instanceof GuestcoreError) {
+      error.message = `the dump's VMCSINFO note at offset ${noteOffset}: ${error.message}`;
+    }
+    throw error;
+  }
 }
 
 type Found = Pick<OpenedVmcsInfo, "container" | "noteOffset" | "vcpuNotes" | "warnings"> & {
@@ -112,11 +124,12 @@ const looksLikeNote = (bytes: Buffer): boolean =>
 
 function fromNotes(notes: readonly Note[]): Found | undefined {
   const named = notes.filter(isVmcsInfoNote);
-  const last = named.at(-1);
+  const filled = named.findLast(({ desc }) => desc.some((byte) => byte !== 0));
+  const last = filled ?? named.at(-1);
   if (last === undefined) return undefined;
   const several: Warning = {
     code: "VMI006",
-    message: `${named.length} VMCSINFO notes: the last one is used`,
+    message: `${named.length} VMCSINFO notes: the last one that is not empty is used`,
     hint: "guestcore vmcsinfo attach --replace leaves one",
   };
   const warnings = named.length > 1 ? [several] : [];

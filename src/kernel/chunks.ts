@@ -24,7 +24,7 @@ export function* presentChunks(memory: PhysicalMemory, from: number, to: number)
   for (const range of memory.ranges) {
     const end = Math.min(range.end, to);
     for (let address = Math.max(range.start, alignDown(from, PAGE_SIZE)); address < end; ) {
-      const extent = firstChunk(memory.extentAt(address, end));
+      const extent = nextExtent(memory, address, end);
       const length = extent.state === "present" ? fill(memory, extent, buffer) : 0;
       if (length > 0) yield { address, bytes: buffer.subarray(0, length) };
       // Where a page could not be read after all, go on behind it; where a source ends, nothing follows.
@@ -34,9 +34,14 @@ export function* presentChunks(memory: PhysicalMemory, from: number, to: number)
   }
 }
 
-/** What is present in pieces of a chunk; what is not in one, for it may be as large as a header claims. */
-const firstChunk = (extent: Extent): Extent =>
-  extent.state === "present" ? { ...extent, end: Math.min(extent.end, extent.start + CHUNK_BYTES) } : extent;
+/**
+ * What is present in pieces of a chunk, for its end may take a walk through page tables to find; what is not in one,
+ * for it may be as large as a header claims.
+ */
+function nextExtent(memory: PhysicalMemory, address: number, end: number): Extent {
+  const near = memory.extentAt(address, Math.min(end, address + CHUNK_BYTES));
+  return near.state === "present" ? near : memory.extentAt(address, end);
+}
 
 /** Reads the leading pages of an extent that can be read; returns their bytes. */
 function fill(memory: PhysicalMemory, extent: Extent, buffer: Buffer): number {

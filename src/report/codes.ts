@@ -57,6 +57,12 @@ export const EXPLANATIONS: Readonly<Record<string, Explanation>> = {
       "Second-level entries lead to addresses outside the host's RAM, as they do for the BARs of passed-through devices. They are left out.",
     cure: "Nothing: reading a device would have effects, and no dump holds its registers.",
   },
+  GST004: {
+    title: "the kernels of some guests were not looked for",
+    meaning:
+      "Finding the kernel in each of hundreds of guests may take minutes, and without end where VMs are made up to waste time. The first 16 are always looked into, the others until a bound for all of them is reached.",
+    cure: "guestcore extract with --guest looks into that guest, whatever the others are.",
+  },
   KRN001: {
     title: "VMCOREINFO and page tables disagree on phys_base",
     meaning:
@@ -167,7 +173,7 @@ export const EXPLANATIONS: Readonly<Record<string, Explanation>> = {
     title: "guest memory was left out of the host's dump",
     meaning:
       "A host dump is filtered by kinds of pages: to makedumpfile guest memory is user data (dump level bit 8), or page cache where a memfd or shared file backs it (bits 2 and 4). Bit 1 drops pages of zeros, which an ELF dump cannot tell from others that were dropped.",
-    cure: "Configure kdump with core_collector makedumpfile -l -d 17 on hosts of guests that matter: it drops free pages and pages of zeros only.",
+    cure: "Configure kdump with core_collector makedumpfile -E -d 17 on hosts of guests that matter: it drops free pages and pages of zeros only.",
   },
   RAM009: {
     title: "the guest may keep memory private",
@@ -208,7 +214,7 @@ export const EXPLANATIONS: Readonly<Record<string, Explanation>> = {
   VMI001: {
     title: "records of VMCSINFO cannot be used",
     meaning:
-      "A value is of no place in a VMCS region, or an offset lies outside of one. Those fields are treated as unknown; the others are used.",
+      "A value is of no place in a VMCS region, or of places only that other fields have, or an offset lies outside of one. Those fields are treated as unknown; the others are used.",
     cure: "Read the fields again on that processor. Access rights of Haswell and later lose bits of their offset; without the segment's selector they cannot be decoded.",
   },
   VMI002: {
@@ -237,7 +243,7 @@ export const EXPLANATIONS: Readonly<Record<string, Explanation>> = {
   },
   VMI006: {
     title: "the dump has several VMCSINFO notes",
-    meaning: "The last one is used.",
+    meaning: "The last one that is not empty is used.",
     cure: "Write the dump anew with guestcore vmcsinfo attach --replace and the description that is right.",
   },
   VMI007: {
@@ -245,6 +251,12 @@ export const EXPLANATIONS: Readonly<Record<string, Explanation>> = {
     meaning:
       "The text note holds only fields that KVM has names for; both notes hold only even offsets, and access rights only when their form is known; no form holds a field without a place.",
     cure: "Use --to table or --to json to keep everything, or say the form with --access-rights.",
+  },
+  VMI008: {
+    title: "the dump's own VMCSINFO note cannot be read",
+    meaning:
+      "It is damaged, too large, or in no form that guestcore knows. The dump is treated as one without the note: VMCSs are looked for by every layout known.",
+    cure: "Pass --vmcsinfo or --layout, or write the dump anew with guestcore vmcsinfo attach --replace. guestcore vmcsinfo show DUMP says what is wrong with the note.",
   },
   VMN001: {
     title: "notes of vCPUs cannot be used",

@@ -15,9 +15,11 @@ export interface RelatedVmcb {
   readonly hypervisor: number | undefined;
   /** Host save areas of the processors that ran this VMCB last. */
   readonly lastRunBy: readonly number[];
-  /** Other VMCBs of what looks like the same vCPU. */
+  /** Other VMCBs of what looks like the same vCPU, the first 16. */
   readonly twins: readonly number[];
 }
+
+const MAX_TWINS = 16;
 
 /**
  * Looks at candidates together. VMRUN leaves the VMCB's address in the RAX of the host save area (APM Vol. 2 §15.5.1),
@@ -46,7 +48,7 @@ export function relateVmcbs(candidates: readonly VmcbCandidate[], encryptionMask
       group: groupKey(vmcb, encryptionMask),
       hypervisor: vmcb.controlUnused ? undefined : address(fieldValue(vmcb, "iopm_base_pa")),
       lastRunBy,
-      twins: others.map((other) => other.address),
+      twins: others.slice(0, MAX_TWINS).map((other) => other.address),
     };
   });
 }

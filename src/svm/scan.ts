@@ -16,8 +16,8 @@ export interface VmcbCandidate {
   readonly reasons: readonly string[];
 }
 
-/** More vCPUs than any host has; 16384 pages are 64 MiB. */
-const MAX_CANDIDATES = 16_384;
+/** More vCPUs than any host has; pages and what is decoded of them are some 80 MiB. */
+const MAX_CANDIDATES = 4096;
 
 /** Finds VMCBs in physical memory that is fed to it piece by piece. */
 export class VmcbScanner {

@@ -24,6 +24,10 @@ export interface VmcsRegion {
 
 export const revisionOf = (bytes: Uint8Array): number => viewOf(bytes).getUint32(0, true) & REVISION_MASK;
 
+/** Whether a region is a shadow VMCS. */
+export const isShadow = (bytes: Uint8Array): boolean =>
+  (viewOf(bytes).getUint32(0, true) & SHADOW_INDICATOR) !== 0;
+
 /**
  * Decodes a region.
  * @param bytes 4096 bytes
@@ -45,7 +49,7 @@ export function decodeRegion(bytes: Uint8Array, layout: VmcsLayout): VmcsRegion 
   return {
     layout,
     revisionId: head & REVISION_MASK,
-    shadow: (head & SHADOW_INDICATOR) !== 0,
+    shadow: isShadow(bytes),
     abort: view.getUint32(4, true),
     values,
     places,

@@ -2,17 +2,37 @@ import { PAGE_SIZE } from "../core/address.ts";
 import { isZero } from "../core/bytes.ts";
 import { fieldNamed } from "./fields.ts";
 import { offsetOf, REGION_HEADER, type VmcsLayout } from "./layout.ts";
-import { decodeRegion, type VmcsRegion } from "./region.ts";
+import { decodeRegion, isShadow, type VmcsRegion } from "./region.ts";
 import { type Score, scoreRegion } from "./score.ts";
 
-/** A page that is a VMCS by one layout at least. */
-export interface VmcsCandidate {
+/** A page that is a VMCS by one layout at least. What is decoded of it is several times its size, and not kept. */
+export class VmcsCandidate {
   /** Physical address. */
   readonly address: number;
-  readonly region: VmcsRegion;
-  readonly score: Score;
+  readonly layout: VmcsLayout;
   /** The page, 4096 bytes. */
   readonly bytes: Buffer;
+
+  constructor(address: number, layout: VmcsLayout, bytes: Buffer) {
+    this.address = address;
+    this.layout = layout;
+    this.bytes = bytes;
+  }
+
+  /** Bit 31 of the first dword. */
+  get shadow(): boolean {
+    return isShadow(this.bytes);
+  }
+
+  /** Decoded at each call. */
+  get region(): VmcsRegion {
+    return decodeRegion(this.bytes, this.layout);
+  }
+
+  /** Reckoned at each call. */
+  get score(): Score {
+    return scoreRegion(this.region, this.bytes);
+  }
 }
 
 /** What a scan found of one machine's physical memory, ascending by address. */
@@ -30,8 +50,8 @@ export interface VmcsScan {
 const ACCEPT = 0.75;
 /** Checks worth less than this cannot tell: VMware's six known fields are too few. */
 const ENOUGH = 12;
-/** 4096 vCPUs, each with a VMCS for a nested guest and its shadow. */
-const MAX_CANDIDATES = 3 * 4096;
+/** 4096 vCPUs, half of them with a VMCS for a nested guest: 24 MiB of pages, as JSON 60 MiB more. */
+export const MAX_CANDIDATES = 6144;
 const MAX_VMXON = 8192;
 
 const LINK_POINTER = fieldNamed("VMCS_LINK_POINTER")!.encoding;
@@ -84,23 +104,17 @@ export class VmcsScanner {
       if (isProcessor && this.#vmxon.length < MAX_VMXON) this.#vmxon.push(address);
       return;
     }
-    let best: VmcsCandidate | undefined;
+    let best: { readonly layout: VmcsLayout; readonly value: number } | undefined;
     for (const layout of [...layouts, ...this.#always]) {
       if (!mayFit(page, layout)) continue;
-      const region = decodeRegion(page, layout);
-      const score = scoreRegion(region, page);
-      if (score.known < ENOUGH) continue;
-      if (best === undefined || score.value > best.score.value)
-        best = { address, region, score, bytes: page };
+      const { known, value } = scoreRegion(decodeRegion(page, layout), page);
+      if (known >= ENOUGH && (best === undefined || value > best.value)) best = { layout, value };
     }
-    if (best === undefined || best.score.value < ACCEPT) {
+    if (best === undefined || best.value < ACCEPT) {
       // A layout for any revision looks at every page.
-      if (layouts.length > 0) this.#reject(best?.score.value ?? 0);
+      if (layouts.length > 0) this.#reject(best?.value ?? 0);
     } else if (this.#candidates.length >= MAX_CANDIDATES) this.#overflowed = true;
-    else {
-      const bytes = Buffer.from(page);
-      this.#candidates.push({ ...best, bytes });
-    }
+    else this.#candidates.push(new VmcsCandidate(address, best.layout, Buffer.from(page)));
   }
 
   #reject(score: number): void {

@@ -127,13 +127,18 @@ export class PageTables implements AddressSpace {
 
   /**
    * What `[from, to)` maps, ascending, as the longest runs; addresses that are not canonical are skipped.
-   * @param to may be 2^64
+   * @param to may be 2^64 @param tableLimit the limit of these tables unless given
    * @returns how the enumeration ended, as the generator's return value
    */
-  *mappings(from: bigint, to: bigint, limit = RUN_LIMIT): Generator<MappedRun, WalkEnd> {
+  *mappings(
+    from: bigint,
+    to: bigint,
+    limit = RUN_LIMIT,
+    tableLimit = this.#tableLimit,
+  ): Generator<MappedRun, WalkEnd> {
     const first = linearPage(this.shape, from);
     const end = linearPage(this.shape, to + 0xfffn);
-    const start = { root: this.root, first, end, tableLimit: this.#tableLimit };
+    const start = { root: this.root, first, end, tableLimit };
     const cursor = new LeafCursor(this.#memory, this.#levels, this.#rights, start);
     // Runs never cross the gap of addresses that are not canonical.
     const gap = this.shape.extension === "sign" ? 2 ** (this.shape.addressBits - 13) : -1;
