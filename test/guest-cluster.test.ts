@@ -47,7 +47,14 @@ const memory = memoryFrom(
 const root = (address: number) => ({ address, shape: EPT_FOUR_LEVEL });
 
 function block(address: number, others: Partial<ControlBlock> = {}): ControlBlock {
-  const nothing = { process: 1n, owner: undefined, order: undefined, runsGuests: false, odd: undefined };
+  const nothing = {
+    process: 1n,
+    owner: undefined,
+    order: undefined,
+    clock: undefined,
+    runsGuests: false,
+    odd: undefined,
+  };
   return { address, root: root(ONE), ...nothing, ...others };
 }
 
@@ -77,6 +84,18 @@ describe("control blocks", () => {
       [0x5000, "vcpu", 1, 0],
       [0x6000, "vcpu", 1, 1],
     ]);
+  });
+
+  test.each([
+    ["the VM whose clock is theirs", { clock: -900n }, 1],
+    ["the VM whose clock is nearest, where the guest has set it", { clock: -2003n }, 2],
+    ["the VM that was made last before them, where no clock tells", { order: 3 }, 2],
+    ["the first, where nothing tells", { order: undefined }, 1],
+  ])("that never ran, of a process with two VMs, go with %s", async (_, never, guest) => {
+    const one = block(0x5000, { order: 1, clock: "clock" in never ? -900n : undefined });
+    const two = block(0x6000, { order: 2, root: root(TWO), clock: "clock" in never ? -2000n : undefined });
+    const third = block(0x7000, { order: 4, root: undefined, ...never });
+    expect(await roles([one, two, third])).toContainEqual([0x7000, "vcpu", guest, expect.any(Number)]);
   });
 
   test("of a process none of whose vCPUs ran are a guest without memory", async () => {

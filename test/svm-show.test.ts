@@ -4,6 +4,7 @@ import { Ajv2020 } from "ajv/dist/2020.js";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { envelope } from "../src/report/json.ts";
+import { vmcbDiffJson, vmcbDiffText } from "../src/report/vmcb-diff.ts";
 import { type VmcbShow, type VmcbShowFlags, vmcbShowJson, vmcbShowText } from "../src/report/vmcb-show.ts";
 import { identifyVmcb } from "../src/svm/kind.ts";
 import { scoreVmcb } from "../src/svm/score.ts";
@@ -17,7 +18,7 @@ const shown = (page: Buffer): VmcbShow => {
 
 const schemas = join(import.meta.dirname, "../schema");
 const ajv = new Ajv2020({ strict: false, allErrors: true });
-for (const name of ["common.json", "vmcb-show.json"]) {
+for (const name of ["common.json", "vmcb-show.json", "vmcb-diff.json"]) {
   ajv.addSchema(JSON.parse(readFileSync(join(schemas, name), "utf8")));
 }
 const validate = ajv.getSchema("vmcb-show.json")!;
@@ -120,5 +121,37 @@ describe("JSON", () => {
       state: { registers: { rip: "0xffffffff81234567" } },
     });
     expect(result.state.registers).not.toHaveProperty("rbx");
+  });
+});
+
+describe("vmcs diff of VMCBs", () => {
+  const side = (name: keyof typeof SPECS) => ({ name, show: shown(vmcbPage(SPECS[name])) });
+
+  test("fields that differ, by area, bits and intercepts by name", () => {
+    const page = vmcbPage(SPECS.guest);
+    page[0x0c]! ^= 3;
+    page.writeBigUInt64LE(0x1000n, 0x578);
+    const text = vmcbDiffText(side("guest"), { name: "other", show: shown(page) });
+    expect(text).toMatch(/^2 of \d+ fields differ between guest \(<\) and other \(>\)$/m);
+    expect(text).toMatch(/^ {2}< guest: consistent, 21 rules of VMRUN hold$/m);
+    expect(text).toMatch(
+      /^control area\n {2}0x00c {2}intercept_word3\n {10}< 0xbd4c8027\n {10}> 0xbd4c8024\n {12}-INTR, -NMI$/m,
+    );
+    expect(text).toMatch(
+      /^state save area\n {2}0x578 {2}rip\n {10}< 0xffffffff81234567\n {10}> 0x0000000000001000$/m,
+    );
+    expect(vmcbDiffText(side("guest"), side("guest"))).toMatch(/^0 of /);
+  });
+
+  test("JSON is what the schema says, of pages with other fields too", () => {
+    const valid = ajv.getSchema("vmcb-diff.json")!;
+    for (const other of ["I/O", "host save area", "sev-es"] as const) {
+      const result = vmcbDiffJson(side("guest"), side(other));
+      const output = JSON.parse(envelope("vmcb-diff", [{ path: "host", size: 1 }], [], result));
+      expect(valid(output), JSON.stringify(valid.errors?.slice(0, 3))).toBe(true);
+      expect(result.differences.length).toBeGreaterThan(0);
+    }
+    const { differences } = vmcbDiffJson(side("guest"), side("sev-es"));
+    expect(differences.filter(({ area }) => area === "sev-es").map(({ first }) => first)).toContain(null);
   });
 });

@@ -20,6 +20,8 @@ export interface ControlBlock {
   readonly owner: bigint | undefined;
   /** VPID: given in the order in which vCPUs are made; undefined where blocks have none. */
   readonly order: number | undefined;
+  /** TSC_OFFSET, which KVM gives all vCPUs of a VM alike when it makes them; undefined where the block does not say. */
+  readonly clock: bigint | undefined;
   /** Whether it shows its vCPU to run guests of its own: of one owner's blocks, it is the vCPU then. */
   readonly runsGuests: boolean;
   /** What the block, by itself or beside the others, shows to be instead of a vCPU of this host's VMs. */
@@ -35,7 +37,7 @@ export type BlockRole = "vcpu" | "nested" | "copy" | "foreign";
 export interface Clustered<B extends ControlBlock> {
   readonly block: B;
   readonly role: BlockRole;
-  /** Why it is taken for that, where it is no plain vCPU. */
+  /** Why it is taken for that, where it is no plain vCPU or may be another VM's. */
   readonly reason: string | undefined;
 }
 
@@ -114,12 +116,47 @@ async function clustersOf<B extends ControlBlock>(
 ): Promise<Draft<B>[]> {
   const drafts: Draft<B>[] = [];
   for (const group of await byRoot(comparison, blocks)) await placeGroup(comparison, drafts, group);
-  const neverRan = blocks.filter(({ root }) => root === undefined);
-  const [first] = drafts;
-  if (neverRan.length > 0 && first === undefined) drafts.push({ root: undefined, members: [] });
-  for (const block of neverRan) addMember(drafts[0]!, block);
+  const neverRan = blocks.filter(({ root }) => root === undefined).sort(inOrder);
+  const ran = drafts.flatMap((draft) => draft.members.map(({ block }) => ({ draft, block })));
+  if (neverRan.length > 0 && drafts.length === 0) drafts.push({ root: undefined, members: [] });
+  for (const block of neverRan) {
+    if (drafts.length === 1) addMember(drafts[0]!, block);
+    else addMember(nearest(ran.slice(0, MAX_NEIGHBOURS), block).draft, block, { doubt: BY_NEIGHBOUR });
+  }
   for (const { members } of drafts) members.sort((a, b) => inOrder(a.block, b.block));
   return drafts;
+}
+
+/** vCPUs that ran, of a process, that one which never ran is compared with. */
+const MAX_NEIGHBOURS = 1024;
+const BY_NEIGHBOUR = "never ran: taken for this one of its process's VMs by its clock and VPID";
+
+/**
+ * The vCPU whose VM another one without tables is most likely of: of nearest clock, for those of a VM are equal until its
+ * guest sets them; where no clock tells, made last before it.
+ */
+function nearest<B extends ControlBlock, N extends { readonly block: B }>(ran: readonly N[], block: B): N {
+  let best = ran[0]!;
+  for (const other of ran) if (isNearer(block, other.block, best.block)) best = other;
+  return best;
+}
+
+function isNearer(block: ControlBlock, one: ControlBlock, other: ControlBlock): boolean {
+  const [a, b] = [ticksBetween(block, one), ticksBetween(block, other)];
+  return a === b ? madeBefore(block, one) < madeBefore(block, other) : a < b;
+}
+
+const FAR = 1n << 64n;
+
+function ticksBetween({ clock }: ControlBlock, other: ControlBlock): bigint {
+  if (clock === undefined || other.clock === undefined) return FAR;
+  const ticks = BigInt.asIntN(64, clock - other.clock);
+  return ticks < 0n ? -ticks : ticks;
+}
+
+function madeBefore({ order = 0 }: ControlBlock, other: ControlBlock): number {
+  const after = order - (other.order ?? 0);
+  return after < 0 ? Number.MAX_SAFE_INTEGER : after;
 }
 
 /**
@@ -165,7 +202,7 @@ async function placeGroup<B extends ControlBlock>(
     for (const block of group) addMember(draft, block);
     return;
   }
-  for (const block of group) addMember(target, block, nestedIn !== undefined);
+  for (const block of group) addMember(target, block, { nested: nestedIn !== undefined });
 }
 
 /** The VM whose memory a further set of tables shows. */
@@ -184,12 +221,16 @@ async function drawnFrom<B extends ControlBlock>(
 const ownedBy = <B extends ControlBlock>(members: readonly Clustered<B>[], { owner }: B): boolean =>
   owner !== undefined && members.some(({ block }) => block.owner === owner);
 
-function addMember<B extends ControlBlock>(draft: Draft<B>, block: B, nested = false): void {
+function addMember<B extends ControlBlock>(
+  draft: Draft<B>,
+  block: B,
+  { nested = false, doubt }: { readonly nested?: boolean; readonly doubt?: string | undefined } = {},
+): void {
   const twin = draft.members.find(
     (member) => member.block.owner === block.owner && block.owner !== undefined,
   );
   const { role, reason } = roleOf(block, twin?.block, nested);
-  draft.members.push({ block, role, reason });
+  draft.members.push({ block, role, reason: reason ?? doubt });
 }
 
 function roleOf(block: ControlBlock, twin: ControlBlock | undefined, nested: boolean) {

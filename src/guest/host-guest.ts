@@ -18,6 +18,8 @@ export interface HostGuest<B extends ControlBlock = ControlBlock> {
 export interface HostVcpu<B extends ControlBlock = ControlBlock> {
   readonly index: number;
   readonly block: B;
+  /** Why it is taken for this VM's, where that is in doubt. */
+  readonly reason?: string | undefined;
 }
 
 /** A control block of the dump, whatever became of it. */
@@ -37,7 +39,7 @@ export function hostGuests<B extends ControlBlock>(clusters: readonly Cluster<B>
     root,
     vcpus: members
       .filter(({ role }) => role === "vcpu")
-      .map((member, index) => ({ index, block: member.block })),
+      .map(({ block, reason }, index) => ({ index, block, reason })),
     others: members.filter(({ role }) => role !== "vcpu"),
   }));
 }
@@ -50,10 +52,10 @@ export function classify<B extends ControlBlock>(
   const nowhere = { guest: undefined, vcpu: undefined };
   const placed = guests.flatMap(({ id, vcpus, others }) => [
     ...vcpus.map(
-      ({ index, block }): ClassifiedBlock<B> => ({
+      ({ index, block, reason }): ClassifiedBlock<B> => ({
         block,
         role: "vcpu",
-        reason: undefined,
+        reason,
         guest: id,
         vcpu: index,
       }),

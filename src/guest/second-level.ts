@@ -97,13 +97,22 @@ export class SecondLevelMemory implements PhysicalMemory {
     return new SecondLevelMemory(host, tables, found);
   }
 
-  /** Where the guest sees a byte of the host's memory; undefined when it does not. The first of several places. */
-  async guestAddressOf(physical: number, checkpoint?: Checkpoint): Promise<number | undefined> {
-    let found: number | undefined;
+  /**
+   * Where the guest sees bytes of the host's memory, the first of several places.
+   * @param physical their host-physical addresses, ascending; those that the guest does not see are not in the result
+   */
+  async guestAddressesOf(
+    physical: readonly number[],
+    checkpoint?: Checkpoint,
+  ): Promise<ReadonlyMap<number, number>> {
+    const found = new Map<number, number>();
     await walk(this.#tables, this.facts.tablesRead, checkpoint, (run) => {
-      const isThere = physical >= run.physical && physical < run.physical + run.size;
-      if (isThere) found = Number(run.virtual) + (physical - run.physical);
-      return !isThere;
+      const end = run.physical + run.size;
+      for (let i = indexFrom(physical, run.physical); i < physical.length && physical[i]! < end; i++) {
+        const address = physical[i]!;
+        if (!found.has(address)) found.set(address, Number(run.virtual) + (address - run.physical));
+      }
+      return found.size < physical.length;
     });
     return found;
   }
@@ -193,6 +202,17 @@ async function survey(
     ranges,
     facts: { mapped, foreign: foreign - mapped, untouched, ...end },
   };
+}
+
+/** Index of the first number that is not below `value`. */
+function indexFrom(ascending: readonly number[], value: number): number {
+  let [low, high] = [0, ascending.length];
+  while (low < high) {
+    const middle = (low + high) >>> 1;
+    if (ascending[middle]! < value) low = middle + 1;
+    else high = middle;
+  }
+  return low;
 }
 
 /** The parts of a physical range that are memory of the host, in its dump or left out of it. */

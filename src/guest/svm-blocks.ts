@@ -57,6 +57,7 @@ function blockOf(
     owner: undefined,
     // KVM with Hyper-V support leaves the vCPU's index there, from the second on.
     order: Number(fieldValue(vmcb, "hv_vp_id")),
+    clock: fieldValue(vmcb, "tsc_offset"),
     runsGuests: false,
     odd: oddity(host, related, shape),
   };

@@ -39,6 +39,7 @@ export function vmcsBlock(host: PhysicalMemory, candidate: VmcsCandidate): VmcsB
     process: hostCr3 === undefined ? undefined : hostCr3 & CR3_FRAME,
     owner: owner === 0n ? undefined : owner,
     order: vpid === undefined || vpid === 0n ? undefined : Number(vpid),
+    clock: fieldValue(region, "TSC_OFFSET"),
     runsGuests: runsGuests(region),
     odd: oddity(host, region, pointer),
   };

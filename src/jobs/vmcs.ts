@@ -68,35 +68,37 @@ export const listVmcs = (path: string, options: HostOptions, context: JobContext
     others: await othersOf(host, context),
   }));
 
-async function othersOf(host: HostDump, { checkpoint }: JobContext): Promise<OtherVmcs[]> {
+async function othersOf(host: HostDump, context: JobContext): Promise<OtherVmcs[]> {
   const candidates = host.vmx.candidates.filter(({ shadow, layout }) => shadow || layout.kind === "nested");
-  if (candidates.length === 0) return [];
+  const inner = candidates.filter(({ layout }) => layout.kind === "nested");
   const linked = linksOf(host.guests);
-  const budget = new WalkBudget(host.memory);
-  const others: OtherVmcs[] = [];
-  for (const candidate of candidates) {
-    others.push(await placed(host, candidate, linked, { budget, checkpoint }));
-    await checkpoint();
-  }
-  return others;
+  const places = await placesOf(host, inner, context);
+  return candidates.map((candidate): OtherVmcs => {
+    const { address, layout } = candidate;
+    return layout.kind === "nested"
+      ? { candidate, role: "inner", guest: undefined, guestAddress: undefined, ...places.get(address) }
+      : { candidate, role: "shadow", guest: linked.get(address), guestAddress: undefined };
+  });
 }
 
-async function placed(
+/** In whose memory, and where, VMCSs are that a hypervisor in a guest keeps, by host-physical address. */
+async function placesOf(
   host: HostDump,
-  candidate: VmcsCandidate,
-  linked: ReadonlyMap<number, number>,
-  options: { readonly budget: WalkBudget; readonly checkpoint: JobContext["checkpoint"] },
-): Promise<OtherVmcs> {
-  const { address, layout } = candidate;
-  if (layout.kind !== "nested") {
-    return { candidate, role: "shadow", guest: linked.get(address), guestAddress: undefined };
-  }
+  inner: readonly VmcsCandidate[],
+  { checkpoint }: JobContext,
+): Promise<ReadonlyMap<number, { readonly guest: number; readonly guestAddress: number }>> {
+  const places = new Map<number, { guest: number; guestAddress: number }>();
+  const wanted = new Set(inner.map(({ address }) => address).sort((a, b) => a - b));
+  const budget = new WalkBudget(host.memory);
   for (const guest of host.guests) {
-    const memory = await memoryOf(host.memory, guest, options);
-    const guestAddress = await memory?.guestAddressOf(address, options.checkpoint);
-    if (guestAddress !== undefined) return { candidate, role: "inner", guest: guest.id, guestAddress };
+    if (wanted.size === 0) break;
+    const memory = await memoryOf(host.memory, guest, { budget, checkpoint });
+    for (const [address, guestAddress] of (await memory?.guestAddressesOf([...wanted], checkpoint)) ?? []) {
+      places.set(address, { guest: guest.id, guestAddress });
+      wanted.delete(address);
+    }
   }
-  return { candidate, role: "inner", guest: undefined, guestAddress: undefined };
+  return places;
 }
 
 /** Where vCPUs' link pointers lead, shadow VMCSs, and of which guest the first is. */
@@ -149,22 +151,28 @@ export const showVmcs = (
   }));
 
 /** One side of a comparison. */
-export interface DiffSide {
+export interface DiffSide<B extends ShownBlock> {
   /** As the user named it. */
   readonly name: string;
-  readonly decoded: DecodedVmcs;
+  readonly shown: B;
 }
 
-export interface VmcsDiffResult {
+interface DiffOf<B extends ShownBlock> {
+  readonly arch: B["arch"];
   readonly input: Input["facts"];
-  readonly first: DiffSide;
-  readonly second: DiffSide;
+  readonly first: DiffSide<B>;
+  readonly second: DiffSide<B>;
   readonly warnings: readonly Warning[];
 }
 
+/** Two control blocks of one kind. */
+export type VmcsDiffResult =
+  | DiffOf<Extract<ShownBlock, { arch: "vmx" }>>
+  | DiffOf<Extract<ShownBlock, { arch: "svm" }>>;
+
 /**
- * Decodes two VMCSs of a host's dump to be compared.
- * @throws as showVmcs; UnsupportedError for VMCBs
+ * Decodes two control blocks of a host's dump to be compared.
+ * @throws as showVmcs; UnsupportedError for a VMCS and a VMCB
  */
 export async function diffVmcs(
   path: string,
@@ -172,17 +180,19 @@ export async function diffVmcs(
   options: HostOptions,
   context: JobContext,
 ): Promise<VmcsDiffResult> {
-  const { shown, input, warnings } = await showVmcs(path, names, options, context);
-  const side = (i: 0 | 1): DiffSide => {
-    const block = shown[i];
-    if (block?.arch !== "vmx") {
-      throw new UnsupportedError(`${names[i]} is a VMCB: only VMCSs are compared`, {
-        hint: "guestcore vmcs show --json gives both for a program to compare",
-      });
-    }
-    return { name: names[i], decoded: block.decoded };
-  };
-  return { input, warnings, first: side(0), second: side(1) };
+  const { shown, ...facts } = await showVmcs(path, names, options, context);
+  const [one, other] = shown;
+  const sides = <B extends ShownBlock>(a: B, b: B) => ({
+    ...facts,
+    first: { name: names[0], shown: a },
+    second: { name: names[1], shown: b },
+  });
+  if (one?.arch === "vmx" && other?.arch === "vmx") return { arch: "vmx", ...sides(one, other) };
+  if (one?.arch === "svm" && other?.arch === "svm") return { arch: "svm", ...sides(one, other) };
+  throw new UnsupportedError(
+    `one of ${names.join(" and ")} is a VMCS, the other a VMCB: they have no field in common`,
+    { hint: "guestcore vmcs list says what each is" },
+  );
 }
 
 function shownBlock(host: HostDump, name: string): ShownBlock {

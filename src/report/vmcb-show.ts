@@ -40,7 +40,8 @@ const KINDS: Readonly<Record<VmcbKind, string>> = {
   copy: "copy of a vCPU's VMCB",
 };
 
-const SECTIONS: readonly (readonly [area: VmcbArea, title: string])[] = [
+/** Parts of a VMCB in the order in which they are shown. */
+export const SECTIONS: readonly (readonly [area: VmcbArea, title: string])[] = [
   ["control", "control area"],
   ["save", "state save area"],
   ["sev-es", "state save area, SEV-ES"],
@@ -62,10 +63,12 @@ export function vmcbShowText(show: VmcbShow, { bytes, all, next }: VmcbShowFlags
   return `${lines.join("\n")}\n`;
 }
 
-const violationsOf = (vmcb: Vmcb) => entryChecks(vmcb).filter(({ passed }) => !passed);
+/** Rules of VMRUN that do not hold; none of a host save area, which VMRUN does not read. */
+export const violationsOf = (vmcb: Vmcb) =>
+  vmcb.controlUnused ? [] : entryChecks(vmcb).filter(({ passed }) => !passed);
 
 /** `consistent, 21 rules of VMRUN hold`. */
-function verdict(vmcb: Vmcb): string {
+export function verdict(vmcb: Vmcb): string {
   if (vmcb.controlUnused) return "state of the host";
   const total = entryChecks(vmcb).length;
   const errors = violationsOf(vmcb).length;
@@ -74,9 +77,7 @@ function verdict(vmcb: Vmcb): string {
 }
 
 const violationLines = (vmcb: Vmcb): string[] =>
-  vmcb.controlUnused
-    ? []
-    : violationsOf(vmcb).map(({ rule, section }) => `  error    not so: ${rule} (APM Vol. 2 §${section})`);
+  violationsOf(vmcb).map(({ rule, section }) => `  error    not so: ${rule} (APM Vol. 2 §${section})`);
 
 function headerLines({ vmcb, kind, reasons, score }: VmcbShow): string[] {
   const root = groupKey(vmcb);
@@ -122,7 +123,8 @@ function stateLines(vmcb: Vmcb): string[] {
   ];
 }
 
-const fieldsOf = (vmcb: Vmcb): VmcbField[] => VMCB_FIELDS.filter(({ name }) => vmcb.values.has(name));
+/** The fields that this page has. */
+export const fieldsOf = (vmcb: Vmcb): VmcbField[] => VMCB_FIELDS.filter(({ name }) => vmcb.values.has(name));
 
 /** All sections; fields that are 0 are counted unless `all`. */
 function sectionLines(show: VmcbShow, all: boolean, bytes: boolean): string[] {
@@ -188,7 +190,8 @@ function uncoveredLines({ vmcb: { uncovered }, bytes }: VmcbShow): string[] {
 }
 
 /** `result` of guestcore/vmcb-show/1. */
-export function vmcbShowJson({ address, bytes, vmcb, kind, reasons, score }: VmcbShow) {
+export function vmcbShowJson(show: VmcbShow) {
+  const { address, bytes, vmcb, kind, reasons, score } = show;
   const root = groupKey(vmcb);
   return {
     address,
@@ -199,11 +202,7 @@ export function vmcbShowJson({ address, bytes, vmcb, kind, reasons, score }: Vmc
     exit: vmcb.controlUnused ? null : exitJson(vmcb),
     entryChecks: vmcb.controlUnused ? [] : entryChecks(vmcb),
     state: stateJson(vmcb),
-    fields: fieldsOf(vmcb).map(({ name, offset, size, area, title }) => {
-      const { text, bits } = describeField(vmcb, name);
-      const stored = hexBytes(bytes.subarray(offset, offset + size));
-      return { offset, size, name, title, area, value: fieldValue(vmcb, name), text, bits, bytes: stored };
-    }),
+    fields: fieldsOf(vmcb).map((field) => fieldJson(show, field)),
     instruction: hexBytes(vmcb.instruction),
     uncovered: vmcb.uncovered.map(({ start, end }) => ({
       start,
@@ -211,6 +210,13 @@ export function vmcbShowJson({ address, bytes, vmcb, kind, reasons, score }: Vmc
       bytes: hexBytes(bytes.subarray(start, end)),
     })),
   };
+}
+
+/** A field in JSON. */
+export function fieldJson({ vmcb, bytes }: VmcbShow, { name, offset, size, area, title }: VmcbField) {
+  const { text, bits } = describeField(vmcb, name);
+  const stored = hexBytes(bytes.subarray(offset, offset + size));
+  return { offset, size, name, title, area, value: fieldValue(vmcb, name), text, bits, bytes: stored };
 }
 
 function exitJson(vmcb: Vmcb) {

@@ -1,5 +1,7 @@
-import type { ShownBlock } from "../jobs/vmcs.ts";
+import type { ShownBlock, VmcsDiffResult } from "../jobs/vmcs.ts";
+import { vmcbDiffJson, vmcbDiffText } from "./vmcb-diff.ts";
 import { vmcbShowJson, vmcbShowText } from "./vmcb-show.ts";
+import { vmcsDiffJson, vmcsDiffText } from "./vmcs-diff.ts";
 import { vmcsShowJson, vmcsShowText } from "./vmcs-show.ts";
 
 interface BlockFlags {
@@ -16,6 +18,16 @@ export const blockKind = ({ arch }: ShownBlock): string => (arch === "vmx" ? "vm
 
 export const blockJson = (shown: ShownBlock) =>
   shown.arch === "vmx" ? vmcsShowJson(shown) : vmcbShowJson(vmcbOf(shown));
+
+/** What two control blocks differ in, for people and as JSON. */
+export function diffReport(result: VmcsDiffResult, all: boolean) {
+  if (result.arch === "vmx") {
+    const [a, b] = [result.first, result.second].map(({ name, shown }) => ({ name, decoded: shown.decoded }));
+    return { kind: "vmcs-diff", result: vmcsDiffJson(a!, b!), text: vmcsDiffText(a!, b!, all) };
+  }
+  const [a, b] = [result.first, result.second].map(({ name, shown }) => ({ name, show: vmcbOf(shown) }));
+  return { kind: "vmcb-diff", result: vmcbDiffJson(a!, b!), text: vmcbDiffText(a!, b!) };
+}
 
 function vmcbOf({ block }: Extract<ShownBlock, { arch: "svm" }>) {
   const { address, vmcb, candidate, related } = block;

@@ -99,13 +99,20 @@ const INTERCEPT_NAMES: Partial<Readonly<Record<VmcbFieldName, (bit: number) => s
   intercept_word5: (bit) => WORD5[bit],
 };
 
-/** Names of the intercepts set in one of the six vectors; `bit 9` for a reserved one; undefined for other fields. */
-export function interceptsOf(field: VmcbFieldName, value: bigint): string[] | undefined {
+/** The 32 bits of one of the six vectors, `bit 9` for a reserved one; undefined for other fields. */
+export function interceptBits(
+  field: VmcbFieldName,
+  value: bigint,
+): { readonly bit: number; readonly name: string; readonly set: boolean }[] | undefined {
   const nameOf = INTERCEPT_NAMES[field];
   if (nameOf === undefined) return undefined;
-  const names: string[] = [];
-  for (let bit = 0; bit < 32; bit++) {
-    if ((value >> BigInt(bit)) & 1n) names.push(nameOf(bit) ?? `bit ${bit}`);
-  }
-  return names;
+  return Array.from({ length: 32 }, (_, bit) => ({
+    bit,
+    name: nameOf(bit) ?? `bit ${bit}`,
+    set: ((value >> BigInt(bit)) & 1n) === 1n,
+  }));
 }
+
+/** Names of the intercepts that are set; undefined for other fields. */
+export const interceptsOf = (field: VmcbFieldName, value: bigint): string[] | undefined =>
+  interceptBits(field, value)?.flatMap(({ name, set }) => (set ? [name] : []));

@@ -125,8 +125,10 @@ const DIFF_EXAMPLES = [
 
 const addDiff: AddCommand = (parent, terminal): Command =>
   withJobOptions(withHostOptions(withLayoutOption(withExamples(parent.command("diff"), DIFF_EXAMPLES))))
-    .summary("show what differs between two VMCSs")
-    .description("Shows the fields that differ between two VMCSs of a host, bit by bit where they have bits.")
+    .summary("show what differs between two VMCSs or VMCBs")
+    .description(
+      "Shows the fields that differ between two VMCSs or VMCBs of a host, bit by bit where they have bits.",
+    )
     .usage("HOST ONE OTHER [options]")
     .addArgument(new Argument("<host>", "vmcore of a host"))
     .addArgument(new Argument("<one>", WHICH))
@@ -145,22 +147,11 @@ async function diff(
 ): Promise<void> {
   const files = [path, ...(flags.vmcsinfo === undefined ? [] : [flags.vmcsinfo])];
   prepareDelivery(flags, files);
-  const [{ diffVmcs }, { vmcsDiffJson, vmcsDiffText }] = await Promise.all([
+  const [{ diffVmcs }, { diffReport }] = await Promise.all([
     import("../../jobs/vmcs.ts"),
-    import("../../report/vmcs-diff.ts"),
+    import("../../report/vmcs-block.ts"),
   ]);
   const result = await diffVmcs(path, names, hostOptionsOf(flags), jobContext(terminal, flags));
-  const { first, second } = result;
-  deliver(
-    terminal,
-    flags,
-    {
-      kind: "vmcs-diff",
-      inputs: [result.input],
-      warnings: result.warnings,
-      result: vmcsDiffJson(first, second),
-      text: vmcsDiffText(first, second, flags.all),
-    },
-    files,
-  );
+  const { input, warnings } = result;
+  deliver(terminal, flags, { inputs: [input], warnings, ...diffReport(result, flags.all) }, files);
 }
