@@ -18,6 +18,7 @@ import { listGuests } from "../src/jobs/guests.ts";
 import { openInput } from "../src/jobs/input.ts";
 import { listVmcs } from "../src/jobs/vmcs.ts";
 import { guestsText } from "../src/report/guests.ts";
+import { KVM_VMCS12 } from "../src/vmx/layouts/kvm-vmcs12.ts";
 import type { GeneralRegister } from "../src/x86/state.ts";
 import { physicalAt, prstatusRegisters, readVmcore } from "./support/read-vmcore.ts";
 
@@ -254,6 +255,17 @@ describe("the guest", () => {
     );
   });
 
+  test("whose tables lead to the same memory again and again is told, not refused", async () => {
+    const host = changed("again.vmcore", ({ page, put }) => {
+      const root = page(EPT_ROOT);
+      for (let entry = 1; entry < 64; entry++) root.writeBigUInt64LE(root.readBigUInt64LE(0), entry * 8);
+      put(EPT_ROOT, root);
+    });
+    const { warnings, coverage } = await extractTo(host, "again", { dryRun: true });
+    expect(warnings.map(({ code }) => code)).toContain("GST005");
+    expect(coverage).toMatchObject({ present: 64 * 3222 * 4096 });
+  });
+
   test("is asked for by a number that exists", async () => {
     await expect(extractTo(plain, "two", { guest: 2 })).rejects.toThrow("this host has no guest 2");
     await expect(extractTo(plain, "one.vmcore", { guest: 1 })).resolves.toMatchObject({
@@ -359,6 +371,17 @@ describe("what is no vCPU of this host", () => {
     expect(found.guests[0]!.vcpus).toHaveLength(3);
   });
 
+  test("a VMCS that a hypervisor in the guest keeps is told, with where the guest has it", async () => {
+    const [, gpa, hpa] = /^map gpa=(0x1[0-9a-f]{5}) hpa=(\S+) pages=/m.exec(truth)!;
+    const host = changed("inner.vmcore", ({ page, put }) => put(Number(hpa), vmcs12Of(page(VMCSS[0]!))));
+    const { host: found, others } = await listVmcs(host, {}, context);
+    expect(found.guests).toHaveLength(1);
+    expect(found.guests[0]!.vcpus).toHaveLength(4);
+    expect(others).toMatchObject([
+      { role: "inner", guest: 1, guestAddress: Number(gpa), candidate: { address: Number(hpa) } },
+    ]);
+  });
+
   test("a shadow VMCS goes with the vCPU whose link pointer names it", async () => {
     const host = changed("shadow.vmcore", ({ page, put }) => {
       const shadow = page(VMCSS[1]!);
@@ -373,6 +396,23 @@ describe("what is no vCPU of this host", () => {
     expect(others).toMatchObject([{ role: "shadow", guest: 1, candidate: { address: VMXON[0] } }]);
   });
 });
+
+/** What the region's fields are as KVM keeps them for a hypervisor in its guest. */
+function vmcs12Of(region: Buffer): Buffer {
+  const bytes = Buffer.alloc(4096);
+  bytes.writeUInt32LE(KVM_VMCS12.revisionId!, 0);
+  for (const line of readFileSync(sample("kvm-host.vmcsinfo.txt"), "latin1").split("\n")) {
+    const [encoding, from, size, , form] = line.split(" ");
+    const to = KVM_VMCS12.fields.get(Number(encoding));
+    if (to === undefined) continue;
+    const at = Number(from);
+    if (form === "ror8") {
+      const stored = region.readUInt32LE(at);
+      bytes.writeUInt32LE(((stored >>> 8) | (stored << 24)) >>> 0, to);
+    } else region.copy(bytes, to, at, at + Number(size));
+  }
+  return bytes;
+}
 
 const offsetOfField = (encoding: number): number => {
   const line = readFileSync(sample("kvm-host.vmcsinfo.txt"), "latin1")

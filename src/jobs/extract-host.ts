@@ -1,5 +1,6 @@
 import { UnavailableError } from "../core/errors.ts";
 import type { JobContext } from "../core/job.ts";
+import { totalSize } from "../core/ranges.ts";
 import { bytesText, plural } from "../core/text.ts";
 import type { Warning } from "../core/warnings.ts";
 import { vcpuOf } from "../guest/from-host.ts";
@@ -51,7 +52,7 @@ export async function withHostGuest<T>(
   }
   const held = readVcpus(host, chosen);
   const vcpus = await withKvmRegisters(host.memory, chosen.vcpus, held, context.checkpoint);
-  warn([...tableWarnings(memory.facts), ...registerWarnings(chosen, vcpus)]);
+  warn([...tableWarnings(memory.facts, totalSize(host.memory.ranges)), ...registerWarnings(chosen, vcpus)]);
   return await use(
     guestFromHost(memory, chosen.root, vcpus),
     { kind: "host", host, chosen, tables: memory.facts },
@@ -91,7 +92,10 @@ function memoryHint({ mapped, tablesMissing }: SecondLevelFacts): string {
   return `${cause}; a core of its VMM has the memory`;
 }
 
-function tableWarnings({ complete, tablesMissing, foreign }: SecondLevelFacts): Warning[] {
+function tableWarnings(
+  { mapped, complete, tablesMissing, foreign }: SecondLevelFacts,
+  hostMemory: number,
+): Warning[] {
   const warnings: Warning[] = [];
   if (!complete) {
     warnings.push({
@@ -110,6 +114,13 @@ function tableWarnings({ complete, tablesMissing, foreign }: SecondLevelFacts): 
     warnings.push({
       code: "GST003",
       message: `${bytesText(foreign)} of the guest's address space lead to no memory of the host: passed-through devices`,
+    });
+  }
+  if (mapped > hostMemory) {
+    warnings.push({
+      code: "GST005",
+      message: `the guest's tables map ${bytesText(mapped)}, more than the ${bytesText(hostMemory)} of its host: pages are written several times`,
+      hint: "tables made to fill a disk do that, and pages that the host merged",
     });
   }
   return warnings;

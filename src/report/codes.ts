@@ -63,6 +63,12 @@ export const EXPLANATIONS: Readonly<Record<string, Explanation>> = {
       "Finding the kernel in each of hundreds of guests may take minutes, and without end where VMs are made up to waste time. The first 16 are always looked into, the others until a bound for all of them is reached.",
     cure: "guestcore extract with --guest looks into that guest, whatever the others are.",
   },
+  GST005: {
+    title: "the guest's tables map more than the host has",
+    meaning:
+      "Second-level entries of several guest pages lead to the same page of the host, which then is in the output once for each. Pages that the host merged (KSM) and its shared page of zeros do that, and so do tables made to fill a disk.",
+    cure: "See with --dry-run how long the output would be before it is written.",
+  },
   KRN001: {
     title: "VMCOREINFO and page tables disagree on phys_base",
     meaning:

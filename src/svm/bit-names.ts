@@ -1,6 +1,5 @@
+import { type BitName, CR0_BITS, RFLAGS_BITS } from "../x86/bit-names.ts";
 import type { VmcbFieldName } from "./fields.ts";
-
-export type BitName = readonly [bit: number, name: string];
 
 /** Bits of control fields (APM Vol. 2 Table B-1; §15.15.3 for the clean bits) and of registers (§3.1). */
 export const BIT_NAMES: Partial<Readonly<Record<VmcbFieldName, readonly BitName[]>>> = {
@@ -76,19 +75,7 @@ export const BIT_NAMES: Partial<Readonly<Record<VmcbFieldName, readonly BitName[
     [20, "UAIE"],
     [21, "AIBRSE"],
   ],
-  cr0: [
-    [0, "PE"],
-    [1, "MP"],
-    [2, "EM"],
-    [3, "TS"],
-    [4, "ET"],
-    [5, "NE"],
-    [16, "WP"],
-    [18, "AM"],
-    [29, "NW"],
-    [30, "CD"],
-    [31, "PG"],
-  ],
+  cr0: CR0_BITS,
   cr4: [
     [0, "VME"],
     [1, "PVI"],
@@ -111,24 +98,7 @@ export const BIT_NAMES: Partial<Readonly<Record<VmcbFieldName, readonly BitName[
     [22, "PKE"],
     [23, "CET"],
   ],
-  rflags: [
-    [0, "CF"],
-    [2, "PF"],
-    [4, "AF"],
-    [6, "ZF"],
-    [7, "SF"],
-    [8, "TF"],
-    [9, "IF"],
-    [10, "DF"],
-    [11, "OF"],
-    [14, "NT"],
-    [16, "RF"],
-    [17, "VM"],
-    [18, "AC"],
-    [19, "VIF"],
-    [20, "VIP"],
-    [21, "ID"],
-  ],
+  rflags: RFLAGS_BITS,
 };
 
 export const DATA_BITS: readonly BitName[] = [

@@ -1,6 +1,7 @@
 import { hex } from "../core/text.ts";
+import type { BitName } from "../x86/bit-names.ts";
 import { RFLAGS_FIXED } from "../x86/registers.ts";
-import { BIT_NAMES, type BitName, CODE_BITS, DATA_BITS, SYSTEM_TYPES, UPPER_BITS } from "./bit-names.ts";
+import { BIT_NAMES, CODE_BITS, DATA_BITS, SYSTEM_TYPES, UPPER_BITS } from "./bit-names.ts";
 import { type EventInfo, eventOf } from "./bits.ts";
 import { exitCodeName, exitDetail } from "./exit-codes.ts";
 import type { VmcbFieldName } from "./fields.ts";

@@ -1,4 +1,5 @@
 import { hex } from "../core/text.ts";
+import { CR0_BITS, RFLAGS_BITS } from "../x86/bit-names.ts";
 import { isAccessRights } from "./access-rights.ts";
 import { activityOf } from "./active.ts";
 import { CONTROL_SETS, type ControlSet, knownBits, type VmcsValues } from "./controls.ts";
@@ -11,7 +12,6 @@ import { describeInstruction } from "./instruction-info.ts";
 import { type BitMeaning, bitsOf, type FieldMeaning, namesOfSet, slice } from "./meaning.ts";
 import { pointerOf } from "./pointers.ts";
 import {
-  CR0_BITS,
   CR4_BITS,
   DEBUGCTL_BITS,
   describeAccessRights,
@@ -23,7 +23,6 @@ import {
   describeSelector,
   EFER_BITS,
   INTERRUPTIBILITY_BITS,
-  RFLAGS_BITS,
 } from "./processor-state.ts";
 
 type Names = readonly (readonly [bit: number, name: string])[];

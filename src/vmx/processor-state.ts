@@ -1,23 +1,11 @@
 import { bytesText, hex } from "../core/text.ts";
+import { type BitName, RFLAGS_BITS } from "../x86/bit-names.ts";
 import { UNUSABLE } from "./access-rights.ts";
 import { namesOfSet, slice } from "./meaning.ts";
 
-type Names = readonly (readonly [bit: number, name: string])[];
+type Names = readonly BitName[];
 
-/** CR0, CR4, RFLAGS, IA32_EFER, IA32_DEBUGCTL (Intel SDM Vol. 3A §2.5, §2.3, §2.2.1; Vol. 3B §17.4.1). */
-export const CR0_BITS: Names = [
-  [0, "PE"],
-  [1, "MP"],
-  [2, "EM"],
-  [3, "TS"],
-  [4, "ET"],
-  [5, "NE"],
-  [16, "WP"],
-  [18, "AM"],
-  [29, "NW"],
-  [30, "CD"],
-  [31, "PG"],
-];
+/** CR4, IA32_EFER, IA32_DEBUGCTL (Intel SDM Vol. 3A §2.5, §2.2.1; Vol. 3B §17.4.1). */
 export const CR4_BITS: Names = [
   [0, "VME"],
   [1, "PVI"],
@@ -47,25 +35,6 @@ export const CR4_BITS: Names = [
   [27, "LASS"],
   [28, "LAM_SUP"],
   [32, "FRED"],
-];
-export const RFLAGS_BITS: Names = [
-  [0, "CF"],
-  [1, "1"],
-  [2, "PF"],
-  [4, "AF"],
-  [6, "ZF"],
-  [7, "SF"],
-  [8, "TF"],
-  [9, "IF"],
-  [10, "DF"],
-  [11, "OF"],
-  [14, "NT"],
-  [16, "RF"],
-  [17, "VM"],
-  [18, "AC"],
-  [19, "VIF"],
-  [20, "VIP"],
-  [21, "ID"],
 ];
 export const EFER_BITS: Names = [
   [0, "SCE"],
