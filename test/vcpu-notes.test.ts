@@ -37,7 +37,13 @@ const tablePage = (slot: number, entry: bigint): Buffer => {
 const blocks = [
   {
     ...mainRam(),
-    pages: { 16: tablePage(511, 0x1_1003n), 17: tablePage(510, 0x1_2003n), 18: tablePage(0, 0x83n) },
+    pages: {
+      16: tablePage(511, 0x1_1003n),
+      17: tablePage(510, 0x1_2003n),
+      18: tablePage(0, 0x83n),
+      // Another guest's root may be anything here: an entry that leads to where this one has no memory.
+      19: tablePage(511, 0x7000_0003n),
+    },
   },
   ...firmware(),
 ];
@@ -59,6 +65,11 @@ const vmcs = (vcpu: number, fields: Record<string, bigint> = {}, options = {}): 
       ...options,
     }),
   );
+/** The machine has a fourth vCPU whose registers the core lost. */
+const fourth: QemuSpec = {
+  vcpus: [0, 1, 2, 3].map((index) => ({ registers: longMode(index), dirty: index === 0 })),
+  patch: ({ process, addresses }) => process.putBytes(addresses.get("env:3")!, Buffer.alloc(600)),
+};
 const INFO = note("VMCSINFO", 0, vmcsInfo());
 
 /** vCPU 0 is current, 1 and 2 are stale. */
@@ -98,7 +109,7 @@ async function extracted(core: Buffer, options = {}, dryRun = false) {
 }
 
 describe("a core whose vCPUs have VMCS notes", () => {
-  const core = kvm([vmcs(0), vmcs(1), vmcs(2), vmcs(3), INFO]);
+  const core = kvm([vmcs(0), vmcs(1), vmcs(2), vmcs(3), INFO], fourth);
 
   test("takes from them what QEMU's stale copy may have wrong, and nothing else", async () => {
     const { vcpus, uses, codes, told, output } = await extracted(core);
@@ -126,7 +137,7 @@ describe("a core whose vCPUs have VMCS notes", () => {
       vcpus.map(({ state }) => state.rip),
     );
     expect(prstatusRegisters(prstatus[1]!.desc).rax).toBe(longMode(1).rax);
-    expect(codes).toEqual(["REG001", "REG003"]);
+    expect(codes).toEqual(["REG002", "REG001", "REG003"]);
     expect(told("REG001")).toMatch(
       /^rax, rbx, rcx, rdx, rsi, rdi, rbp, r8-r15, cr2, kernel_gs_base of 2 vCPUs \(1, 2\) are/,
     );
@@ -245,16 +256,27 @@ describe("notes that are not as they should be", () => {
   });
 
   test.each([
-    ["page tables outside the guest's memory", { GUEST_CR3: 0x7000_0000n }, "do not fit this guest"],
-    [
-      "page tables that do not map the IDT",
-      { GUEST_IDTR_BASE: 0xffff_fe00_0000_0000n },
-      "do not fit this guest",
-    ],
-    ["the task register of another vCPU", { GUEST_TR_BASE: longMode(0).segments.tr.base }, "task register"],
-  ])("%s", async (_, fields, message) => {
+    ["page tables outside the guest's memory", { GUEST_CR3: 0x7000_0000n }],
+    ["a table of theirs outside the guest's memory", { GUEST_CR3: 0x1_3000n }],
+    ["page tables that do not map the IDT", { GUEST_IDTR_BASE: 0xffff_fe00_0000_0000n }],
+  ])("%s: of another guest, and so are the others", async (_, fields) => {
+    const { told, uses, vcpus } = await extracted(kvm([vmcs(1, fields), vmcs(2), INFO]));
+    expect(told("VMN003")).toMatch(/^the notes of 1 vCPU \(1\) do not fit this guest/);
+    expect(uses).toEqual({ 1: "refused", 2: "refused" });
+    expect(vcpus.map(({ trust }) => trust)).toEqual(["current", "may-be-stale", "may-be-stale"]);
+  });
+
+  test("of a vCPU that the machine does not have", async () => {
+    const { told, uses, vcpus } = await extracted(kvm([vmcs(1), vmcs(9005), INFO]));
+    expect(told("VMN003")).toMatch(/^this machine has no vCPU 9005: /);
+    expect(uses).toEqual({ 1: "over-stale", 9005: "refused" });
+    expect(vcpus).toHaveLength(3);
+  });
+
+  test("the task register of another vCPU", async () => {
+    const fields = { GUEST_TR_BASE: longMode(0).segments.tr.base };
     const { told, uses } = await extracted(kvm([vmcs(1, fields), INFO]));
-    expect(told("VMN003")).toContain(message);
+    expect(told("VMN003")).toContain("task register");
     expect(uses).toEqual({ 1: "over-stale" });
   });
 

@@ -1,3 +1,4 @@
+import type { PhysicalMemory } from "../core/memory.ts";
 import { rangeAt } from "../core/ranges.ts";
 import { hex } from "../core/text.ts";
 import { VmcbScanner } from "../svm/scan.ts";
@@ -155,11 +156,21 @@ export function fitsGuest(
   { state, sources }: Vcpu,
 ): boolean | undefined {
   if (sources !== undefined && !Object.hasOwn(sources, "cr3")) return undefined;
-  const tables = pageTablesOf(memory, state);
+  let isOutside = rangeAt(ranges, Number(state.cr3 & CR3_FRAME)) === undefined;
+  const watched: PhysicalMemory = {
+    ranges,
+    extentAt: (address, limit, holes) => memory.extentAt(address, limit, holes),
+    readPage: (address, target) => {
+      isOutside ||= rangeAt(ranges, address) === undefined;
+      return memory.readPage(address, target);
+    },
+  };
+  const tables = pageTablesOf(watched, state);
   if (tables === undefined || state.idt.base === 0n) return undefined;
-  if (rangeAt(ranges, Number(state.cr3 & CR3_FRAME)) === undefined) return false;
   const mapping = tables.translate(state.idt.base);
-  return mapping.mapped || (mapping.reason === "table-missing" ? undefined : false);
+  if (mapping.mapped) return true;
+  // A table that the core lacks could be right; one where the guest has no memory is none.
+  return mapping.reason === "table-missing" && !isOutside ? undefined : false;
 }
 
 /**

@@ -40,35 +40,46 @@ export function stillStale({ vcpus, accelerator }: QemuMachine, used: readonly V
 const indexes = (vcpus: readonly Vcpu[]): string => vcpus.map(({ index }) => index).join(", ");
 
 const PAIR = "core and host's dump must be of one guest and one moment: see --guest, and guestcore guests";
-const misfit = (message: string): Warning[] => [{ code: "VMN003", message, hint: PAIR }];
+const misfit = (message: string): Warning => ({ code: "VMN003", message, hint: PAIR });
 
 /**
- * Notes that look like another guest's, or another vCPU's.
+ * The notes that can be of this guest's vCPUs. Notes are attached together: where one is another guest's, all are.
  * @param guest with QEMU's own vCPUs
  * @param unnamed whether it is unknown which of QEMU's vCPUs is which
  */
-export function misfits(
-  accelerator: QemuMachine["accelerator"],
+export function acceptedNotes(
+  machine: Pick<QemuMachine, "accelerator" | "expectedVcpus">,
   guest: Guest,
   noted: readonly Vcpu[],
-  used: readonly Vcpu[],
   unnamed: boolean,
-): Warning[] {
-  if (accelerator === "tcg" && noted.length > 0) {
-    return misfit(
-      "the guest ran under TCG, which has no VMCS: the notes of vCPUs in this core are another's",
-    );
+): { readonly vcpus: readonly Vcpu[]; readonly warnings: readonly Warning[] } {
+  if (noted.length === 0) return { vcpus: [], warnings: [] };
+  const own = noted.filter(({ index }) => guest.vcpus.some((vcpu) => vcpu.index === index));
+  if (machine.accelerator === "tcg") {
+    // What QEMU itself computes is always current: whoever runs in KVM is another guest.
+    const message =
+      "the guest ran under TCG, which has no VMCS: the notes of vCPUs in this core are another's";
+    return { vcpus: own, warnings: [misfit(message)] };
   }
-  const ours = noted.filter(({ index }) => used.some((vcpu) => vcpu.index === index));
-  const strange = ours.filter((vcpu) => fitsGuest(guest, vcpu) === false);
+  const strange = noted.filter((vcpu) => fitsGuest(guest, vcpu) === false);
   if (strange.length > 0) {
-    return misfit(
-      `the notes of ${plural(strange.length, "vCPU")} (${indexes(strange)}) do not fit this guest: no page tables in its memory go with them`,
+    const message = `the notes of ${plural(strange.length, "vCPU")} (${indexes(strange)}) do not fit this guest, no page tables in its memory go with them: no note of a vCPU is used`;
+    return { vcpus: [], warnings: [misfit(message)] };
+  }
+  const allFound = !unnamed && machine.expectedVcpus === guest.vcpus.length;
+  const surplus = allFound ? noted.filter((vcpu) => !own.includes(vcpu)) : [];
+  const warnings =
+    surplus.length === 0
+      ? []
+      : [misfit(`this machine has no vCPU ${indexes(surplus)}: such notes are not used`)];
+  const accepted = noted.filter((vcpu) => !surplus.includes(vcpu));
+  const swapped = unnamed ? undefined : foreignTask(guest.vcpus, accepted);
+  if (swapped !== undefined) {
+    warnings.push(
+      misfit(`the note of vCPU ${swapped} has the task register of another: vCPUs may be mixed up`),
     );
   }
-  const swapped = unnamed ? undefined : foreignTask(guest.vcpus, ours);
-  if (swapped === undefined) return [];
-  return misfit(`the note of vCPU ${swapped} has the task register of another: vCPUs may be mixed up`);
+  return { vcpus: accepted, warnings };
 }
 
 /** @param notes all that could be decoded */

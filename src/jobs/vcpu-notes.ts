@@ -3,7 +3,7 @@ import type { JobContext } from "../core/job.ts";
 import type { Warning } from "../core/warnings.ts";
 import type { Note } from "../elf/notes.ts";
 import { type NoteUse, vcpuOfNote, withNotes } from "../guest/from-notes.ts";
-import type { Guest, Vcpu } from "../guest/guest.ts";
+import type { Guest } from "../guest/guest.ts";
 import type { QemuMachine } from "../qemu/machine.ts";
 import type { VmcsLayout } from "../vmx/layout.ts";
 import { VMCS_LAYOUTS } from "../vmx/layouts.ts";
@@ -11,7 +11,7 @@ import { isRegionNote, type RegionNote } from "../vmx/region-note.ts";
 import { layoutOf } from "../vmx/vmcsinfo.ts";
 import type { HostOptions } from "./host.ts";
 import { regionNotesOf } from "./region-notes.ts";
-import { incomplete, misfits, partial, refusal, stillStale } from "./vcpu-note-warnings.ts";
+import { acceptedNotes, incomplete, partial, refusal, stillStale } from "./vcpu-note-warnings.ts";
 import { openVmcsInfo, vmcsInfoOfNotes } from "./vmcsinfo.ts";
 
 /** The note of a vCPU's control block, and what became of it. */
@@ -49,10 +49,9 @@ export async function withVcpuNotes(
   const refused = read.flatMap(({ note, vcpu }) =>
     typeof vcpu === "string" ? [{ note, reason: vcpu }] : [],
   );
-  // What QEMU itself computes is always current: whoever runs in KVM is another guest.
-  const ours = machine.accelerator === "tcg" ? noted.filter(isOf(guest)) : noted;
   const unnamed = machine.vcpus.some(({ type }) => type === undefined);
-  const { vcpus, uses } = withNotes(guest.vcpus, ours, unnamed);
+  const accepted = acceptedNotes(machine, guest, noted, unnamed);
+  const { vcpus, uses } = withNotes(guest.vcpus, accepted.vcpus, unnamed);
   const used = vcpus.filter(({ index }) => isUsed(uses.get(index)));
   return {
     guest: { ...guest, vcpus },
@@ -70,17 +69,12 @@ export async function withVcpuNotes(
       ...warnings,
       ...chosen.warnings,
       ...refusal(refused),
-      ...misfits(machine.accelerator, guest, noted, used, unnamed),
+      ...accepted.warnings,
       ...incomplete(used, found),
       ...partial(used),
     ],
   };
 }
-
-const isOf =
-  ({ vcpus }: Guest) =>
-  ({ index }: Vcpu): boolean =>
-    vcpus.some((vcpu) => vcpu.index === index);
 
 const isUsed = (use: NoteUse | undefined): boolean => use === "over-stale" || use === "alone";
 

@@ -27,6 +27,8 @@ export interface QemuMachine {
   readonly blocks: readonly RamBlock[];
   readonly layout: readonly LayoutRange[];
   readonly vcpus: readonly QemuVcpu[];
+  /** How many vCPUs the machine has, where that is known. */
+  readonly expectedVcpus: number | undefined;
   readonly memory: QemuGuestMemory;
   /** RAMBlocks of which the core lacks something. */
   readonly incomplete: ReadonlySet<string>;
@@ -82,6 +84,7 @@ export async function findMachine(image: ProcessImage, options: MachineOptions =
     blocks: layout.blocks,
     layout: layout.ranges,
     vcpus,
+    expectedVcpus: expected,
     incomplete,
     memory: new QemuGuestMemory(image, hostedRanges(image, layout.ranges, ram, unwritten.zero)),
     warnings: [
