@@ -21,6 +21,7 @@ import { guestsText } from "../src/report/guests.ts";
 import { KVM_VMCS12 } from "../src/vmx/layouts/kvm-vmcs12.ts";
 import type { GeneralRegister } from "../src/x86/state.ts";
 import { physicalAt, prstatusRegisters, readVmcore } from "./support/read-vmcore.ts";
+import { array, v2Binary } from "./synth/vmcsinfo.ts";
 
 /**
  * The shipped dump of a KVM host (samples/README.md), judged by what was measured on the running host: KVM_GET_REGS and
@@ -323,9 +324,21 @@ describe("another layout: fields in reverse order, access rights packed, the rev
     return bytes;
   }
 
-  test("gives the same guest, by a table beside the dump", async () => {
-    const vmcsinfo = join(folder, "reversed.txt");
-    writeFileSync(vmcsinfo, table);
+  const fields = moved.map(({ encoding, to, packed }) => ({
+    encoding,
+    offset: to,
+    ...(packed ? { form: "packed" as const } : {}),
+  }));
+
+  // Of a packed field's offset a note loses bits, an array says no form: the VMCSs themselves settle both.
+  test.each([
+    ["a table beside the dump", table],
+    ["the second patch set's note", v2Binary(REVISION, fields)],
+    ["a note of plain offsets", v2Binary(REVISION, fields, (offset) => offset)],
+    ["an array, which does not say how access rights are stored", array(REVISION, fields)],
+  ])("gives the same guest, by %s", async (_, description) => {
+    const vmcsinfo = join(folder, "reversed.vmcsinfo");
+    writeFileSync(vmcsinfo, description);
     const host = changed("reversed.vmcore", ({ page, put }) => {
       for (const address of VMCSS) put(address, rewritten(page(address)));
       for (const address of VMXON) put(address, Buffer.from([0xd0, 0x7e, 0xe5, 0x11]));
@@ -342,6 +355,31 @@ describe("another layout: fields in reverse order, access rights packed, the rev
     await extractTo(plain, "own.guest");
     const bytes = (name: string) => readFileSync(join(folder, name));
     expect(bytes("reversed.guest").equals(bytes("own.guest"))).toBe(true);
+  });
+
+  test("marks access rights whose place the VMCSs do not tell either", async () => {
+    const vmcsinfo = join(folder, "guessed.vmcsinfo");
+    writeFileSync(
+      vmcsinfo,
+      v2Binary(REVISION, fields, (offset) => offset),
+    );
+    const ds = fields.find(({ encoding }) => encoding === 0x481a)!.offset;
+    const other = ds | 0x700;
+    const host = changed("guessed.vmcore", ({ page, put }) => {
+      for (const address of VMCSS) {
+        const region = rewritten(page(address));
+        region.copy(region, other, ds, ds + 2);
+        put(address, region);
+      }
+    });
+    const { guest, warnings } = await extractTo(host, "guessed.guest", { host: { vmcsinfo } });
+    expect(warnings.find(({ code }) => code === "VMI009")?.message).toMatch(
+      /^the places of 1 field are guesses \(GUEST_DS_AR_BYTES/,
+    );
+    expect(guest.vcpus[0]!.sources).toMatchObject({
+      cs: "VMCS GUEST_CS",
+      ds: "VMCS GUEST_DS, access rights from a guessed place",
+    });
   });
 });
 

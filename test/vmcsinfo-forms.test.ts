@@ -155,7 +155,7 @@ describe("every form of the same fields", () => {
     const info = readVmcsInfo(v2Binary(0x12, alone));
     expect(info.records.find(({ encoding }) => encoding === 0x4818)?.certainty).toBe("ambiguous");
     expect([...layoutOf(info).unsure]).toEqual([0x4818]);
-    expect([...layoutOf(info).guessed!]).toEqual([0x4818]);
+    expect([...layoutOf(info).guessed!]).toEqual([[0x4818, [0x842, 0x8c2, 0x942, 0x9c2]]]);
   });
 
   test.each([
@@ -209,6 +209,21 @@ describe("every form of the same fields", () => {
       [0x2000, 712, undefined],
       [0x2001, 716, undefined],
     ]);
+  });
+
+  test.each([
+    ["that the lost bits were none of", [0x20, 0x30], undefined, "ambiguous"],
+    ["with a bit that packed ones lose", [0x520, 0x30], undefined, undefined],
+    ["that the user calls packed", [0x20, 0x30], "packed", "ambiguous"],
+    ["that the user calls plain", [0x20, 0x30], "plain", undefined],
+  ] as const)("rekall's access rights %s", (_, [es, cs], accessRights, certainty) => {
+    const profile = rekall(0x12, [
+      ["GUEST_ES_ATTR", es],
+      ["GUEST_CS_ATTR", cs],
+      ["GUEST_RIP", 0x200],
+    ]);
+    const { records } = readVmcsInfo(text(profile), { accessRights });
+    expect(records.map((record) => record.certainty)).toEqual([certainty, certainty, undefined]);
   });
 
   test("a field that sysfs has no offset of is not available, never at 0", () => {

@@ -346,7 +346,7 @@ describe("rules of VM entry", () => {
     expect(checkEntry(broken).violations.length).toBeGreaterThan(0);
     const { violations, notChecked, passed } = checkEntry({
       ...broken,
-      layout: { guessed: new Set([encoding]) },
+      layout: { guessed: new Map([[encoding, []]]) },
     });
     expect(violations).toEqual([]);
     expect(notChecked.map(({ missing }) => missing)).toEqual(notChecked.map(() => ["GUEST_SS_AR_BYTES"]));

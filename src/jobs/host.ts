@@ -2,6 +2,7 @@ import { GuestcoreError, UnavailableError, UnsupportedError } from "../core/erro
 import type { JobContext } from "../core/job.ts";
 import type { ByteSource, PhysicalMemory } from "../core/memory.ts";
 import { totalSize } from "../core/ranges.ts";
+import { plural } from "../core/text.ts";
 import type { Warning } from "../core/warnings.ts";
 import { ElfVmcore } from "../dump/elf-vmcore.ts";
 import { identify } from "../dump/identify.ts";
@@ -18,7 +19,8 @@ import { Vmcoreinfo } from "../kernel/vmcoreinfo.ts";
 import { VmcbScanner } from "../svm/scan.ts";
 import type { VmcsLayout } from "../vmx/layout.ts";
 import { VMCS_LAYOUTS } from "../vmx/layouts.ts";
-import { type VmcsScan, VmcsScanner } from "../vmx/scan.ts";
+import { settleScan, type VmcsScan, VmcsScanner } from "../vmx/scan.ts";
+import { fieldText } from "../vmx/vmcsinfo/names.ts";
 import { layoutOf, type VmcsInfoOptions } from "../vmx/vmcsinfo.ts";
 import type { Input } from "./input.ts";
 import { openLayout, openVmcsInfo, vmcsInfoOfNotes } from "./vmcsinfo.ts";
@@ -83,14 +85,17 @@ export async function openHost(
   }
   const { notes, warnings } = readNotes(source, elf);
   warn([...elf.warnings, ...warnings]);
-  const choice = await chooseLayouts(notes, options, warn, context);
+  const chosen = await chooseLayouts(notes, options, warn, context);
   const memory = new ElfVmcore(source, elf);
   const vmcoreinfo = vmcoreinfoOf(notes);
   const linux =
     vmcoreinfo === undefined
       ? undefined
       : await describeLinux(memory, { vmcoreinfo, states: [] }, context.checkpoint);
-  const { vmx, svm } = await scan(memory, choice, options.arch, context);
+  const { vmx: scanned, svm } = await scan(memory, chosen, options.arch, context);
+  const vmx = settleScan(scanned);
+  const choice = settledChoice(chosen, vmx);
+  if (vmx.candidates.length > 0) warn(guessWarnings(choice));
   const vmcss = vmx.candidates.filter(({ region }) => region.layout.kind !== "nested" && !region.shadow);
   const paging = {
     levels: linux?.pagingLevels?.value === 5 ? (5 as const) : (4 as const),
@@ -171,6 +176,22 @@ const only = (layout: VmcsLayout, source: string): LayoutChoice => ({
   layouts: [layout, ...VMCS_LAYOUTS.filter(({ kind }) => kind === "nested")],
   source,
 });
+
+/** The layouts as the VMCSs found by them settled what they left open. */
+function settledChoice({ layouts, source }: LayoutChoice, { candidates }: VmcsScan): LayoutChoice {
+  const settled = new Map(candidates.map(({ layout }) => [layout.name, layout]));
+  return { layouts: layouts.map((layout) => settled.get(layout.name) ?? layout), source };
+}
+
+/** Tells of access rights whose place is one of several. */
+export function guessWarnings({ layouts }: Pick<LayoutChoice, "layouts">): Warning[] {
+  return layouts.flatMap(({ guessed }): Warning[] => {
+    if (guessed === undefined || guessed.size === 0) return [];
+    const names = [...guessed.keys()].map(fieldText).join(", ");
+    const message = `the places of ${plural(guessed.size, "field")} are guesses (${names}): attributes of segments may be wrong`;
+    return [{ code: "VMI009", message, hint: "VMCSINFO as a table of offsets says where they are for sure" }];
+  });
+}
 
 /** Reads all of the host's memory once. */
 async function scan(

@@ -8,8 +8,9 @@ import type { QemuMachine } from "../qemu/machine.ts";
 import type { VmcsLayout } from "../vmx/layout.ts";
 import { VMCS_LAYOUTS } from "../vmx/layouts.ts";
 import { isRegionNote, type RegionNote } from "../vmx/region-note.ts";
+import { settleLayout } from "../vmx/settle.ts";
 import { layoutOf } from "../vmx/vmcsinfo.ts";
-import type { HostOptions } from "./host.ts";
+import { guessWarnings, type HostOptions } from "./host.ts";
 import { regionNotesOf } from "./region-notes.ts";
 import { acceptedNotes, incomplete, partial, refusal, stillStale } from "./vcpu-note-warnings.ts";
 import { openVmcsInfo, vmcsInfoOfNotes } from "./vmcsinfo.ts";
@@ -44,7 +45,9 @@ export async function withVcpuNotes(
   const chosen = found.some(({ owner }) => owner === "VMCS")
     ? await chooseLayouts(notes, options, context)
     : { layouts: [], warnings: [] };
-  const read = found.map((note) => ({ note, vcpu: vcpuOfNote(note, chosen.layouts) }));
+  const pages = found.filter(({ owner }) => owner === "VMCS").map(({ bytes }) => bytes);
+  const layouts = chosen.layouts.map((layout) => settleLayout(layout, pages));
+  const read = found.map((note) => ({ note, vcpu: vcpuOfNote(note, layouts) }));
   const noted = read.map(({ vcpu }) => vcpu).filter((vcpu) => typeof vcpu !== "string");
   const refused = read.flatMap(({ note, vcpu }) =>
     typeof vcpu === "string" ? [{ note, reason: vcpu }] : [],
@@ -68,6 +71,7 @@ export async function withVcpuNotes(
       ),
       ...warnings,
       ...chosen.warnings,
+      ...guessWarnings({ layouts }),
       ...refusal(refused),
       ...accepted.warnings,
       ...incomplete(used, found),

@@ -181,7 +181,8 @@ function vmcsInfoWarnings({ problems, accessRights, records }: VmcsInfo): Warnin
     accessRights === undefined &&
     records.some(({ encoding, offset }) => offset !== undefined && isAccessRights(encoding))
   ) {
-    const message = "VMCSINFO does not say how access rights are stored: they cannot be read";
+    const message =
+      "VMCSINFO does not say how access rights are stored: only the VMCSs themselves can show it";
     warnings.push({ code: "VMI004", message, hint: "say it with --access-rights plain, rotated or packed" });
   }
   return warnings;

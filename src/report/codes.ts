@@ -238,7 +238,7 @@ export const EXPLANATIONS: Readonly<Record<string, Explanation>> = {
   VMI004: {
     title: "how access rights are stored is not known",
     meaning:
-      "Processors keep the eight access-rights fields as they are read, rotated by 8 bits, or packed into 16 bits. Sysfs trees and arrays do not say which, or the records disagree. Access rights that do not fit are left out.",
+      "Processors keep the eight access-rights fields as they are read, rotated by 8 bits, or packed into 16 bits. Sysfs trees and arrays do not say which, or the records disagree. A dump's VMCSs show it, as a rule; access rights that do not fit are left out.",
     cure: "Name the form with --access-rights: rotated up to Ivy Bridge, packed from Haswell on, plain for hypervisors' own regions.",
   },
   VMI005: {
@@ -263,6 +263,12 @@ export const EXPLANATIONS: Readonly<Record<string, Explanation>> = {
     meaning:
       "It is damaged, too large, or in no form that guestcore knows. The dump is treated as one without the note: VMCSs are looked for by every layout known.",
     cure: "Pass --vmcsinfo or --layout, or write the dump anew with guestcore vmcsinfo attach --replace. guestcore vmcsinfo show DUMP says what is wrong with the note.",
+  },
+  VMI009: {
+    title: "places of access rights are guesses",
+    meaning:
+      "Of the offset of a packed access-rights field a note loses bits, and neither the segment's selector nor the values in the VMCSs found tell which of several places is right. The lowest is taken; nothing is concluded from it.",
+    cure: "Pass VMCSINFO that gives offsets, as a table does, with --vmcsinfo.",
   },
   VMN001: {
     title: "notes of vCPUs cannot be used",

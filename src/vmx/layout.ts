@@ -21,8 +21,11 @@ export interface VmcsLayout {
   readonly accessRights: AccessRightsForm | undefined;
   /** Encodings whose offset was inferred or guessed, not measured. */
   readonly unsure: ReadonlySet<number>;
-  /** Those of them that were picked among several places without a reason: nothing is concluded from them. */
-  readonly guessed?: ReadonlySet<number>;
+  /**
+   * Those of them that were picked among several places without a reason, and the places: nothing is concluded from
+   * them.
+   */
+  readonly guessed?: ReadonlyMap<number, readonly number[]>;
   /** Where the layout comes from, and how sure it is, in words. */
   readonly source: string;
   readonly confidence: string;

@@ -4,6 +4,7 @@ import { fieldNamed } from "./fields.ts";
 import { offsetOf, REGION_HEADER, type VmcsLayout } from "./layout.ts";
 import { decodeRegion, isShadow, type VmcsRegion } from "./region.ts";
 import { type Score, scoreRegion } from "./score.ts";
+import { settleLayout } from "./settle.ts";
 
 /** A page that is a VMCS by one layout at least. What is decoded of it is several times its size, and not kept. */
 export class VmcsCandidate {
@@ -120,6 +121,21 @@ export class VmcsScanner {
   #reject(score: number): void {
     this.#rejected = { pages: this.#rejected.pages + 1, best: Math.max(this.#rejected.best, score) };
   }
+}
+
+/** The scan with what the layouts of its candidates leave open settled by the candidates themselves. */
+export function settleScan(scan: VmcsScan): VmcsScan {
+  const pages = new Map<VmcsLayout, Buffer[]>();
+  for (const { layout, bytes } of scan.candidates) {
+    const list = pages.get(layout);
+    if (list === undefined) pages.set(layout, [bytes]);
+    else list.push(bytes);
+  }
+  const settled = new Map([...pages].map(([layout, own]) => [layout, settleLayout(layout, own)]));
+  const candidates = scan.candidates.map(
+    ({ address, layout, bytes }) => new VmcsCandidate(address, settled.get(layout)!, bytes),
+  );
+  return { ...scan, candidates };
 }
 
 /** Whether a page holds a revision identifier and nothing else. */

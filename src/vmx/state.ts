@@ -7,7 +7,8 @@ import {
   type X86State,
 } from "../x86/state.ts";
 import { UNUSABLE } from "./access-rights.ts";
-import { inForce, type VmcsValues } from "./controls.ts";
+import { inForce } from "./controls.ts";
+import type { CheckedValues } from "./entry-rules.ts";
 import { fieldNamed } from "./fields.ts";
 
 /** A register a VMCS tells, whole or in part. */
@@ -86,7 +87,7 @@ const RFLAGS_VM = 1n << 17n;
  * IA32_EFER. Its field counts only with "load IA32_EFER"; without, the guest runs with the host's, of which VM entry
  * changes LMA and LME alone (SDM Vol. 3C §27.3.2.1). The field itself is then left from earlier.
  */
-function eferOf({ values }: VmcsValues, known: KnownEfer | undefined): KnownEfer {
+function eferOf({ values }: CheckedValues, known: KnownEfer | undefined): KnownEfer {
   const read = (encoding: number): bigint | undefined => values.get(encoding);
   const long = inForce(read, "entry.IA-32e mode guest");
   const withMode = (value: bigint): bigint => {
@@ -111,7 +112,7 @@ function eferOf({ values }: VmcsValues, known: KnownEfer | undefined): KnownEfer
  * undefined. CR3 is verbatim, PCID included. RIP is the last that the processor saved or the hypervisor wrote back.
  * @param efer where the caller knows it from elsewhere
  */
-export function stateOf(region: VmcsValues, efer?: KnownEfer): VmcsState {
+export function stateOf(region: CheckedValues, efer?: KnownEfer): VmcsState {
   const missing = new Set<string>();
   const read: Read = (name) => {
     const value = region.values.get(fieldNamed(name)!.encoding);
@@ -152,7 +153,7 @@ function flagsOf(rflags: bigint, cr0: bigint): { rflags: bigint; emulated: boole
 }
 
 function sourcesOf(
-  { values }: VmcsValues,
+  { values, layout }: CheckedValues,
   efer: string,
   emulated: boolean,
 ): Readonly<Partial<Record<VmcsRegister, string>>> {
@@ -168,6 +169,12 @@ function sourcesOf(
     efer,
     gdt: "VMCS GUEST_GDTR",
     idt: "VMCS GUEST_IDTR",
-    ...Object.fromEntries(SEGMENT_REGISTERS.map((name) => [name, `VMCS GUEST_${PREFIX[name]}${real}`])),
+    ...Object.fromEntries(
+      SEGMENT_REGISTERS.map((name) => {
+        const isGuess = layout?.guessed?.has(fieldNamed(`GUEST_${PREFIX[name]}_AR_BYTES`)!.encoding) === true;
+        const rights = isGuess ? ", access rights from a guessed place" : "";
+        return [name, `VMCS GUEST_${PREFIX[name]}${real}${rights}`];
+      }),
+    ),
   };
 }

@@ -5,10 +5,11 @@ import { isAccessRights } from "./access-rights.ts";
 import { isPossibleEncoding } from "./encoding.ts";
 import type { VmcsLayout } from "./layout.ts";
 import { ARRAY } from "./vmcsinfo/array.ts";
+import { LOST_BITS, openPlaces } from "./vmcsinfo/decode.ts";
 import { JSON_FORM } from "./vmcsinfo/json.ts";
-import { isInRegion, majorityForm, problemsOf, usable } from "./vmcsinfo/judge.ts";
+import { isInRegion, majorityForm, problemsOf, takenBytes, usable } from "./vmcsinfo/judge.ts";
 import { agreements, isSameLayout } from "./vmcsinfo/known.ts";
-import { REKALL } from "./vmcsinfo/rekall.ts";
+import { REKALL, REKALL_LOST_BITS } from "./vmcsinfo/rekall.ts";
 import { SYSFS_V3, SYSFS_V4, SYSFS_V5 } from "./vmcsinfo/sysfs.ts";
 import { TABLE } from "./vmcsinfo/table.ts";
 import type {
@@ -142,20 +143,41 @@ export function layoutOf(info: VmcsInfo): VmcsLayout {
   );
   const fields = placesOf(counted);
   const same = agreements(fields).find(isSameLayout)?.layout;
-  const ambiguous = counted.filter(({ certainty }) => certainty === "ambiguous");
-  const guessed = new Set(ambiguous.map(({ encoding }) => encoding));
+  const guessed = guessesOf(info, counted);
   return {
     name: `VMCSINFO ${label}`,
     kind: same?.kind ?? "processor",
     revisionId,
     fields,
     accessRights: form,
-    unsure: guessed,
+    unsure: new Set(guessed.keys()),
     guessed,
     source:
       info.accessRights === undefined ? label : `${label}; access rights by ${info.accessRights.source}`,
     confidence: `${plural(fields.size, "field")}, ${guessed.size} of them guessed`,
   };
+}
+
+/** Fields at one of several places, and all places that no field has for certain. */
+function guessesOf(
+  { form, pattern = "codes" }: VmcsInfo,
+  records: readonly VmcsInfoRecord[],
+): Map<number, readonly number[]> {
+  const isGuess = ({ certainty }: VmcsInfoRecord) => certainty === "ambiguous";
+  const taken = new Set(
+    records
+      .filter((record) => !isGuess(record))
+      .flatMap(({ encoding, offset = 0 }) =>
+        Array.from({ length: takenBytes(encoding, "packed") / 2 }, (_, word) => offset + 2 * word),
+      ),
+  );
+  const lost = form === "rekall" ? REKALL_LOST_BITS : LOST_BITS[pattern];
+  return new Map(
+    records.filter(isGuess).map(({ encoding, offset = 0 }) => {
+      const places = openPlaces(lost, offset).filter((place) => !taken.has(place));
+      return [encoding, places.filter((place) => isInRegion(encoding, place, "packed"))];
+    }),
+  );
 }
 
 /**

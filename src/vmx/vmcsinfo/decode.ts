@@ -126,5 +126,20 @@ function packedPlace(
   );
 }
 
+/** Bits of a packed access-rights field's offset that its value does not tell. */
+export const LOST_BITS: Readonly<Record<WordPattern, number>> = { codes: 0x180, offsets: 0x700 };
+
+/** All places that are like `offset` but for the lost bits, ascending. */
+export function openPlaces(lost: number, offset: number): number[] {
+  const places: number[] = [];
+  // Counts through the subsets of the bits.
+  let bits = 0;
+  do {
+    places.push((offset & ~lost) | bits);
+    bits = (bits - lost) & lost;
+  } while (bits !== 0);
+  return places;
+}
+
 const isEvenInside = (offset: number, bytes: number): boolean =>
   offset % 2 === 0 && offset >= REGION_HEADER && offset + bytes <= REGION_SIZE;

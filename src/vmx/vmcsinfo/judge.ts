@@ -39,14 +39,18 @@ export function problemsOf(
   const fields = new Map(
     counted.flatMap(({ encoding, offset }) => (offset === undefined ? [] : [[encoding, offset] as const])),
   );
+  const guessed = new Set(counted.filter(({ certainty }) => certainty === "ambiguous").map(keyOf));
+  const known = new Map([...fields].filter(([encoding]) => !guessed.has(encoding)));
   return [
     ...duplicates(records),
     ...counted.filter(({ encoding }) => !isKnown(encoding)).map(({ encoding }) => unknownEncoding(encoding)),
     ...outOfRange(fields, form),
     ...mixedForms(counted, form),
-    ...overlaps(fields, form),
+    ...overlaps(known, form),
   ];
 }
+
+const keyOf = ({ encoding }: VmcsInfoRecord): number => encoding;
 
 const isKnown = (encoding: number): boolean =>
   isPossibleEncoding(encoding) && fieldOf(encoding) !== undefined;

@@ -18,7 +18,7 @@ export const REKALL: VmcsInfoForm = {
   label: "rekall profile",
   matches: ({ text }) =>
     text !== undefined && /"\$STRUCTS"|VMCS_0x[0-9a-f]+"\s*:/i.test(text) && MEMBER.test(text),
-  read: ({ text = "" }) => readProfile(text),
+  read: ({ text = "" }, { accessRights }) => readProfile(text, accessRights),
 };
 
 const MEMBER = /"([A-Z][A-Z0-9_]{2,60})"\s*:\s*\[\s*(\d{1,6})\s*,\s*\[/;
@@ -94,7 +94,7 @@ function encodingOf(name: string): number | undefined {
   return encodingNamed(`${NAMES[stem] ?? spelt}${half === "_HIGH" ? "_HIGH" : ""}`);
 }
 
-function readProfile(text: string): Reading {
+function readProfile(text: string, told: AccessRightsForm | undefined): Reading {
   const problems: VmcsInfoProblem[] = [];
   const offsets: (readonly [encoding: number, offset: number])[] = [];
   for (const [, name = "", digits = ""] of text.matchAll(new RegExp(MEMBER, "g"))) {
@@ -104,19 +104,39 @@ function readProfile(text: string): Reading {
     else problems.push({ kind: "unknown-name", encoding, message: `${name} is no field that rekall names` });
     if (offsets.length + problems.length > MAX_RECORDS) break;
   }
-  const known = new Map(offsets);
   const revision = REVISION.exec(text)?.[1];
   return {
     revisionId: revision === undefined ? undefined : Number.parseInt(revision, 16),
-    records: offsets.map(([encoding, offset]) => recordOf(encoding, offset, known.get(selectorOf(encoding)))),
+    records: recordsOf(offsets, told),
     problems,
   };
 }
 
+/** VMREAD does not return bits 8 to 10 of a packed field, and bit 11 as bit 16, which the module cuts off. */
+const UNREAD_BITS = 0x700;
+export const REKALL_LOST_BITS = 0xf00;
+
 /**
  * Access rights do not read back as written, so the module's number is not always their offset: one that is rotated
- * comes out one too high, after the module has swapped its bytes; of a packed one bits 8 to 10 are lost.
+ * comes out one too high, after the module has swapped its bytes; a packed one lacks bits, and where its selector does
+ * not place it, it may be at any of several places.
  */
+function recordsOf(
+  offsets: readonly (readonly [encoding: number, offset: number])[],
+  told: AccessRightsForm | undefined,
+): VmcsInfoRecord[] {
+  const known = new Map(offsets);
+  const records = offsets.map(([encoding, value]) =>
+    recordOf(encoding, value, known.get(selectorOf(encoding))),
+  );
+  const open = records.filter(
+    ({ encoding, accessRights }) => isAccessRights(encoding) && accessRights === undefined,
+  );
+  const isPlain = told === "plain" || open.some(({ offset = 0 }) => (offset & UNREAD_BITS) !== 0);
+  if (isPlain || told === "rotated") return records;
+  return records.map((record) => (open.includes(record) ? { ...record, certainty: "ambiguous" } : record));
+}
+
 function recordOf(encoding: number, value: number, selectorOffset: number | undefined): VmcsInfoRecord {
   const record = (offset: number, accessRights?: AccessRightsForm): VmcsInfoRecord => ({
     encoding,
@@ -128,5 +148,7 @@ function recordOf(encoding: number, value: number, selectorOffset: number | unde
   if (!isAccessRights(encoding)) return record(value);
   if (value % 2 === 1) return record(value - 1, "rotated");
   const beside = selectorOffset === undefined ? undefined : selectorOffset + 2;
-  return beside !== undefined && (beside & 0xf8ff) === value ? record(beside, "packed") : record(value);
+  return beside !== undefined && (beside & ~REKALL_LOST_BITS) === value
+    ? record(beside, "packed")
+    : record(value);
 }
