@@ -420,10 +420,44 @@ describe("what is no vCPU of this host", () => {
     ]);
   });
 
+  test.each([
+    ["by itself", {}],
+    ["by name", { layout: "kvm-vmcs12" }],
+  ])(
+    "but of a host that is itself a guest, VMCSs in its hypervisor's layout are its processor's: %s",
+    async (_, options) => {
+      const host = changed("nested.vmcore", ({ page, put }) => {
+        // Tables for the host, which this dump was stripped of: a GiB at HOST_RIP.
+        const [root, directory] = [Buffer.alloc(4096), Buffer.alloc(4096)];
+        root.writeBigUInt64LE(BigInt(VMXON[1]!) | 3n, 8 * 511);
+        const hostRip = page(VMCSS[0]!).readBigUInt64LE(offsetOfField(0x6c16));
+        directory.writeBigUInt64LE(0x83n, 8 * Number((hostRip >> 30n) & 511n));
+        put(VMXON[0]!, root);
+        put(VMXON[1]!, directory);
+        for (const address of VMCSS) {
+          const region = page(address);
+          region.writeBigUInt64LE(BigInt(VMXON[0]!), offsetOfField(0x6c02));
+          put(address, vmcs12Of(region));
+        }
+      });
+      const { host: found, others } = await listVmcs(host, options, context);
+      expect(found.guests.map(({ vcpus }) => vcpus.map(({ block }) => block.address))).toEqual([
+        (await listVmcs(plain, {}, context)).host.guests[0]!.vcpus.map(({ block }) => block.address),
+      ]);
+      expect(others).toEqual([]);
+      await extractTo(host, "nested.guest", { host: options });
+      await extractTo(plain, "own.guest");
+      const bytes = (name: string) => readFileSync(join(folder, name));
+      expect(bytes("nested.guest").equals(bytes("own.guest"))).toBe(true);
+    },
+  );
+
   test("a shadow VMCS goes with the vCPU whose link pointer names it", async () => {
     const host = changed("shadow.vmcore", ({ page, put }) => {
-      const shadow = page(VMCSS[1]!);
+      // KVM keeps neither host state nor controls in one: it looks like no VMCS.
+      const shadow = Buffer.alloc(4096);
       shadow.writeUInt32LE(0x8000_002b, 0);
+      page(VMCSS[1]!).copy(shadow, offsetOfField(0x681e), offsetOfField(0x681e), offsetOfField(0x681e) + 8);
       put(VMXON[0]!, shadow);
       const linked = page(VMCSS[1]!);
       linked.writeBigUInt64LE(BigInt(VMXON[0]!), offsetOfField(0x2800));

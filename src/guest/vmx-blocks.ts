@@ -23,6 +23,16 @@ const VMCS_SHADOWING = 1n << 14n;
 const VMLAUNCH = 20n;
 const VMRESUME = 24n;
 
+/**
+ * The VMCSs that can be this host's: those in a processor's layout. A host that is itself a guest has none of them:
+ * what its hypervisor keeps for it are its processor's, and in the host's memory their host state works.
+ */
+export function hostCandidates(host: PhysicalMemory, candidates: readonly VmcsCandidate[]): VmcsCandidate[] {
+  const vmcss = candidates.filter(({ shadow }) => !shadow);
+  const own = vmcss.filter(({ layout }) => layout.kind !== "nested");
+  return own.length > 0 ? own : vmcss.filter(({ region }) => hostWorks(host, region) === true);
+}
+
 /** What clustering needs of a VMCS. */
 export function vmcsBlock(host: PhysicalMemory, candidate: VmcsCandidate): VmcsBlock {
   const { region, address } = candidate;

@@ -12,14 +12,14 @@ import { type Note, readNotes } from "../elf/notes.ts";
 import { type Clustered, clusterBlocks } from "../guest/cluster.ts";
 import { type ClassifiedBlock, classify, type HostGuest, hostGuests } from "../guest/host-guest.ts";
 import { type VmcbBlock, vmcbBlocks } from "../guest/svm-blocks.ts";
-import { type VmcsBlock, vmcsBlock } from "../guest/vmx-blocks.ts";
+import { hostCandidates, type VmcsBlock, vmcsBlock } from "../guest/vmx-blocks.ts";
 import { presentChunks } from "../kernel/chunks.ts";
 import { describeLinux, type LinuxImage } from "../kernel/linux.ts";
 import { Vmcoreinfo } from "../kernel/vmcoreinfo.ts";
 import { VmcbScanner } from "../svm/scan.ts";
 import type { VmcsLayout } from "../vmx/layout.ts";
 import { VMCS_LAYOUTS } from "../vmx/layouts.ts";
-import { settleScan, type VmcsScan, VmcsScanner } from "../vmx/scan.ts";
+import { settleScan, type VmcsScan, VmcsScanner, withLinkedShadows } from "../vmx/scan.ts";
 import { fieldText } from "../vmx/vmcsinfo/names.ts";
 import { layoutOf, type VmcsInfoOptions } from "../vmx/vmcsinfo.ts";
 import type { Input } from "./input.ts";
@@ -93,10 +93,10 @@ export async function openHost(
       ? undefined
       : await describeLinux(memory, { vmcoreinfo, states: [] }, context.checkpoint);
   const { vmx: scanned, svm } = await scan(memory, chosen, options.arch, context);
-  const vmx = settleScan(scanned);
+  const vmx = withLinkedShadows(memory, settleScan(scanned));
   const choice = settledChoice(chosen, vmx);
   if (vmx.candidates.length > 0) warn(guessWarnings(choice));
-  const vmcss = vmx.candidates.filter(({ region }) => region.layout.kind !== "nested" && !region.shadow);
+  const vmcss = hostCandidates(memory, vmx.candidates);
   const paging = {
     levels: linux?.pagingLevels?.value === 5 ? (5 as const) : (4 as const),
     encryptionMask: vmcoreinfo?.number("sme_mask") ?? 0n,
@@ -146,7 +146,9 @@ async function chooseLayouts(
   if (layout !== undefined) {
     const opened = await openLayout(layout, options, context);
     warn(opened.opened?.warnings ?? []);
-    return only(opened.layout, `--layout ${layout}`);
+    const choice = only(opened.layout, `--layout ${layout}`);
+    // A revision identifier does not identify a layout; the user may.
+    return { ...choice, layouts: [...choice.layouts, { ...choice.layouts[0]!, revisionId: undefined }] };
   }
   const noted = notedOrWarned(notes, options, warn);
   if (noted === undefined) return { layouts: VMCS_LAYOUTS, source: "the layouts known" };
@@ -171,11 +173,15 @@ function notedOrWarned(
   }
 }
 
-/** A host's processors have one layout; hypervisors in its guests may keep VMCSs in their own. */
-const only = (layout: VmcsLayout, source: string): LayoutChoice => ({
-  layouts: [layout, ...VMCS_LAYOUTS.filter(({ kind }) => kind === "nested")],
-  source,
-});
+/**
+ * A host's processors have one layout, that of a hypervisor's where the host is itself a guest; hypervisors in its
+ * guests may keep VMCSs in their own.
+ */
+const only = (layout: VmcsLayout, source: string): LayoutChoice => {
+  const own: VmcsLayout = layout.kind === "nested" ? { ...layout, kind: "processor" } : layout;
+  const inner = VMCS_LAYOUTS.filter(({ kind, name }) => kind === "nested" && name !== layout.name);
+  return { layouts: [own, ...inner], source };
+};
 
 /** The layouts as the VMCSs found by them settled what they left open. */
 function settledChoice({ layouts, source }: LayoutChoice, { candidates }: VmcsScan): LayoutChoice {

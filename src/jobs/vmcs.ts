@@ -69,13 +69,14 @@ export const listVmcs = (path: string, options: HostOptions, context: JobContext
   }));
 
 async function othersOf(host: HostDump, context: JobContext): Promise<OtherVmcs[]> {
-  const candidates = host.vmx.candidates.filter(({ shadow, layout }) => shadow || layout.kind === "nested");
-  const inner = candidates.filter(({ layout }) => layout.kind === "nested");
+  const own = new Set(host.blocks.map(({ block }) => block.address));
+  const candidates = host.vmx.candidates.filter(({ address }) => !own.has(address));
+  const inner = candidates.filter(({ layout, shadow }) => layout.kind === "nested" && !shadow);
   const linked = linksOf(host.guests);
   const places = await placesOf(host, inner, context);
   return candidates.map((candidate): OtherVmcs => {
-    const { address, layout } = candidate;
-    return layout.kind === "nested"
+    const { address, layout, shadow } = candidate;
+    return layout.kind === "nested" && !shadow
       ? { candidate, role: "inner", guest: undefined, guestAddress: undefined, ...places.get(address) }
       : { candidate, role: "shadow", guest: linked.get(address), guestAddress: undefined };
   });
@@ -235,7 +236,8 @@ function pageAt(host: HostDump, address: number): ShownBlock {
       hint: "a VMCS begins at a page; guestcore vmcs list prints all that were found",
     });
   }
-  const { layouts } = host.choice;
+  // Of layouts with one revision the one that the vCPUs have.
+  const layouts = [...host.vmx.candidates.map((candidate) => candidate.layout), ...host.choice.layouts];
   const layout = layouts.find(({ revisionId }) => revisionId === revisionOf(bytes)) ?? layouts[0]!;
   return { ...decoded(host, address, decodeRegion(bytes, layout), bytes), place: undefined };
 }

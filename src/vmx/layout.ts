@@ -15,6 +15,8 @@ export interface VmcsLayout {
   readonly kind: LayoutKind;
   /** VMCS revision identifier, bit 31 clear; undefined where the layout goes with none. It does not identify a layout. */
   readonly revisionId: number | undefined;
+  /** Identifiers that the layout goes with besides, as an emulator's does with each processor it poses as. */
+  readonly otherRevisions?: readonly number[];
   /** Encoding → offset in bytes. The high half of a 64-bit field is at offset + 4 unless listed itself. */
   readonly fields: ReadonlyMap<number, number>;
   /** Undefined where it is not known: access rights then cannot be read. */

@@ -1,8 +1,9 @@
 import { PAGE_SIZE } from "../core/address.ts";
 import { isZero } from "../core/bytes.ts";
+import type { PhysicalMemory } from "../core/memory.ts";
 import { fieldNamed } from "./fields.ts";
 import { offsetOf, REGION_HEADER, type VmcsLayout } from "./layout.ts";
-import { decodeRegion, isShadow, type VmcsRegion } from "./region.ts";
+import { decodeRegion, isShadow, revisionOf, type VmcsRegion } from "./region.ts";
 import { type Score, scoreRegion } from "./score.ts";
 import { settleLayout } from "./settle.ts";
 
@@ -55,6 +56,8 @@ const ENOUGH = 12;
 export const MAX_CANDIDATES = 6144;
 const MAX_VMXON = 8192;
 
+/** Physical addresses have at most 52 bits. */
+const NO_ADDRESS = 1n << 52n;
 const LINK_POINTER = fieldNamed("VMCS_LINK_POINTER")!.encoding;
 
 /**
@@ -74,9 +77,11 @@ export class VmcsScanner {
     this.#always = layouts.filter(({ revisionId }) => revisionId === undefined);
     for (const layout of layouts) {
       if (layout.revisionId === undefined) continue;
-      const list = this.#byRevision.get(layout.revisionId) ?? [];
-      list.push(layout);
-      this.#byRevision.set(layout.revisionId, list);
+      for (const revision of [layout.revisionId, ...(layout.otherRevisions ?? [])]) {
+        const list = this.#byRevision.get(revision) ?? [];
+        list.push(layout);
+        this.#byRevision.set(revision, list);
+      }
     }
   }
 
@@ -121,6 +126,26 @@ export class VmcsScanner {
   #reject(score: number): void {
     this.#rejected = { pages: this.#rejected.pages + 1, best: Math.max(this.#rejected.best, score) };
   }
+}
+
+/**
+ * Adds the shadow VMCSs that link pointers lead to. KVM keeps neither host state nor controls in one, so that by itself
+ * it does not look like a VMCS.
+ */
+export function withLinkedShadows(memory: PhysicalMemory, scan: VmcsScan): VmcsScan {
+  const known = new Set(scan.candidates.map(({ address }) => address));
+  const shadows = scan.candidates.flatMap(({ layout, region }) => {
+    const link = region.values.get(LINK_POINTER);
+    if (region.shadow || link === undefined || link >= NO_ADDRESS || known.has(Number(link))) return [];
+    const address = Number(link);
+    known.add(address);
+    const bytes = Buffer.alloc(PAGE_SIZE);
+    const state = address % PAGE_SIZE === 0 ? memory.readPage(address, bytes) : "absent";
+    const isIts = state === "present" && isShadow(bytes) && revisionOf(bytes) === region.revisionId;
+    return isIts ? [new VmcsCandidate(address, layout, bytes)] : [];
+  });
+  const candidates = [...scan.candidates, ...shadows].sort((a, b) => a.address - b.address);
+  return { ...scan, candidates };
 }
 
 /** The scan with what the layouts of its candidates leave open settled by the candidates themselves. */

@@ -18,11 +18,15 @@ function places(sizes: readonly [number, number, number, number]): Place[] {
   });
 }
 
+/** What its models of Skylake-X and of everything from Ice Lake on claim. */
+const OTHER_REVISIONS = [0x04];
+
 /** Bochs since November 2023. The tables grew since then. */
 export const BOCHS = defineLayout({
   name: "bochs",
   kind: "emulator",
   revisionId: 0x2b,
+  otherRevisions: OTHER_REVISIONS,
   accessRights: "rotated",
   source: "Bochs cpu/vmcs.cc, cpu/vmx.h at commit 783b58f (August 2026)",
   confidence: "certain for that commit",
@@ -34,6 +38,7 @@ export const BOCHS_BEFORE_2023_11 = defineLayout({
   name: "bochs-before-2023-11",
   kind: "emulator",
   revisionId: 0x2b,
+  otherRevisions: OTHER_REVISIONS,
   accessRights: "rotated",
   source: "Bochs cpu/vmcs.cc before commit 4d0865962",
   confidence: "certain for the parent of that commit",

@@ -8,6 +8,7 @@ interface Definition {
   readonly name: string;
   readonly kind: LayoutKind;
   readonly revisionId: number | undefined;
+  readonly otherRevisions?: readonly number[];
   readonly accessRights: AccessRightsForm | undefined;
   readonly source: string;
   readonly confidence: string;
