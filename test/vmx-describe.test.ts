@@ -239,13 +239,27 @@ describe("state", () => {
     expect(sources.efer).toBe("MSR-load area");
   });
 
-  test("real mode that is run in virtual-8086 mode has no VM flag", () => {
-    const { state, sources } = stateOf(
-      regionOf(CONSISTENT, { CR0_READ_SHADOW: 0x10n, GUEST_RFLAGS: 0x2_3202n }),
+  test("of real mode that is run in virtual-8086 mode is what the guest sees", () => {
+    const { state, sources, caveats, ownCr3 } = stateOf(
+      regionOf(CONSISTENT, {
+        CR0_READ_SHADOW: 0x10n,
+        GUEST_RFLAGS: 0x2_3202n,
+        GUEST_CS_AR_BYTES: 0xf3n,
+        GUEST_DS_AR_BYTES: 0xf3n,
+        GUEST_TR_BASE: 0xfffb_d000n,
+      }),
     );
-    expect(state!.rflags).toBe(0x3202n);
+    expect(state!.rflags).toBe(0x202n);
+    expect(state!.segments).toMatchObject({
+      cs: { flags: 0x9b00 },
+      ds: { flags: 0x9300 },
+      tr: { base: 0n, limit: 0xffff, flags: 0x8b00 },
+    });
     expect(sources.rflags).toMatch(/without VM/);
-    expect(sources.cs).toMatch(/virtual-8086/);
+    expect(sources.cs).toMatch(/as at reset/);
+    expect(caveats).toEqual([expect.stringMatching(/^real mode is run in virtual-8086 mode/)]);
+    // Paging is on in the VMCS alone: the tables are the hypervisor's.
+    expect(ownCr3).toBe(true);
   });
 
   test.each([
@@ -258,7 +272,11 @@ describe("state", () => {
   test("nothing is made up for what the layout lacks", () => {
     const region = regionOf(CONSISTENT);
     region.values.delete(fieldNamed("GUEST_CS_AR_BYTES")!.encoding);
-    expect(stateOf(region)).toEqual({ state: undefined, sources: {}, missing: ["GUEST_CS_AR_BYTES"] });
+    expect(stateOf(region)).toMatchObject({
+      state: undefined,
+      sources: {},
+      missing: ["GUEST_CS_AR_BYTES"],
+    });
     const { state } = stateOf(regionOf(CONSISTENT));
     expect(state!.rax).toBeUndefined();
     expect(state!.cr2).toBeUndefined();

@@ -17,10 +17,14 @@ const EXIT_HLT = 12;
 /** Guest activity state HLT (Vol. 3C §25.4.2). */
 const ACTIVITY_HLT = 1n;
 
+/** NP_ENABLE (AMD APM Vol. 2 §15.25.3). */
+const NP_ENABLE = 1n;
 /** VMEXIT_HLT (AMD APM Vol. 2 Appendix C). */
 const VMEXIT_HLT = 0x78n;
 
 const HLT_RIP = "the vCPU left the guest for HLT: RIP may still be that of the HLT";
+/** Until KVM's copy of the registers is found. */
+export const OWN_CR3 = "CR3 of the control block is the hypervisor's: it keeps the guest's itself";
 
 /**
  * The registers of a vCPU as its VMCS or VMCB has them.
@@ -55,19 +59,26 @@ export function vcpuOfVmcs(
   efer: KnownEfer | undefined,
   { index, source, trust }: Whose,
 ): Vcpu | undefined {
-  const { state, sources } = vmcsStateOf(region, efer);
+  const { state, sources, ownCr3, caveats } = vmcsStateOf(region, efer);
   if (state === undefined) return undefined;
   const reason = fieldValue(region, "VM_EXIT_REASON");
   const exited = reason !== undefined && basicReason(reason) === EXIT_HLT;
-  return {
+  const vcpu: Vcpu = {
     index,
     state,
     source,
     trust,
     halted: exited || fieldValue(region, "GUEST_ACTIVITY_STATE") === ACTIVITY_HLT,
     sources: sources as Readonly<Record<string, string>>,
-    caveats: exited ? [HLT_RIP] : [],
+    caveats: exited ? [...caveats, HLT_RIP] : caveats,
   };
+  return ownCr3 ? withoutCr3(vcpu) : vcpu;
+}
+
+/** A register without a source is not the guest's. */
+function withoutCr3({ sources, caveats = [], ...vcpu }: Vcpu): Vcpu {
+  const { cr3: _, ...others } = sources ?? {};
+  return { ...vcpu, sources: others, caveats: [...caveats, OWN_CR3] };
 }
 
 /** #VMEXIT writes all of a VMCB to memory, and a vCPU that halted is not running. */
@@ -85,7 +96,7 @@ export function vcpuOfVmcb(vmcb: Vmcb, { index, source, trust }: Whose): Vcpu | 
   const found = vmcbStateOf(vmcb);
   if (found === undefined) return undefined;
   const sources = Object.entries(found.sources).map(([register, field]) => [register, `VMCB ${field}`]);
-  return {
+  const vcpu: Vcpu = {
     index,
     state: found.state,
     source,
@@ -94,4 +105,5 @@ export function vcpuOfVmcb(vmcb: Vmcb, { index, source, trust }: Whose): Vcpu | 
     sources: Object.fromEntries(sources) as Readonly<Record<string, string>>,
     caveats: found.caveats,
   };
+  return (vmcbValue(vmcb, "nested_ctl") & NP_ENABLE) === 0n ? withoutCr3(vcpu) : vcpu;
 }

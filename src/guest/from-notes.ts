@@ -2,7 +2,7 @@ import type { PhysicalMemory } from "../core/memory.ts";
 import { rangeAt } from "../core/ranges.ts";
 import { hex } from "../core/text.ts";
 import { VmcbScanner } from "../svm/scan.ts";
-import { decodeVmcb, fieldValue } from "../svm/vmcb.ts";
+import { decodeVmcb } from "../svm/vmcb.ts";
 import type { VmcsLayout } from "../vmx/layout.ts";
 import type { RegionNote } from "../vmx/region-note.ts";
 import { VmcsScanner } from "../vmx/scan.ts";
@@ -11,10 +11,6 @@ import { CR3_FRAME } from "../x86/registers.ts";
 import { GENERAL_REGISTERS, SEGMENT_REGISTERS, type X86State } from "../x86/state.ts";
 import { vcpuOfVmcb, vcpuOfVmcs, type Whose } from "./from-host.ts";
 import type { Guest, Vcpu } from "./guest.ts";
-import { usesEpt } from "./vmx-blocks.ts";
-
-/** NP_ENABLE (AMD APM Vol. 2 §15.25.3). */
-const NP_ENABLE = 1n;
 
 /**
  * The registers of a vCPU as the note of its control block has them; `sources` names every register that is in it.
@@ -39,26 +35,14 @@ function vcpuOfVmcsNote({ bytes }: RegionNote, layouts: readonly VmcsLayout[], w
   scanner.scan(bytes, 0);
   const region = scanner.result.candidates[0]?.region;
   if (region === undefined) return "it does not look like a VMCS of the layout";
-  const vcpu = vcpuOfVmcs(region, undefined, whose);
-  if (vcpu === undefined) return "the layout lacks fields that every state has";
-  return usesEpt(region) ? vcpu : withoutCr3(vcpu);
+  return vcpuOfVmcs(region, undefined, whose) ?? "the layout lacks fields that every state has";
 }
 
 function vcpuOfVmcbNote({ bytes }: RegionNote, whose: Whose): Vcpu | string {
   const scanner = new VmcbScanner();
   scanner.scan(bytes, 0);
   if (scanner.candidates.length === 0) return "it does not look like a VMCB";
-  const vmcb = decodeVmcb(bytes);
-  const vcpu = vcpuOfVmcb(vmcb, whose);
-  if (vcpu === undefined) return "the guest's state is encrypted";
-  return (fieldValue(vmcb, "nested_ctl") & NP_ENABLE) !== 0n ? vcpu : withoutCr3(vcpu);
-}
-
-const OWN_CR3 = "the host ran the guest on tables of its own: CR3 of the control block is not the guest's";
-
-function withoutCr3({ sources, caveats = [], ...vcpu }: Vcpu): Vcpu {
-  const { cr3: _, ...others } = sources ?? {};
-  return { ...vcpu, sources: others, caveats: [...caveats, OWN_CR3] };
+  return vcpuOfVmcb(decodeVmcb(bytes), whose) ?? "the guest's state is encrypted";
 }
 
 /** What became of a note: over QEMU's copy, without one, or left because QEMU's copy is current. */

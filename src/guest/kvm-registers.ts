@@ -11,6 +11,7 @@ import {
 } from "../kvm/arch-registers.ts";
 import { fieldValue } from "../vmx/score.ts";
 import { GENERAL_REGISTERS } from "../x86/state.ts";
+import { OWN_CR3 } from "./from-host.ts";
 import type { Vcpu } from "./guest.ts";
 import type { HostVcpu } from "./host-guest.ts";
 import type { VmcbBlock } from "./svm-blocks.ts";
@@ -49,24 +50,27 @@ export async function withKvmRegisters(
 }
 
 function completed(vcpu: Vcpu, { address, registers }: Found): Vcpu {
-  const { general, cr2, rip, ripIsNewer, rspIsNewer } = registers;
+  const { general, cr2, cr3, rip, ripIsNewer, rspIsNewer } = registers;
   const source = `kvm_vcpu.arch.regs at ${hex(address)}`;
   const { rsp, ...others } = general;
-  const own = {
-    ...others,
-    cr2,
+  const ownCr3 = vcpu.sources !== undefined && !Object.hasOwn(vcpu.sources, "cr3");
+  const newer = {
     ...(ripIsNewer ? { rip } : {}),
     ...(rspIsNewer ? { rsp } : {}),
+    ...(ownCr3 ? { cr3 } : {}),
   };
+  const own = { ...others, cr2, ...newer };
   // What the control block holds of them (RAX and CR2 of a VMCB) is as new.
   const taken = Object.entries(own).filter(
-    ([name]) => vcpu.state[name as keyof typeof own] === undefined || name === "rip" || name === "rsp",
+    ([name]) => vcpu.state[name as keyof typeof own] === undefined || Object.hasOwn(newer, name),
   );
+  const isSolved = (caveat: string) =>
+    (ripIsNewer && /\bRIP\b/.test(caveat)) || (ownCr3 && caveat === OWN_CR3);
   return {
     ...vcpu,
     state: { ...vcpu.state, ...Object.fromEntries(taken) },
     sources: { ...vcpu.sources, ...Object.fromEntries(taken.map(([name]) => [name, source])) },
-    caveats: ripIsNewer ? [] : (vcpu.caveats ?? []),
+    caveats: (vcpu.caveats ?? []).filter((caveat) => !isSolved(caveat)),
   };
 }
 

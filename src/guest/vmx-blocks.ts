@@ -87,7 +87,7 @@ function secondaryControls(region: VmcsRegion): bigint {
 }
 
 /** Whether the region's controls turn EPT on; where the layout does not say, a pointer is enough. */
-export function usesEpt(region: VmcsRegion): boolean {
+function usesEpt(region: VmcsRegion): boolean {
   const primary = fieldValue(region, "CPU_BASED_VM_EXEC_CONTROL");
   const secondary = fieldValue(region, "SECONDARY_VM_EXEC_CONTROL");
   if (primary === undefined || secondary === undefined) return true;

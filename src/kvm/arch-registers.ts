@@ -31,7 +31,8 @@ export interface ArchRegisters {
   readonly ripIsNewer: boolean;
   readonly rspIsNewer: boolean;
   readonly rip: bigint;
-  /** Whether CR3 is the control block's, which is no must: KVM fetches it when it needs it. */
+  readonly cr3: bigint;
+  /** Whether it is the control block's, which is no must: KVM fetches it when it needs it. */
   readonly sameCr3: boolean;
 }
 
@@ -65,6 +66,7 @@ export function archRegistersAt(view: DataView, at: number, known: KnownState): 
     ripIsNewer: (dirty & RIP_BIT) !== 0,
     rspIsNewer: (dirty & RSP_BIT) !== 0,
     rip: word(RIP),
+    cr3: word(CR3),
     sameCr3: word(CR3) === known.cr3,
   };
 }

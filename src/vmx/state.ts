@@ -31,6 +31,10 @@ export interface KnownEfer {
 }
 
 export interface VmcsState {
+  /** Whether CR3 is of the hypervisor's tables: without EPT, or for a guest without paging. */
+  readonly ownCr3: boolean;
+  /** What of the state is not the guest's as it is there, in words. */
+  readonly caveats: readonly string[];
   /** Undefined where the region lacks a field that every state has. */
   readonly state: X86State | undefined;
   /** Where each register is from, in words. */
@@ -82,6 +86,25 @@ const segment = (read: Read, register: SegmentRegister): Segment => {
 };
 
 const RFLAGS_VM = 1n << 17n;
+const RFLAGS_IOPL = 3n << 12n;
+const CR0_PG = 1n << 31n;
+
+/** A processor's TR and access rights at reset (Intel SDM Vol. 3A Table 10-1), which real mode leaves as they are. */
+const RESET_TR: Segment = { selector: 0, base: 0n, limit: 0xffff, flags: descriptorFlags(0x8b) };
+const RESET_RIGHTS = { code: descriptorFlags(0x9b), data: descriptorFlags(0x93) };
+
+/**
+ * Without "unrestricted guest" KVM runs real mode as virtual-8086 mode (`enter_rmode` in arch/x86/kvm/vmx/vmx.c): with
+ * VM and IOPL set, access rights that VM entry wants then, a TSS and page tables of its own. What the guest has is in
+ * struct vcpu_vmx.
+ */
+const REAL_MODE =
+  "real mode is run in virtual-8086 mode: IOPL, TR and attributes of segments are those of a reset, the VMCS has the hypervisor's";
+function realModeSegment(register: SegmentRegister, held: Segment): Segment {
+  if (register === "ldt") return held;
+  if (register === "tr") return RESET_TR;
+  return { ...held, flags: register === "cs" ? RESET_RIGHTS.code : RESET_RIGHTS.data };
+}
 
 /**
  * IA32_EFER. Its field counts only with "load IA32_EFER"; without, the guest runs with the host's, of which VM entry
@@ -120,7 +143,10 @@ export function stateOf(region: CheckedValues, efer?: KnownEfer): VmcsState {
     return value ?? 0n;
   };
   const cr0 = merged(read, "CR0");
-  const { rflags, emulated } = flagsOf(read("GUEST_RFLAGS"), cr0);
+  const held = read("GUEST_RFLAGS");
+  const emulated = (cr0 & CR0_PE) === 0n && (held & RFLAGS_VM) !== 0n;
+  const segmentOf = (register: SegmentRegister): Segment =>
+    emulated ? realModeSegment(register, segment(read, register)) : segment(read, register);
   const foundEfer = eferOf(region, efer);
   const registers = Object.fromEntries(GENERAL_REGISTERS.map((name) => [name, undefined])) as {
     [R in (typeof GENERAL_REGISTERS)[number]]: bigint | undefined;
@@ -129,9 +155,9 @@ export function stateOf(region: CheckedValues, efer?: KnownEfer): VmcsState {
     ...registers,
     rsp: read("GUEST_RSP"),
     rip: read("GUEST_RIP"),
-    rflags,
+    rflags: emulated ? held & ~RFLAGS_VM & ~RFLAGS_IOPL : held,
     segments: Object.fromEntries(
-      SEGMENT_REGISTERS.map((register) => [register, segment(read, register)]),
+      SEGMENT_REGISTERS.map((register) => [register, segmentOf(register)]),
     ) as Record<SegmentRegister, Segment>,
     gdt: { base: read("GUEST_GDTR_BASE"), limit: Number(read("GUEST_GDTR_LIMIT")) },
     idt: { base: read("GUEST_IDTR_BASE"), limit: Number(read("GUEST_IDTR_LIMIT")) },
@@ -142,29 +168,33 @@ export function stateOf(region: CheckedValues, efer?: KnownEfer): VmcsState {
     efer: foundEfer.value,
     kernelGsBase: undefined,
   };
-  if (missing.size > 0) return { state: undefined, sources: {}, missing: [...missing] };
-  return { state, sources: sourcesOf(region, foundEfer.source, emulated), missing: [] };
-}
-
-/** Without "unrestricted guest" a hypervisor runs real mode as virtual-8086 mode: the guest knows nothing of VM. */
-function flagsOf(rflags: bigint, cr0: bigint): { rflags: bigint; emulated: boolean } {
-  const emulated = (cr0 & CR0_PE) === 0n && (rflags & RFLAGS_VM) !== 0n;
-  return { rflags: emulated ? rflags & ~RFLAGS_VM : rflags, emulated };
+  const ownCr3 =
+    inForce((encoding) => region.values.get(encoding), "secondary.enable EPT") === false ||
+    (cr0 & CR0_PG) < (read("GUEST_CR0") & CR0_PG);
+  const caveats = emulated ? [REAL_MODE] : [];
+  if (missing.size > 0) return { state: undefined, ownCr3, caveats: [], sources: {}, missing: [...missing] };
+  return {
+    state,
+    ownCr3,
+    caveats,
+    sources: sourcesOf(region, foundEfer.source, emulated, ownCr3),
+    missing: [],
+  };
 }
 
 function sourcesOf(
-  { values, layout }: CheckedValues,
+  { layout }: CheckedValues,
   efer: string,
   emulated: boolean,
+  ownCr3: boolean,
 ): Readonly<Partial<Record<VmcsRegister, string>>> {
-  const ept = inForce((encoding) => values.get(encoding), "secondary.enable EPT");
-  const real = emulated ? " as real mode is run in virtual-8086 mode" : "";
+  const real = emulated ? ", attributes as at reset" : "";
   return {
     rip: "VMCS GUEST_RIP",
     rsp: "VMCS GUEST_RSP",
-    rflags: emulated ? "VMCS GUEST_RFLAGS without VM" : "VMCS GUEST_RFLAGS",
+    rflags: emulated ? "VMCS GUEST_RFLAGS without VM and IOPL" : "VMCS GUEST_RFLAGS",
     cr0: mergedSource("CR0"),
-    cr3: ept === false ? "VMCS GUEST_CR3, the hypervisor's own without EPT" : "VMCS GUEST_CR3",
+    cr3: ownCr3 ? "VMCS GUEST_CR3, the hypervisor's own" : "VMCS GUEST_CR3",
     cr4: mergedSource("CR4"),
     efer,
     gdt: "VMCS GUEST_GDTR",
@@ -173,7 +203,8 @@ function sourcesOf(
       SEGMENT_REGISTERS.map((name) => {
         const isGuess = layout?.guessed?.has(fieldNamed(`GUEST_${PREFIX[name]}_AR_BYTES`)!.encoding) === true;
         const rights = isGuess ? ", access rights from a guessed place" : "";
-        return [name, `VMCS GUEST_${PREFIX[name]}${real}${rights}`];
+        if (emulated && name === "tr") return [name, "as at reset: the VMCS has the hypervisor's"];
+        return [name, `VMCS GUEST_${PREFIX[name]}${name === "ldt" ? "" : real}${rights}`];
       }),
     ),
   };
