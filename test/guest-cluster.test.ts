@@ -98,6 +98,26 @@ describe("control blocks", () => {
     expect(await roles([one, two, third])).toContainEqual([0x7000, "vcpu", guest, expect.any(Number)]);
   });
 
+  test("that never ran are a VM of their own where a VM's clocks are all alike, and theirs another", async () => {
+    const ran = [1, 2].map((order) => block(0x5000 + 0x1000 * order, { order, clock: -900n }));
+    const never = [3, 4].map((order) =>
+      block(0x7000 + 0x1000 * order, { order, root: undefined, clock: -50n }),
+    );
+    const late = block(0x9000, { order: 5, root: undefined, clock: -900n });
+    expect(
+      (await roles([...ran, ...never.slice(0, 1), late, ...never.slice(1)])).map(([at, , guest]) => [
+        at,
+        guest,
+      ]),
+    ).toEqual([
+      [0x6000, 1],
+      [0x7000, 1],
+      [0x9000, 1],
+      [0xa000, 2],
+      [0xb000, 2],
+    ]);
+  });
+
   test("of a process none of whose vCPUs ran are a guest without memory", async () => {
     const { clusters } = await clusterBlocks(memory, [block(0x5000, { root: undefined })]);
     expect(hostGuests(clusters)).toMatchObject([{ id: 1, root: undefined, vcpus: [{ index: 0 }] }]);

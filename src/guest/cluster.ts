@@ -116,12 +116,8 @@ async function clustersOf<B extends ControlBlock>(
 ): Promise<Draft<B>[]> {
   const drafts: Draft<B>[] = [];
   for (const group of await byRoot(comparison, blocks)) await placeGroup(comparison, drafts, group);
-  const neverRan = blocks.filter(({ root }) => root === undefined).sort(inOrder);
-  const ran = drafts.flatMap((draft) => draft.members.map(({ block }) => ({ draft, block })));
-  if (neverRan.length > 0 && drafts.length === 0) drafts.push({ root: undefined, members: [] });
-  for (const block of neverRan) {
-    if (drafts.length === 1) addMember(drafts[0]!, block);
-    else addMember(nearest(ran.slice(0, MAX_NEIGHBOURS), block).draft, block, { doubt: BY_NEIGHBOUR });
+  for (const group of byClock(blocks.filter(({ root }) => root === undefined).sort(inOrder))) {
+    placeNeverRan(drafts, group);
   }
   for (const { members } of drafts) members.sort((a, b) => inOrder(a.block, b.block));
   return drafts;
@@ -130,6 +126,39 @@ async function clustersOf<B extends ControlBlock>(
 /** vCPUs that ran, of a process, that one which never ran is compared with. */
 const MAX_NEIGHBOURS = 1024;
 const BY_NEIGHBOUR = "never ran: taken for this one of its process's VMs by its clock and VPID";
+
+/** vCPUs that never ran by their clock, which those of a VM have in common; in order. */
+function byClock<B extends ControlBlock>(neverRan: readonly B[]): B[][] {
+  const groups = new Map<bigint | undefined, B[]>();
+  for (const block of neverRan) groups.set(block.clock, [...(groups.get(block.clock) ?? []), block]);
+  return [...groups.values()];
+}
+
+/** vCPUs of one clock that never ran go to a VM of their process that can have it, or are a VM of their own. */
+function placeNeverRan<B extends ControlBlock>(drafts: Draft<B>[], group: readonly B[]): void {
+  const { clock } = group[0]!;
+  const possible = drafts.filter((draft) => canHave(draft, clock));
+  const ran = possible.flatMap((draft) =>
+    draft.members.filter(({ block }) => block.root !== undefined).map(({ block }) => ({ draft, block })),
+  );
+  if (possible.length === 0) drafts.push({ root: undefined, members: [] });
+  for (const block of group) {
+    if (ran.length === 0) addMember(possible[0] ?? drafts.at(-1)!, block);
+    else if (drafts.length === 1 && drafts[0]!.members[0]!.block.clock === clock)
+      addMember(drafts[0]!, block);
+    else addMember(nearest(ran.slice(0, MAX_NEIGHBOURS), block).draft, block, { doubt: BY_NEIGHBOUR });
+  }
+}
+
+/**
+ * Whether a VM can have vCPUs of a clock that never ran. Where several of its own share one no guest has set any, and
+ * all it has have that one.
+ */
+function canHave<B extends ControlBlock>({ members }: Draft<B>, clock: bigint | undefined): boolean {
+  const own = members.filter(({ role }) => role === "vcpu").map(({ block }) => block.clock);
+  const isShared = own.length > 1 && own.every((other) => other === own[0]);
+  return !isShared || clock === undefined || own[0] === undefined || own[0] === clock;
+}
 
 /**
  * The vCPU whose VM another one without tables is most likely of: of nearest clock, for those of a VM are equal until its

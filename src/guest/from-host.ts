@@ -9,7 +9,7 @@ import { fieldValue } from "../vmx/score.ts";
 import { type KnownEfer, stateOf as vmcsStateOf } from "../vmx/state.ts";
 import type { Trust, Vcpu } from "./guest.ts";
 import type { HostVcpu } from "./host-guest.ts";
-import type { VmcbBlock } from "./svm-blocks.ts";
+import { NP_ENABLE, type VmcbBlock } from "./svm-blocks.ts";
 import type { VmcsBlock } from "./vmx-blocks.ts";
 
 /** Basic exit reason HLT (Intel SDM Vol. 3D Appendix C). */
@@ -17,8 +17,6 @@ const EXIT_HLT = 12;
 /** Guest activity state HLT (Vol. 3C §25.4.2). */
 const ACTIVITY_HLT = 1n;
 
-/** NP_ENABLE (AMD APM Vol. 2 §15.25.3). */
-const NP_ENABLE = 1n;
 /** VMEXIT_HLT (AMD APM Vol. 2 Appendix C). */
 const VMEXIT_HLT = 0x78n;
 

@@ -11,6 +11,9 @@ import {
 import type { ControlBlock } from "./cluster.ts";
 import { tablesAt } from "./second-level.ts";
 
+/** AMD APM Vol. 2 §15.25.3. */
+export const NP_ENABLE = 1n;
+
 /** A VMCB that a vCPU of this host has, or may have. */
 export interface VmcbBlock extends ControlBlock {
   readonly arch: "svm";
@@ -57,7 +60,7 @@ function blockOf(
     owner: undefined,
     // KVM with Hyper-V support leaves the vCPU's index there, from the second on.
     order: Number(fieldValue(vmcb, "hv_vp_id")),
-    clock: fieldValue(vmcb, "tsc_offset"),
+    clock: (fieldValue(vmcb, "nested_ctl") & NP_ENABLE) === 0n ? undefined : fieldValue(vmcb, "tsc_offset"),
     runsGuests: false,
     odd: oddity(host, related, shape),
   };

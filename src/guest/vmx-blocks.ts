@@ -49,7 +49,8 @@ export function vmcsBlock(host: PhysicalMemory, candidate: VmcsCandidate): VmcsB
     process: hostCr3 === undefined ? undefined : hostCr3 & CR3_FRAME,
     owner: owner === 0n ? undefined : owner,
     order: vpid === undefined || vpid === 0n ? undefined : Number(vpid),
-    clock: fieldValue(region, "TSC_OFFSET"),
+    // Where nothing tells which vCPUs ran, clocks that guests have set are none of a VM's.
+    clock: usesEpt(region) ? fieldValue(region, "TSC_OFFSET") : undefined,
     runsGuests: runsGuests(region),
     odd: oddity(host, region, pointer),
   };
