@@ -11,6 +11,7 @@ import {
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { main } from "../src/cli/main.ts";
 import { UnavailableError, UsageError } from "../src/core/errors.ts";
 import type { JobContext } from "../src/core/job.ts";
 import { extract } from "../src/jobs/extract.ts";
@@ -21,6 +22,7 @@ import { guestsText } from "../src/report/guests.ts";
 import { KVM_VMCS12 } from "../src/vmx/layouts/kvm-vmcs12.ts";
 import type { GeneralRegister } from "../src/x86/state.ts";
 import { physicalAt, prstatusRegisters, readVmcore } from "./support/read-vmcore.ts";
+import { FakeTerminal } from "./support/terminal.ts";
 import { array, v2Binary } from "./synth/vmcsinfo.ts";
 
 /**
@@ -46,6 +48,8 @@ const GENERAL = (
   "rax rbx rcx rdx rsi rdi rsp rbp r8 r9 r10 r11 r12 r13 r14 r15".split(" ") as GeneralRegister[]
 ).toSorted();
 const EPT_ROOT = 0x12e2_2000;
+/** A page of the host's RAM that the dump was stripped of. */
+const STRIPPED = 0x120_0000;
 const VMXON = [0x12e2_c000, 0x12e2_d000];
 
 /** `vcpu1.rip 0x…` lines by name. */
@@ -254,6 +258,21 @@ describe("the guest", () => {
     expect(guest.vcpus.slice(0, 3).map(({ state }) => state.rsp)).toEqual(
       [0, 1, 2].map((i) => value(i, "rsp")),
     );
+  });
+
+  test("with a table that is not in the dump is no success where --strict is given", async () => {
+    const host = changed("hole.vmcore", ({ page, put }) => {
+      const root = page(EPT_ROOT);
+      // 512 GiB further on: a page that was left out of the dump.
+      root.writeBigUInt64LE(BigInt(STRIPPED) | 7n, 8);
+      put(EPT_ROOT, root);
+    });
+    const { warnings, coverage } = await extractTo(host, "hole", { dryRun: true });
+    expect(warnings.map(({ code }) => code)).toEqual(["GST002"]);
+    expect(coverage).toMatchObject({ excluded: 0, missing: 0 });
+    const terminal = new FakeTerminal();
+    expect(await main(["extract", host, "--dry-run", "--strict"], terminal)).toBe(6);
+    expect(terminal.err).toMatch(/not all of the guest's second-level tables could be read/);
   });
 
   test("whose tables lead to the same memory again and again is told, not refused", async () => {

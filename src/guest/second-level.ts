@@ -51,7 +51,8 @@ export interface SecondLevelFacts {
   /** Mapped to addresses that are no memory of the host: a passed-through device. */
   readonly foreign: number;
   /**
-   * Not mapped, in gaps of less than 16 MiB between what is: memory the guest never touched, or the hypervisor's alone.
+   * Not mapped, in gaps of less than 16 MiB between what is: memory the guest never touched, the hypervisor's alone, or
+   * what KVM has unmapped since, and what missing tables map.
    * Whether larger gaps are memory the tables do not tell.
    */
   readonly untouched: number;

@@ -113,7 +113,7 @@ function tableWarnings(
   if (foreign > 0) {
     warnings.push({
       code: "GST003",
-      message: `${bytesText(foreign)} of the guest's address space lead to no memory of the host: passed-through devices`,
+      message: `${bytesText(foreign)} of the guest's address space lead to no memory that the host's dump knows: passed-through devices, or memory left out without a trace`,
     });
   }
   if (mapped > hostMemory) {

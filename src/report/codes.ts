@@ -54,8 +54,8 @@ export const EXPLANATIONS: Readonly<Record<string, Explanation>> = {
   GST003: {
     title: "a part of the guest's address space is no memory of the host",
     meaning:
-      "Second-level entries lead to addresses outside the host's RAM, as they do for the BARs of passed-through devices. They are left out.",
-    cure: "Nothing: reading a device would have effects, and no dump holds its registers.",
+      "Second-level entries lead to addresses outside the host's RAM, as they do for the BARs of passed-through devices, or to RAM that the dump has no segment for. They are left out.",
+    cure: "Nothing where it is a device: reading one would have effects, and no dump holds its registers. Otherwise dump with makedumpfile -E, which keeps a segment for what it leaves out.",
   },
   GST004: {
     title: "the kernels of some guests were not looked for",

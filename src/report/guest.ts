@@ -67,7 +67,8 @@ export function kernelLine(
   const kaslr = linux.kaslrOffset?.value;
   if (kaslr !== undefined) parts.push(kaslr === 0n ? "no KASLR offset" : `KASLR +${hex(kaslr)}`);
   if (linux.pagingLevels !== undefined) parts.push(`${linux.pagingLevels.value}-level paging`);
-  parts.push(at ?? "no VMCOREINFO");
+  // Where it was not looked for it may be there.
+  if (search !== undefined) parts.push(at ?? "no VMCOREINFO");
   return parts.join(", ");
 }
 

@@ -74,7 +74,7 @@ export const mappedLines = (
     const { present, zero, excluded, missing } = coverage;
     const untouched = end - start - (present + zero + excluded + missing);
     const parts = [describe(coverage)];
-    if (untouched > 0) parts.push(`${bytesText(untouched)} never mapped`);
+    if (untouched > 0) parts.push(`${bytesText(untouched)} not mapped`);
     if (pieces > 1) parts.push(`in ${pieces} pieces`);
     return [
       `${hexAddress(start)}-${hexAddress(end)}`,

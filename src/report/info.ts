@@ -184,7 +184,7 @@ const MAX_RANGES = 16;
 function vmcoreKernel({ linux, search, hasNote }: Pick<VmcoreInfo, "linux" | "search" | "hasNote">): string {
   if (linux === undefined) return "no VMCOREINFO, neither as a note nor in memory";
   const line = kernelLine(linux, search);
-  return hasNote ? line.replace(", no VMCOREINFO", "") : `${line} (in memory, not as a note)`;
+  return hasNote ? line : `${line} (in memory, not as a note)`;
 }
 
 /** What the header of another format says: `headerVersion` reads "header version". */

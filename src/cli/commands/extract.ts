@@ -128,9 +128,12 @@ async function run(core: string, flags: ExtractFlags, terminal: Terminal): Promi
 }
 
 /** @throws GapsError when the output lacks memory, or may hold wrong bytes */
-function refuseGaps({ coverage, input }: ExtractResult): void {
+function refuseGaps({ coverage, input, origin }: ExtractResult): void {
   const gaps = coverage.missing + coverage.excluded;
   if (gaps > 0) throw new GapsError(`${bytesText(gaps)} of the guest's memory are missing from the output`);
+  if (origin.kind === "host" && (origin.tables.tablesMissing > 0 || !origin.tables.complete)) {
+    throw new GapsError("not all of the guest's second-level tables could be read: what they map is missing");
+  }
   if (input.unpacked?.whole === false) {
     throw new GapsError("the compressed input is cut or damaged: the output may hold wrong bytes");
   }
