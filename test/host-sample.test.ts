@@ -164,6 +164,12 @@ describe("every VMCS of the host and nothing else", () => {
     );
   });
 
+  test("the core of a process is told from a host's dump", async () => {
+    await expect(listVmcs(sample("nano-pc.core.zst"), {}, context)).rejects.toThrow(
+      "the core of a process, not the vmcore of a host",
+    );
+  });
+
   test("a layout that does not exist is a usage error", async () => {
     await expect(listVmcs(plain, { layout: "no-such-cpu" }, context)).rejects.toThrow(UsageError);
   });
@@ -262,10 +268,10 @@ describe("the guest", () => {
 
   test("with a table that is not in the dump is no success where --strict is given", async () => {
     const host = changed("hole.vmcore", ({ page, put }) => {
-      const root = page(EPT_ROOT);
-      // 512 GiB further on: a page that was left out of the dump.
-      root.writeBigUInt64LE(BigInt(STRIPPED) | 7n, 8);
-      put(EPT_ROOT, root);
+      const directory = Number(page(EPT_ROOT).readBigUInt64LE(0) & 0xff_ffff_f000n);
+      const entries = page(directory);
+      entries.writeBigUInt64LE(BigInt(STRIPPED) | 7n, 8 * 300);
+      put(directory, entries);
     });
     const { warnings, coverage } = await extractTo(host, "hole", { dryRun: true });
     expect(warnings.map(({ code }) => code)).toEqual(["GST002"]);

@@ -17,7 +17,7 @@ import { FakeTerminal } from "./support/terminal.ts";
 import { buildElf } from "./synth/elf.ts";
 import { note } from "./synth/notes.ts";
 import { patternBytes } from "./synth/pattern.ts";
-import { array, E7500, rekall, sysfs, table, tar, v1Text, v2Binary } from "./synth/vmcsinfo.ts";
+import { array, E7500, PACKED, rekall, sysfs, table, tar, v1Text, v2Binary } from "./synth/vmcsinfo.ts";
 
 const directory = mkdtempSync(join(tmpdir(), "guestcore-vmcsinfo-cli-"));
 afterAll(() => rmSync(directory, { recursive: true }));
@@ -183,6 +183,28 @@ describe("show", () => {
 });
 
 describe("convert", () => {
+  const apart = PACKED.filter(({ encoding }) => encoding !== 0x0804);
+  file("apart.v2", v2Binary(0x12, apart));
+  file("apart.table", table(0x12, apart).replaceAll(/ 0x[0-9a-f]+ (?=\S+$)/gm, " - "));
+
+  test.each([
+    [
+      "apart.v2",
+      "array",
+      /^warning VMI009: 1 field of guessed places are written as array.*GUEST_SS_AR_BYTES/m,
+    ],
+    ["apart.table", "v2", /^warning VMI009: 1 field cannot be placed for sure by v2/m],
+    ["apart.v2", "v2", undefined],
+    ["apart.v2", "table", undefined],
+    ["apart.table", "array", undefined],
+  ])("%s to %s tells of guesses that it hides or makes", async (from, to, warning) => {
+    const words = ["--to", to, "-o", path(`guess.${from}.${to}`)];
+    const { status, err } = await run("vmcsinfo", "convert", path(from), ...words);
+    expect(status).toBe(0);
+    if (warning === undefined) expect(err).not.toMatch(/VMI009/);
+    else expect(err).toMatch(warning);
+  });
+
   test.each(["v1", "v2", "array", "table", "json"])("to %s and back", async (to) => {
     const output = path(`converted.${to}`);
     const { status, out } = await run("vmcsinfo", "convert", path("last.core"), "--to", to, "-o", output);

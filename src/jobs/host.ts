@@ -4,6 +4,7 @@ import type { ByteSource, PhysicalMemory } from "../core/memory.ts";
 import { totalSize } from "../core/ranges.ts";
 import { plural } from "../core/text.ts";
 import type { Warning } from "../core/warnings.ts";
+import { elfKind } from "../dump/elf-kind.ts";
 import { ElfVmcore } from "../dump/elf-vmcore.ts";
 import { identify } from "../dump/identify.ts";
 import { EM_X86_64, machineName } from "../elf/constants.ts";
@@ -84,6 +85,11 @@ export async function openHost(
     );
   }
   const { notes, warnings } = readNotes(source, elf);
+  if (notes.some(({ name }) => name === "CORE") && elfKind(elf, notes) === "process-core") {
+    throw new UnsupportedError("the core of a process, not the vmcore of a host", {
+      hint: "guestcore extract finds the guest in the core of a qemu process",
+    });
+  }
   warn([...elf.warnings, ...warnings]);
   const chosen = await chooseLayouts(notes, options, warn, context);
   const memory = new ElfVmcore(source, elf);

@@ -1,13 +1,17 @@
-import { UsageError } from "../core/errors.ts";
+import { GuestcoreError, UsageError } from "../core/errors.ts";
 import type { JobContext } from "../core/job.ts";
 import { plural } from "../core/text.ts";
 import type { Warning } from "../core/warnings.ts";
 import { encodeNote } from "../elf/encode.ts";
 import { identitiesOf } from "../io/file.ts";
 import { type Output, OutputFile, OutputStream, refuseToOverwrite } from "../io/output.ts";
+import { fieldText } from "../vmx/vmcsinfo/names.ts";
 import {
+  readVmcsInfo,
   VMCSINFO_NOTE,
+  type VmcsInfo,
   type VmcsInfoOptions,
+  type VmcsInfoRecord,
   type WritableForm,
   type WrittenVmcsInfo,
   writeVmcsInfo,
@@ -21,6 +25,52 @@ export const leftOutWarning = ({ leftOut }: WrittenVmcsInfo, form: string): Warn
   const message = `${plural(leftOut.length, "field")} could not be written as ${form}, the first because ${first.reason}`;
   return [{ code: "VMI007", message }];
 };
+
+/**
+ * Tells of places that the form written makes a guess of, because a note loses bits of them, and of guesses that it
+ * gives as if they were none, because it says nothing of certainty.
+ */
+export function guessesWarning(
+  info: VmcsInfo,
+  { bytes }: WrittenVmcsInfo,
+  form: string,
+  options: VmcsInfoOptions,
+): Warning[] {
+  const read = new Map(recordsOf(bytes, options).map((record) => [record.encoding, record]));
+  const isGuess = ({ certainty }: VmcsInfoRecord) => certainty === "ambiguous";
+  const lost: number[] = [];
+  const hidden: number[] = [];
+  for (const record of info.records) {
+    const written = read.get(record.encoding);
+    if (written === undefined || record.offset === undefined) continue;
+    if (isGuess(record) && !isGuess(written)) hidden.push(record.encoding);
+    if (!isGuess(record) && (isGuess(written) || written.offset !== record.offset))
+      lost.push(record.encoding);
+  }
+  const warn = (fields: readonly number[], what: string): Warning[] =>
+    fields.length === 0
+      ? []
+      : [
+          {
+            code: "VMI009",
+            message: `${plural(fields.length, "field")} ${what} (${fields.map(fieldText).join(", ")})`,
+          },
+        ];
+  return [
+    ...warn(lost, `cannot be placed for sure by ${form}, which loses bits of the offset`),
+    ...warn(hidden, `of guessed places are written as ${form}, which does not say that they are guesses`),
+  ];
+}
+
+/** None where so little was written that it is not known for what it is. */
+function recordsOf(bytes: Buffer, options: VmcsInfoOptions): readonly VmcsInfoRecord[] {
+  try {
+    return readVmcsInfo(bytes, options).records;
+  } catch (error) {
+    if (error instanceof GuestcoreError) return [];
+    throw error;
+  }
+}
 
 export interface ConvertOptions extends VmcsInfoOptions {
   readonly input: string;
@@ -56,7 +106,11 @@ export async function convertVmcsInfo(
   const opened = await openVmcsInfo(input, options, context);
   const written =
     to === "json" ? { bytes: Buffer.from(json(opened)), leftOut: [] } : writeVmcsInfo(opened.info, to);
-  const warnings = [...opened.warnings, ...leftOutWarning(written, to)];
+  const warnings = [
+    ...opened.warnings,
+    ...leftOutWarning(written, to),
+    ...guessesWarning(opened.info, written, to, options),
+  ];
   for (const warning of warnings) context.warn(warning);
   const bytes = note ? encodeNote(VMCSINFO_NOTE.name, VMCSINFO_NOTE.type, written.bytes) : written.bytes;
   await writing(openOutput(output, force, [input]), (product) => {

@@ -267,7 +267,7 @@ export const EXPLANATIONS: Readonly<Record<string, Explanation>> = {
   VMI009: {
     title: "places of access rights are guesses",
     meaning:
-      "Of the offset of a packed access-rights field a note loses bits, and neither the segment's selector nor the values in the VMCSs found tell which of several places is right. The lowest is taken; nothing is concluded from it.",
+      "Of the offset of a packed access-rights field a note loses bits, and neither the segment's selector nor the values in the VMCSs found tell which of several places is right. The lowest is taken; nothing is concluded from it. Some forms do not say that a place is a guess, and a note makes one of a place that was known.",
     cure: "Pass VMCSINFO that gives offsets, as a table does, with --vmcsinfo.",
   },
   VMN001: {
