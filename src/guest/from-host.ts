@@ -31,10 +31,11 @@ export const OWN_CR3 = "CR3 of the control block is the hypervisor's: it keeps t
  */
 export function vcpuOf(
   host: PhysicalMemory,
-  { index, block }: HostVcpu<VmcsBlock | VmcbBlock>,
+  { index, block, reason }: HostVcpu<VmcsBlock | VmcbBlock>,
   trust: Trust,
 ): Vcpu | undefined {
-  return block.arch === "vmx" ? vmxVcpu(host, index, block, trust) : svmVcpu(index, block, trust);
+  const vcpu = block.arch === "vmx" ? vmxVcpu(host, index, block, trust) : svmVcpu(index, block, trust);
+  return vcpu && reason !== undefined ? { ...vcpu, caveats: [...(vcpu.caveats ?? []), reason] } : vcpu;
 }
 
 /** Whose registers are told, and by what. */

@@ -7,6 +7,7 @@ import type { UsedNote } from "../jobs/vcpu-notes.ts";
 import type { Coverage } from "../vmcore/copy.ts";
 import type { RangeCoverage } from "../vmcore/write.ts";
 import {
+  caveatLines,
   kernelDetail,
   kernelJson,
   kernelLine,
@@ -27,7 +28,9 @@ export function extractText(result: ExtractResult, seconds: number): string {
     headline(result),
     ...memoryLines(result).map((line) => `  ${line}`),
     ...guest.vcpus.map((vcpu) => `  ${vcpuLine(vcpu, vcpuWidth)}`),
-    ...noteLines(result).map((line) => `  ${line}`),
+    ...(result.origin.kind === "host" ? caveatLines(guest.vcpus) : noteLines(result)).map(
+      (line) => `  ${line}`,
+    ),
     `  ${kernelLine(linux, vmcoreinfo, gapsOf(result.coverage))}`,
   ];
   const detail = linux === undefined ? "" : kernelDetail(linux);

@@ -19,6 +19,15 @@ export function vcpuLine({ index, state, halted, trust }: Vcpu, width: number): 
   return parts.join("  ");
 }
 
+/** What has to be known of registers, a line for all vCPUs that it is of. */
+export function caveatLines(vcpus: readonly Vcpu[]): string[] {
+  const found = new Map<string, number[]>();
+  for (const { index, caveats = [] } of vcpus) {
+    for (const caveat of caveats) found.set(caveat, [...(found.get(caveat) ?? []), index]);
+  }
+  return [...found].map(([caveat, indexes]) => `note: vcpu ${indexes.join(", ")}: ${caveat}`);
+}
+
 function whereRuns(state: Vcpu["state"]): string {
   const mode = modeOf(state);
   if (mode === "real" || mode === "protected") return mode;

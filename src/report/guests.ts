@@ -2,7 +2,7 @@ import { bytesText, plural, printable, shellWord } from "../core/text.ts";
 import type { SecondLevelFacts } from "../guest/second-level.ts";
 import type { GuestSummary, GuestsResult } from "../jobs/guests.ts";
 import { type HostDump, noGuestHint } from "../jobs/host.ts";
-import { kernelJson, kernelLine, vcpuCount, vcpuJson, vcpuLine } from "./guest.ts";
+import { caveatLines, kernelJson, kernelLine, vcpuCount, vcpuJson, vcpuLine } from "./guest.ts";
 import { guestCount, guestJson, hostFactsJson, hostName, rootText, virtualizationOf } from "./host.ts";
 
 /** The guests of a host for people. */
@@ -33,6 +33,7 @@ function guestLines({ guest, vcpus, tables, linux }: GuestSummary): string[] {
     `guest ${guest.id}: ${vcpuCount(guest.vcpus.length)}, ${memory}, ${rootText(guest.root)}`,
     `  ${linux === "passed-over" ? "kernel not looked for" : kernelLine(linux, undefined)}`,
     ...vcpus.map((vcpu) => `  ${vcpuLine(vcpu, width)}`),
+    ...caveatLines(vcpus).map((line) => `  ${line}`),
     ...(lost === 0 ? [] : [`  ${lost} more whose registers cannot be read`]),
   ];
 }
