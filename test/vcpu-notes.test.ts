@@ -7,6 +7,7 @@ import { GuestcoreError } from "../src/core/errors.ts";
 import { withNotes } from "../src/guest/from-notes.ts";
 import type { Vcpu } from "../src/guest/guest.ts";
 import { extract } from "../src/jobs/extract.ts";
+import { inspect } from "../src/jobs/inspect.ts";
 import { quiet } from "./support/memory-io.ts";
 import { prstatusRegisters, readVmcore } from "./support/read-vmcore.ts";
 import { schemas } from "./support/schemas.ts";
@@ -184,6 +185,14 @@ describe("a core whose vCPUs have VMCS notes", () => {
       complete: true,
       use: "over-stale",
     });
+  });
+
+  test("is shown by info with the registers that extract gives", async () => {
+    const { input, vcpus } = await extracted(core);
+    const { process } = await inspect(input, quiet);
+    expect(process?.qemu?.guest.vcpus.map(({ state, trust }) => [state.rip, trust])).toEqual(
+      vcpus.map(({ state, trust }) => [state.rip, trust]),
+    );
   });
 
   test("is as it was without them", async () => {

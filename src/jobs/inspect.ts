@@ -19,6 +19,7 @@ import { Vmcoreinfo } from "../kernel/vmcoreinfo.ts";
 import { findVmcoreinfo, overlookedWarnings, type VmcoreinfoSearch } from "../kernel/vmcoreinfo-scan.ts";
 import { findMachine, type QemuMachine } from "../qemu/machine.ts";
 import { type Input, openInput } from "./input.ts";
+import { withVcpuNotes } from "./vcpu-notes.ts";
 
 /** Reading all of a guest's memory for VMCOREINFO is worth it up to here; `extract` reads it in any case. */
 const SEARCH_LIMIT = 8 * 2 ** 30;
@@ -122,7 +123,8 @@ async function inspectProcess(
   const desc = core.notes.find(({ name, type }) => name === "CORE" && type === NT_PRPSINFO)?.desc;
   const machine = await attempt(() => findMachine(core, { checkpoint: context.checkpoint }));
   const found = machine instanceof GuestcoreError ? undefined : machine;
-  const qemu = found === undefined ? undefined : await inspectGuest(found, context);
+  const noted = found && (await withVcpuNotes(core.notes, found, guestFromQemu(found), {}, context));
+  const qemu = found && noted && (await inspectGuest(found, noted.guest, context));
   return {
     info: {
       core,
@@ -131,7 +133,7 @@ async function inspectProcess(
       qemu,
       problem: machine instanceof GuestcoreError ? machine : undefined,
     },
-    warnings: [...core.warnings, ...(found?.warnings ?? []), ...kernelWarnings(qemu)],
+    warnings: [...core.warnings, ...(noted?.warnings ?? []), ...kernelWarnings(qemu)],
   };
 }
 
@@ -140,8 +142,11 @@ const kernelWarnings = (found: Pick<QemuInfo, "linux" | "search"> | undefined): 
   ...(found?.linux?.warnings ?? []),
 ];
 
-async function inspectGuest(machine: QemuMachine, { checkpoint }: JobContext): Promise<QemuInfo> {
-  const guest = guestFromQemu(machine);
+async function inspectGuest(
+  machine: QemuMachine,
+  guest: Guest,
+  { checkpoint }: JobContext,
+): Promise<QemuInfo> {
   const states = guest.vcpus.map(({ state }) => state);
   const small = totalSize(guest.ranges) <= SEARCH_LIMIT;
   const search = small ? await findVmcoreinfo(guest.memory, { states, checkpoint }) : undefined;
