@@ -1,9 +1,12 @@
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { spawn, spawnSync } from "node:child_process";
+import { closeSync, mkdtempSync, openSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { gzipSync } from "node:zlib";
 import fc from "fast-check";
 import { afterAll, describe, expect, test } from "vitest";
+import { InterruptedError } from "../src/core/errors.ts";
+import { openLog } from "../src/jobs/log-input.ts";
 import { vmcsDmesg } from "../src/jobs/vmcs-dmesg.ts";
 import { DumpReader, type LogDump, MAX_DUMPS, type VmcbDump, type VmcsDump } from "../src/vmx/dmesg.ts";
 import { parseVmcbDump } from "../src/vmx/dmesg-vmcb.ts";
@@ -143,8 +146,42 @@ describe("KVM", () => {
     expect(onlyIn(lines.slice(host)).missingSections).toEqual(["guest"]);
     expect(onlyIn(lines.slice(0, host)).missingSections).toEqual(["host", "control"]);
     const dump = onlyIn(lines.slice(host));
+    expect(dump.missingFields).toEqual([]);
     expect(stateOf(dump).state).toBeUndefined();
     expect(checkEntry(dump).violations).toEqual([]);
+  });
+
+  test("lines that are always printed, or with a control, are missed", () => {
+    const lost = ["CR3 = ", "TR: ", "PAT = ", "GDTBase=", "EPT pointer = ", "Virtual processor ID = "];
+    const lines = kvmLog(reading(TELLING), "6.16").filter(
+      (line) => !lost.some((start) => line.startsWith(start)),
+    );
+    const dump = onlyIn(lines);
+    expect(dump.missingSections).toEqual([]);
+    expect(dump.missingFields).toEqual([
+      "GUEST_CR3",
+      ...["SELECTOR", "AR_BYTES", "LIMIT", "BASE"].map((part) => `GUEST_TR_${part}`),
+      ...["HOST_GDTR_BASE", "HOST_IDTR_BASE", "GUEST_IA32_PAT", "HOST_IA32_PAT"],
+      ...["EPT_POINTER", "VIRTUAL_PROCESSOR_ID"],
+    ]);
+    const [vmcb] = dumpsIn(KVM_VMCB_LOG.filter((line) => !/^(asid|cs|rip):/.test(line)));
+    expect(vmcb!.missingFields).toEqual(["asid", "rip", "rflags", "cs"]);
+    const [xen] = dumpsIn(XEN_VMCB_LOG.filter((line) => !/exitcode|RSP|^ {2}TR/.test(line)));
+    expect(xen!.missingFields).toEqual(["exit_code", "rsp", "rip", "tr"]);
+  });
+
+  test("numbers that were cut at the end of a line are no values", () => {
+    const lines = kvmLog(reading(TELLING), "6.16").map((line) =>
+      /^(CR0: actual|CS: |TR: |EPT|reason|GDTB|EFER|VMExit)/.test(line) ? line.slice(0, -1) : line,
+    );
+    const dump = onlyIn(lines);
+    expectSame(dump, TELLING);
+    for (const name of ["CR0_GUEST_HOST_MASK", "GUEST_CS_BASE", "EPT_POINTER", "VM_EXIT_INSTRUCTION_LEN"]) {
+      expect(named(dump, name)).toBeUndefined();
+      expect(dump.missingFields).toContain(name);
+    }
+    const cut = KVM_VMCB_LOG.map((line) => (/^(rip|tr|int_ctl):/.test(line) ? line.slice(0, -1) : line));
+    expect(dumpsIn(cut)[0]!.missingFields).toEqual(["int_ctl", "rflags", "tr"]);
   });
 
   test("MSR lists are counted", () => {
@@ -263,7 +300,7 @@ describe("VMCBs", () => {
     expect(dump!.control.get("asid")).toEqual([13n]);
     expect(dump!.control.get("pause_filter_count")).toEqual([3000n]);
     expect(dump!.control.get("nested_cr3")).toEqual([0x2_2fc0_6000n]);
-    expect(dump!.control.size).toBe(19);
+    expect(dump!.control.size).toBe(KVM_VMCB_LOG.indexOf("VMCB State Save Area:") - 2);
     expect(Object.fromEntries(dump!.save)).toMatchObject({ cpl: 3n, efer: 0x1d01n, rax: 0xbeefn, vmpl: 0n });
     expect(dump!.save.get("rip")).toBe(0xffff_ffff_8184_f058n);
     expect(dump!.segments.get("cs")).toEqual({
@@ -392,6 +429,111 @@ describe("the job", () => {
     ];
     const { warnings } = await vmcsDmesg(write("mixed", mixed.join("\n")), quiet);
     expect(warnings.map(({ code }) => code)).toEqual(["VMX001", "VMX002"]);
+  });
+
+  test("lines that were lost are warned of", async () => {
+    const lines = kvmLog(reading(TELLING), "6.16").filter((line) => !/^(CR[034]|RSP)/.test(line));
+    const { warnings } = await vmcsDmesg(write("lost", lines.join("\n")), quiet);
+    expect(warnings).toEqual([
+      {
+        code: "VMX001",
+        message:
+          "the dump at line 2 is cut: GUEST_CR0, CR0_READ_SHADOW, CR0_GUEST_HOST_MASK, GUEST_CR4 and 8 more fields missing",
+      },
+    ]);
+  });
+
+  const text = `${kvmLog(reading(TELLING), "6.16").join("\r\n")}\r\n`;
+  const swapped = Buffer.from(text, "utf16le").swap16();
+
+  test.each([
+    ["little-endian", Buffer.from(`\ufeff${text}`, "utf16le")],
+    ["big-endian", Buffer.concat([Buffer.from([0xfe, 0xff]), swapped])],
+    ["little-endian, without a mark", Buffer.from(text, "utf16le")],
+    ["big-endian, without a mark", swapped],
+    // A newline at a place where a chunk ends between the bytes of a unit.
+    ["of many chunks", Buffer.from(`\ufeff${"\u4e2d\n".repeat(400_000)}${text}`, "utf16le")],
+    ["cut in the middle of a unit", Buffer.from(`\ufeff${text}\n`, "utf16le").subarray(0, -1)],
+  ])("UTF-16, %s", async (_, content) => {
+    const { dumps, warnings } = await vmcsDmesg(write("utf16", content), quiet);
+    expect(warnings).toEqual([]);
+    expect(dumps.length).toBe(1);
+    expectSame(dumps[0]!.dump as VmcsDump, TELLING);
+    expect(dumps[0]!.dump).toMatchObject({ label: "00000000f971be22", missingFields: [] });
+  });
+
+  const makeFifo = (path: string): void => {
+    expect(spawnSync("sh", ["-c", 'mkfifo "$0"', path]).status).toBe(0);
+  };
+  /** A FIFO that another process writes to, piece by piece. */
+  const fifo = (name: string, script: string, ...files: string[]): string => {
+    const path = join(folder, name);
+    makeFifo(path);
+    spawn("sh", ["-c", `{ ${script}; } > "$0"`, path, ...files], { stdio: "ignore" });
+    return path;
+  };
+
+  test.each([
+    ["ASCII", Buffer.from(text)],
+    ["UTF-16", Buffer.from(`\ufeff${text}`, "utf16le")],
+  ])("reads a FIFO whose writer takes its time, in %s", async (name, content) => {
+    const file = write(`${name}-slow`, content);
+    const path = fifo(name, 'sleep 0.3; head -c 1 "$1"; sleep 0.3; tail -c +2 "$1"', file);
+    const { input, dumps, warnings } = await vmcsDmesg(path, quiet);
+    expect(input).toMatchObject({ path, size: content.length });
+    expect(warnings).toEqual([]);
+    expectSame(dumps[0]!.dump as VmcsDump, TELLING);
+    expect(dumps[0]!.dump.missingFields).toEqual([]);
+  });
+
+  test("a FIFO of a compressed log is refused, with what to do", async () => {
+    const path = fifo("packed", 'cat "$1"', write("packed.gz", gzipSync(text)));
+    await expect(vmcsDmesg(path, quiet)).rejects.toMatchObject({
+      code: "unsupported",
+      message: "compressed with gzip",
+      hint: expect.stringContaining("gzip -dc LOG | guestcore vmcs parse-dmesg -"),
+    });
+  });
+
+  test("a FIFO that nothing comes from lets signals in", async () => {
+    const path = join(folder, "silent");
+    makeFifo(path);
+    let asked = 0;
+    const checkpoint = async () => {
+      if (++asked === 2) throw new InterruptedError("SIGINT");
+    };
+    await expect(vmcsDmesg(path, { ...quiet, checkpoint })).rejects.toThrow("interrupted by SIGINT");
+  });
+
+  test.each(["file", "FIFO"])("no more than the limit is read of a %s", async (kind) => {
+    const file = write(`large-${kind}`, "x".repeat(300_000));
+    const path = kind === "file" ? file : fifo("large", 'cat "$1"', file);
+    const log = await openLog(path, 200_000, quiet);
+    let size = 0;
+    for await (const chunk of log.chunks) size += chunk.length;
+    log.close();
+    expect([size, log.larger()]).toEqual([200_000, true]);
+  });
+
+  /** Runs with a file or FIFO as standard input: a descriptor that is opened takes the lowest free number. */
+  const withStandardInput = async <T>(path: string, run: () => Promise<T>): Promise<T> => {
+    closeSync(0);
+    expect(openSync(path, "r")).toBe(0);
+    return await run();
+  };
+
+  test("- is standard input, be it a file or a pipe", async () => {
+    const file = write("stdin", text);
+    for (const path of [file, fifo("piped", 'cat "$1"', file)]) {
+      const { input, dumps } = await withStandardInput(path, () => vmcsDmesg("-", quiet));
+      expect(input).toMatchObject({ path: "-", size: text.length });
+      expectSame(dumps[0]!.dump as VmcsDump, TELLING);
+      expect(dumps[0]!.dump.missingFields).toEqual([]);
+    }
+    await expect(withStandardInput("/dev/zero", () => vmcsDmesg("-", quiet))).rejects.toMatchObject({
+      code: "unsupported",
+      where: { file: "standard input" },
+    });
   });
 
   test("a log without a dump says what to do", async () => {

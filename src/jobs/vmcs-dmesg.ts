@@ -1,11 +1,11 @@
 import { naming, UnavailableError } from "../core/errors.ts";
 import type { JobContext } from "../core/job.ts";
-import type { ByteSource } from "../core/memory.ts";
 import { bytesText, plural } from "../core/text.ts";
 import type { Warning } from "../core/warnings.ts";
 import { type DecodedVmcs, decodeVmcs } from "../vmx/decoded.ts";
 import { DumpReader, type LogDump, MAX_DUMPS, type VmcbDump, type VmcsDump } from "../vmx/dmesg.ts";
-import { type Input, openInput } from "./input.ts";
+import type { Input } from "./input.ts";
+import { type Log, logName, openLog } from "./log-input.ts";
 
 /** A dump with what follows from its fields; a VMCB's are decoded elsewhere. */
 export type DecodedDump =
@@ -21,35 +21,35 @@ export interface VmcsDmesgResult {
 
 /** A log has more only when it is none. */
 const LOG_LIMIT = 2 ** 30;
-const CHUNK = 2 ** 20;
 /** A longer line is no line of a dump; what is beyond is passed over. */
 const LINE_LIMIT = 4096;
 const NEWLINE = 10;
 
 /**
  * Finds and decodes the VMCSs and VMCBs that KVM or Xen printed into a log.
+ * @param path a file, packed or not, a FIFO, or `-` for standard input
  * @throws IoError when it cannot be read; UnavailableError when there is none in it
  */
 export function vmcsDmesg(path: string, context: JobContext): Promise<VmcsDmesgResult> {
-  return naming(path, async () => {
-    const input = await openInput(path, context);
+  return naming(logName(path), async () => {
+    const log = await openLog(path, LOG_LIMIT, context);
     try {
       const reader = new DumpReader();
-      const whole = await feed(input.source, reader, context);
+      await feed(log.chunks, reader);
       const found = reader.finish();
-      if (found.length === 0) throw noDumps(reader.suppressed);
-      const warnings = [...input.warnings, ...warningsOf(found)];
-      if (!whole || reader.full) warnings.push(cut(whole));
-      return { input: input.facts, dumps: found.map(decode), warnings };
+      if (found.length === 0) throw noDumps(reader.suppressed, log.larger());
+      const warnings = [...log.warnings, ...warningsOf(found), ...cut(log, reader.full)];
+      return { input: log.facts(), dumps: found.map(decode), warnings };
     } finally {
-      input.close();
+      log.close();
     }
   });
 }
 
-function noDumps(suppressed: string | undefined): UnavailableError {
+function noDumps(suppressed: string | undefined, larger: boolean): UnavailableError {
   const [module, parameter] = (suppressed ?? "kvm_intel.dump_invalid_vmcs=1").replace("=1", "").split(".");
-  return new UnavailableError("no VMCS or VMCB dump in the log", {
+  const where = larger ? `the first ${bytesText(LOG_LIMIT)} of the log` : "the log";
+  return new UnavailableError(`no VMCS or VMCB dump in ${where}`, {
     hint:
       suppressed === undefined
         ? "KVM dumps a VMCS when VM entry fails, from Linux 5.2 on only with kvm_intel.dump_invalid_vmcs=1"
@@ -57,27 +57,14 @@ function noDumps(suppressed: string | undefined): UnavailableError {
   });
 }
 
-/** Splits the log into lines; whether all of it was read. */
-async function feed(source: ByteSource, reader: DumpReader, context: JobContext): Promise<boolean> {
-  const { progress } = context;
-  const size = Math.min(source.size, LOG_LIMIT);
-  const buffer = Buffer.alloc(CHUNK);
+/** Splits the log into lines, as long as they are looked at. */
+async function feed(chunks: AsyncIterable<Buffer>, reader: DumpReader): Promise<void> {
   let rest = "";
-  progress.start(size, "reading the log");
-  try {
-    for (let offset = 0; offset < size && !reader.full; ) {
-      const got = source.read(offset, buffer.subarray(0, Math.min(CHUNK, size - offset)));
-      if (got === 0) break;
-      rest = feedChunk(buffer.subarray(0, got), rest, reader);
-      offset += got;
-      progress.update(offset);
-      await context.checkpoint();
-    }
-    if (rest !== "") reader.add(rest);
-  } finally {
-    progress.finish();
+  for await (const chunk of chunks) {
+    rest = feedChunk(chunk, rest, reader);
+    if (reader.full) return;
   }
-  return source.size <= LOG_LIMIT;
+  if (rest !== "") reader.add(rest);
 }
 
 /** Feeds the whole lines of a chunk and returns the last, which may go on. */
@@ -101,13 +88,12 @@ const decode = (dump: LogDump): DecodedDump =>
     : { dump, decoded: decodeVmcs(dump, undefined, dump.efer) };
 
 function warningsOf(dumps: readonly LogDump[]): Warning[] {
-  return dumps.flatMap(({ firstLine, missingSections, conflicts }) => {
+  return dumps.flatMap((dump) => {
+    const { firstLine, conflicts } = dump;
     const warnings: Warning[] = [];
-    if (missingSections.length > 0) {
-      warnings.push({
-        code: "VMX001",
-        message: `the dump at line ${firstLine} is cut: ${missingSections.join(" and ")} part missing`,
-      });
+    const missing = missingText(dump);
+    if (missing !== "") {
+      warnings.push({ code: "VMX001", message: `the dump at line ${firstLine} is cut: ${missing} missing` });
     }
     if (conflicts.length > 0) {
       warnings.push({
@@ -120,9 +106,19 @@ function warningsOf(dumps: readonly LogDump[]): Warning[] {
   });
 }
 
-const cut = (whole: boolean): Warning => ({
-  code: "VMX003",
-  message: whole
-    ? `the log has ${plural(MAX_DUMPS, "dump")} or more; only so many are shown`
-    : `the log is larger than ${bytesText(LOG_LIMIT)}; only so much was read`,
-});
+/** `host part, GUEST_CR0, GUEST_CR4 and 3 more fields`; empty when all is there. */
+function missingText({ missingSections, missingFields }: LogDump): string {
+  const named = missingFields.slice(0, 4);
+  const more = missingFields.length - named.length;
+  const fields = more === 0 ? named.join(", ") : `${named.join(", ")} and ${plural(more, "more field")}`;
+  const parts = missingSections.length === 0 ? "" : `${missingSections.join(" and ")} part`;
+  return [parts, fields].filter((text) => text !== "").join(", ");
+}
+
+function cut(log: Log, full: boolean): Warning[] {
+  if (!log.larger() && !full) return [];
+  const message = log.larger()
+    ? `the log is larger than ${bytesText(LOG_LIMIT)}; only so much was read`
+    : `the log has ${plural(MAX_DUMPS, "dump")} or more; only so many are shown`;
+  return [{ code: "VMX003", message }];
+}

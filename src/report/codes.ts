@@ -296,7 +296,7 @@ export const EXPLANATIONS: Readonly<Record<string, Explanation>> = {
   VMX001: {
     title: "a dump in the log is cut",
     meaning:
-      "A part of a VMCS or VMCB dump is not there: the log's buffer was overwritten, or lines were dropped. Rules that need its fields are not checked.",
+      "A part of a VMCS or VMCB dump is not there: the log's buffer was overwritten, lines were dropped, or wrapped so that they could not be put together again. Rules that need its fields are not checked.",
     cure: "Take the log from the journal or a serial console, or enlarge the buffer with log_buf_len=.",
   },
   VMX002: {

@@ -1,4 +1,5 @@
 import { hex, hex64, plural, printable } from "../core/text.ts";
+import { logName } from "../jobs/log-input.ts";
 import type { DecodedDump, VmcsDmesgResult } from "../jobs/vmcs-dmesg.ts";
 import type { VmcbDump, VmcsDump } from "../vmx/dmesg.ts";
 import {
@@ -21,7 +22,7 @@ export function vmcsDmesgText({ input, dumps }: VmcsDmesgResult, all: boolean): 
     decoded?.checks.violations.some(({ severity }) => severity === "error"),
   ).length;
   const inconsistent = failing === 0 ? "" : `, ${failing} that VM entry refuses`;
-  const lines = [`${printable(input.path)}: ${plural(dumps.length, "dump")}${inconsistent}`];
+  const lines = [`${printable(logName(input.path))}: ${plural(dumps.length, "dump")}${inconsistent}`];
   for (const dump of dumps) lines.push("", ...dumpLines(dump, all));
   return `${lines.join("\n")}\n`;
 }
@@ -83,8 +84,10 @@ export const vmcsDmesgJson = ({ dumps }: VmcsDmesgResult) => ({ dumps: dumps.map
 
 function dumpJson(entry: DecodedDump) {
   const { dump, decoded } = entry;
-  const { kind, hypervisor, firstLine, lastLine, label, cpu, cause, missingSections, conflicts } = dump;
-  const facts = { kind, hypervisor, firstLine, lastLine, label, cpu, cause, missingSections, conflicts };
+  const { kind, hypervisor, firstLine, lastLine, label, cpu, cause } = dump;
+  const { missingSections, missingFields, conflicts } = dump;
+  const lines = { firstLine, lastLine, label, cpu, cause };
+  const facts = { kind, hypervisor, ...lines, missingSections, missingFields, conflicts };
   if (decoded === undefined) return { ...facts, vmcb: vmcbJson(entry.dump) };
   const { msrs, live } = entry.dump;
   return {

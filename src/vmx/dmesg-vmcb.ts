@@ -40,7 +40,7 @@ const DECIMAL: ReadonlySet<string> = new Set([
   "misc_ctl",
   "misc_ctl2",
 ]);
-const CONTROL_NAMES = [
+export const CONTROL_NAMES: readonly string[] = [
   ...DECIMAL,
   ...(
     "cr_read cr_write dr_read dr_write exceptions intercepts iopm_base_pa msrpm_base_pa tsc_offset int_ctl int_vector " +
@@ -49,7 +49,7 @@ const CONTROL_NAMES = [
     "guest_sev_features exit_int_data event_inj_data"
   ).split(" "),
 ];
-const SAVE_NAMES = (
+export const SAVE_NAMES: readonly string[] = (
   "vmpl cpl efer cr0 cr2 cr3 cr4 dr6 dr7 rip rflags rsp rax star lstar cstar sfmask kernel_gs_base sysenter_cs " +
   "sysenter_esp sysenter_eip gpat dbgctl br_from br_to excp_from excp_to sev_features rbx rcx rdx rsi rdi rbp r8 r9 " +
   "r10 r11 r12 r13 r14 r15 xcr0 xss"
@@ -58,7 +58,7 @@ const SAVE_NAMES = (
 const CONTROL = new RegExp(`(?:^|\\s)(${CONTROL_NAMES.join("|")}): *([0-9a-f]+)(?: ([0-9a-f]{8}))?\\s*$`);
 const SAVE = new RegExp(`(?:^|\\s)(${SAVE_NAMES.join("|")}):? +([0-9a-f]+)(?=\\s|$)`, "g");
 const SEGMENT =
-  /(?:^|\s)(es|cs|ss|ds|fs|gs|gdtr|ldtr|idtr|tr): +s: ([0-9a-f]+) a: ([0-9a-f]+) l: ([0-9a-f]+) b: ([0-9a-f]+)/;
+  /(?:^|\s)(es|cs|ss|ds|fs|gs|gdtr|ldtr|idtr|tr): +s: ([0-9a-f]{4}) a: ([0-9a-f]{4}) l: ([0-9a-f]{8}) b: ([0-9a-f]{16})(?![0-9a-f])/;
 const XEN_SEGMENT =
   /(?:^|\W)(ES|CS|SS|DS|FS|GS|GDTR|LDTR|IDTR|TR): ([0-9a-f]{4}) ([0-9a-f]{4}) ([0-9a-f]{8}) ([0-9a-f]{16})/;
 const XEN_PAIR = /(?:^|\W)(\w+) ?= ?(0x[0-9a-f]+|\d+)(?![\w.])/g;
@@ -131,25 +131,31 @@ export function addKvmLine(
   if (!inSaveArea) {
     const [, name, first, second] = CONTROL.exec(line) ?? [];
     if (name === undefined || first === undefined || !fits(first)) return false;
-    const value = DECIMAL.has(name) ? decimal(first) : big(first);
+    const value = DECIMAL.has(name) ? decimal(first) : padded(first);
     if (value === undefined) return false;
     control.set(name.replaceAll(" ", "_"), second === undefined ? [value] : [value, big(second)]);
     return true;
   }
   const segment = SEGMENT.exec(line);
   if (segment !== null) return addSegment(segments, segment);
-  const found = [...line.matchAll(SAVE)].filter(([, , digits]) => fits(digits!));
+  // Fewer digits are a part of a value, at the end of a line that was cut.
+  const found = [...line.matchAll(SAVE)].filter(([, name, { length } = ""]) =>
+    name === "vmpl" || name === "cpl" ? length < 4 : length === 16,
+  );
   // An SEV-ES dump tells RSP and RAX again, from the save area of another width.
   for (const [, name, digits] of found) if (!save.has(name!)) save.set(name!, big(digits!));
   return found.length > 0;
 }
+
+/** KVM pads all others to 4, 8 or 16 digits; a number of another length was cut. */
+const padded = (digits: string): bigint | undefined =>
+  [4, 8, 16].includes(digits.length) ? big(digits) : undefined;
 
 /** KVM prints `%lld`; a large value then is negative, which cannot be matched and is left out. */
 const decimal = (digits: string): bigint | undefined => (/^\d+$/.test(digits) ? BigInt(digits) : undefined);
 
 function addSegment(segments: Map<string, VmcbSegment>, match: RegExpExecArray): boolean {
   const [, name, selector, attributes, limit, base] = match;
-  if (![selector!, attributes!, limit!].every((digits) => digits.length <= 8) || !fits(base!)) return false;
   segments.set(name!.toLowerCase(), {
     selector: Number(big(selector!)),
     attributes: Number(big(attributes!)),

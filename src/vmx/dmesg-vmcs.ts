@@ -24,11 +24,19 @@ interface Pattern {
   /** A field per capture group; "" for a group that is none, `~rip` for one that Xen kept beside. */
   readonly names: readonly string[];
   readonly xen?: boolean;
+  /** Whether it is in every dump that was not cut, or another with the same fields is. */
+  readonly always?: boolean;
 }
 
-const H = "([0-9a-f]+)";
-const X = "(?:0x)?([0-9a-f]+)";
-const BESIDE = "(?: \\(0x([0-9a-f]+)\\))?";
+/** A number of so many digits: with fewer it was cut, at the end of a line. */
+const number = (...lengths: readonly string[]): string =>
+  `(${lengths.map((length) => `[0-9a-f]{${length}}`).join("|")})(?![0-9a-f])`;
+const [H2, H4, H8, H16] = [number("2,4"), number("4,8"), number("8"), number("16")];
+const [X8, X16] = [`(?:0x)?${H8}`, `(?:0x)?${H16}`];
+const FLAGS = number("8,16");
+/** Xen before 4.7 prints the low half. */
+const QUALIFICATION = number("16", "8");
+const beside = (number: string): string => `(?: \\(0x${number}\\))?`;
 
 const at = (
   section: DumpSection | undefined,
@@ -37,126 +45,168 @@ const at = (
   xen = false,
 ): Pattern => ({ section, regex: new RegExp(`(?:^|[^\\w-])${source}`), names, xen });
 
+/** A line that every version prints. */
+const always = (section: DumpSection, source: string, names: readonly string[]): Pattern => ({
+  ...at(section, source, names),
+  always: true,
+});
+
 const controlRegister = (register: string): Pattern =>
-  at("guest", `${register}: actual=0x${H}, shadow=0x${H}, gh_mask=${X}`, [
+  always("guest", `${register}: actual=0x${H16}, shadow=0x${H16}, gh_mask=${X16}`, [
     `GUEST_${register}`,
     `${register}_READ_SHADOW`,
     `${register}_GUEST_HOST_MASK`,
   ]);
 
+const INTERRUPTIBILITY = ["GUEST_INTERRUPTIBILITY_INFO", "GUEST_ACTIVITY_STATE"];
+
 const GUEST: readonly Pattern[] = [
   controlRegister("CR0"),
   controlRegister("CR4"),
-  at("guest", `CR3 = 0x${H}`, ["GUEST_CR3"]),
-  at("guest", `CR3: actual=0x${H}, target_count=${H}`, ["GUEST_CR3", "CR3_TARGET_COUNT"], true),
-  at("guest", `target0=${H}, target1=${H}`, ["CR3_TARGET_VALUE0", "CR3_TARGET_VALUE1"], true),
-  at("guest", `target2=${H}, target3=${H}`, ["CR3_TARGET_VALUE2", "CR3_TARGET_VALUE3"], true),
-  at("guest", `PDPTR0 = 0x${H} +PDPTR1 = 0x${H}`, ["GUEST_PDPTR0", "GUEST_PDPTR1"]),
-  at("guest", `PDPTR2 = 0x${H} +PDPTR3 = 0x${H}`, ["GUEST_PDPTR2", "GUEST_PDPTR3"]),
-  at("guest", `PDPTE0 = 0x${H} +PDPTE1 = 0x${H}`, ["GUEST_PDPTR0", "GUEST_PDPTR1"], true),
-  at("guest", `PDPTE2 = 0x${H} +PDPTE3 = 0x${H}`, ["GUEST_PDPTR2", "GUEST_PDPTR3"], true),
-  at("guest", `RSP = 0x${H}${BESIDE},? +RIP = 0x${H}${BESIDE}`, ["GUEST_RSP", "~rsp", "GUEST_RIP", "~rip"]),
-  at("guest", `RFLAGS=0x${H}${BESIDE},? +DR7 = 0x${H}`, ["GUEST_RFLAGS", "~rflags", "GUEST_DR7"]),
-  at("guest", `Sysenter RSP=${H} CS:RIP=${H}:${H}`, [
+  always("guest", `CR3 = 0x${H16}`, ["GUEST_CR3"]),
+  at("guest", `CR3: actual=0x${H16}, target_count=${number("1,8")}`, ["GUEST_CR3", "CR3_TARGET_COUNT"], true),
+  at("guest", `target0=${H16}, target1=${H16}`, ["CR3_TARGET_VALUE0", "CR3_TARGET_VALUE1"], true),
+  at("guest", `target2=${H16}, target3=${H16}`, ["CR3_TARGET_VALUE2", "CR3_TARGET_VALUE3"], true),
+  at("guest", `PDPTR0 = 0x${H16} +PDPTR1 = 0x${H16}`, ["GUEST_PDPTR0", "GUEST_PDPTR1"]),
+  at("guest", `PDPTR2 = 0x${H16} +PDPTR3 = 0x${H16}`, ["GUEST_PDPTR2", "GUEST_PDPTR3"]),
+  at("guest", `PDPTE0 = 0x${H16} +PDPTE1 = 0x${H16}`, ["GUEST_PDPTR0", "GUEST_PDPTR1"], true),
+  at("guest", `PDPTE2 = 0x${H16} +PDPTE3 = 0x${H16}`, ["GUEST_PDPTR2", "GUEST_PDPTR3"], true),
+  always("guest", `RSP = 0x${H16}${beside(H16)},? +RIP = 0x${H16}${beside(H16)}`, [
+    "GUEST_RSP",
+    "~rsp",
+    "GUEST_RIP",
+    "~rip",
+  ]),
+  always("guest", `RFLAGS=0x${FLAGS}${beside(FLAGS)},? +DR7 = 0x${H16}`, [
+    "GUEST_RFLAGS",
+    "~rflags",
+    "GUEST_DR7",
+  ]),
+  always("guest", `Sysenter RSP=${H16} CS:RIP=${H4}:${H16}`, [
     "GUEST_SYSENTER_ESP",
     "GUEST_SYSENTER_CS",
     "GUEST_SYSENTER_EIP",
   ]),
-  at("guest", `PAT = 0x${H}`, ["GUEST_IA32_PAT"]),
+  at("guest", `PAT = 0x${H16}`, ["GUEST_IA32_PAT"]),
   at(
     "guest",
-    `PreemptionTimer = 0x${H} +SM Base = 0x${H}`,
+    `PreemptionTimer = 0x${H8} +SM Base = 0x${H8}`,
     ["VMX_PREEMPTION_TIMER_VALUE", "GUEST_SMBASE"],
     true,
   ),
-  at("guest", `DebugCtl ?= ?${X} +DebugExceptions ?= ?${X}`, [
+  always("guest", `DebugCtl ?= ?${X16} +DebugExceptions ?= ?${X16}`, [
     "GUEST_IA32_DEBUGCTL",
     "GUEST_PENDING_DBG_EXCEPTIONS",
   ]),
-  at("guest", `PerfGlobCtl = 0x${H}`, ["GUEST_IA32_PERF_GLOBAL_CTRL"]),
-  at("guest", `BndCfgS = 0x${H}`, ["GUEST_BNDCFGS"]),
-  at("guest", `Interruptibility ?= ?${H} +ActivityState ?= ?${H}`, [
-    "GUEST_INTERRUPTIBILITY_INFO",
-    "GUEST_ACTIVITY_STATE",
-  ]),
-  at("guest", `InterruptStatus = ${H}`, ["GUEST_INTR_STATUS"]),
-  at("guest", `S_CET = 0x${H}`, ["GUEST_S_CET"]),
-  at("guest", `SSP = 0x${H}`, ["GUEST_SSP"]),
-  at("guest", `SSP TABLE = 0x${H}`, ["GUEST_INTR_SSP_TABLE"]),
+  at("guest", `PerfGlobCtl = 0x${H16}`, ["GUEST_IA32_PERF_GLOBAL_CTRL"]),
+  at("guest", `BndCfgS = 0x${H16}`, ["GUEST_BNDCFGS"]),
+  always("guest", `Interruptibility = ${H8} +ActivityState = ${H8}`, INTERRUPTIBILITY),
+  at("guest", `Interruptibility=${H4} ActivityState=${H4}`, INTERRUPTIBILITY, true),
+  at("guest", `InterruptStatus = ${H4}`, ["GUEST_INTR_STATUS"]),
+  at("guest", `S_CET = 0x${H16}`, ["GUEST_S_CET"]),
+  at("guest", `SSP = 0x${H16}`, ["GUEST_SSP"]),
+  at("guest", `SSP TABLE = 0x${H16}`, ["GUEST_INTR_SSP_TABLE"]),
 ];
 
 const HOST: readonly Pattern[] = [
-  at("host", `RIP = 0x${H}(?: \\([^)]*\\))? +RSP = 0x${H}`, ["HOST_RIP", "HOST_RSP"]),
-  at("host", `RSP = 0x${H} +RIP = 0x${H}`, ["HOST_RSP", "HOST_RIP"], true),
+  always("host", `RIP = 0x${H16}(?: \\([^)]*\\))? +RSP = 0x${H16}`, ["HOST_RIP", "HOST_RSP"]),
+  at("host", `RSP = 0x${H16} +RIP = 0x${H16}`, ["HOST_RSP", "HOST_RIP"], true),
   ...["CS", "SS", "DS", "ES", "FS", "GS", "TR"].map((register) =>
-    at("host", `${register}=([0-9a-f]{4})(?![0-9a-f])`, [`HOST_${register}_SELECTOR`]),
+    always("host", `${register}=${H4}`, [`HOST_${register}_SELECTOR`]),
   ),
-  at("host", `FSBase=${H} GSBase=${H} TRBase=${H}`, ["HOST_FS_BASE", "HOST_GS_BASE", "HOST_TR_BASE"]),
-  at("host", `GDTBase=${H} IDTBase=${H}`, ["HOST_GDTR_BASE", "HOST_IDTR_BASE"]),
-  at("host", `CR0=${H} CR3=${H} CR4=${H}`, ["HOST_CR0", "HOST_CR3", "HOST_CR4"]),
-  at("host", `Sysenter RSP=${H} CS:RIP=${H}:${H}`, [
+  always("host", `FSBase=${H16} GSBase=${H16} TRBase=${H16}`, [
+    "HOST_FS_BASE",
+    "HOST_GS_BASE",
+    "HOST_TR_BASE",
+  ]),
+  always("host", `GDTBase=${H16} IDTBase=${H16}`, ["HOST_GDTR_BASE", "HOST_IDTR_BASE"]),
+  always("host", `CR0=${H16} CR3=${H16} CR4=${H16}`, ["HOST_CR0", "HOST_CR3", "HOST_CR4"]),
+  always("host", `Sysenter RSP=${H16} CS:RIP=${H4}:${H16}`, [
     "HOST_IA32_SYSENTER_ESP",
     "HOST_IA32_SYSENTER_CS",
     "HOST_IA32_SYSENTER_EIP",
   ]),
-  at("host", `EFER ?= *0x${H}`, ["HOST_IA32_EFER"]),
-  at("host", `PAT = 0x${H}`, ["HOST_IA32_PAT"]),
-  at("host", `PerfGlobCtl = 0x${H}`, ["HOST_IA32_PERF_GLOBAL_CTRL"]),
-  at("host", `S_CET = 0x${H}`, ["HOST_S_CET"]),
-  at("host", `SSP = 0x${H}`, ["HOST_SSP"]),
-  at("host", `SSP TABLE = 0x${H}`, ["HOST_INTR_SSP_TABLE"]),
+  at("host", `EFER ?= *0x${H16}`, ["HOST_IA32_EFER"]),
+  at("host", `PAT = 0x${H16}`, ["HOST_IA32_PAT"]),
+  at("host", `PerfGlobCtl = 0x${H16}`, ["HOST_IA32_PERF_GLOBAL_CTRL"]),
+  at("host", `S_CET = 0x${H16}`, ["HOST_S_CET"]),
+  at("host", `SSP = 0x${H16}`, ["HOST_SSP"]),
+  at("host", `SSP TABLE = 0x${H16}`, ["HOST_INTR_SSP_TABLE"]),
 ];
 
 const event = (prefix: string, names: readonly string[]): Pattern =>
-  at("control", `${prefix}: intr_info=${H} errcode=${H} ilen=${H}`, names);
+  always("control", `${prefix}: intr_info=${H8} errcode=${H8} ilen=${H8}`, names);
 
 const CONTROL: readonly Pattern[] = [
-  at("control", `PinBased=${X}`, ["PIN_BASED_VM_EXEC_CONTROL"]),
-  at("control", `CPUBased=${X}`, ["CPU_BASED_VM_EXEC_CONTROL"]),
-  at("control", `SecondaryExec=${X}`, ["SECONDARY_VM_EXEC_CONTROL"]),
-  at("control", `TertiaryExec=${X}`, ["TERTIARY_VM_EXEC_CONTROL"]),
-  at("control", `EntryControls=${X}`, ["VM_ENTRY_CONTROLS"]),
-  at("control", `ExitControls=${X}`, ["VM_EXIT_CONTROLS"]),
-  at("control", `ExceptionBitmap=${H}`, ["EXCEPTION_BITMAP"]),
-  at("control", `PFECmask=${H} PFECmatch=${H}`, [
+  always("control", `PinBased=${X8}`, ["PIN_BASED_VM_EXEC_CONTROL"]),
+  always("control", `CPUBased=${X8}`, ["CPU_BASED_VM_EXEC_CONTROL"]),
+  always("control", `SecondaryExec=${X8}`, ["SECONDARY_VM_EXEC_CONTROL"]),
+  at("control", `TertiaryExec=${X16}`, ["TERTIARY_VM_EXEC_CONTROL"]),
+  always("control", `EntryControls=${X8}`, ["VM_ENTRY_CONTROLS"]),
+  always("control", `ExitControls=${X8}`, ["VM_EXIT_CONTROLS"]),
+  always("control", `ExceptionBitmap=${H8}`, ["EXCEPTION_BITMAP"]),
+  at("control", `PFECmask=${H8} PFECmatch=${H8}`, [
     "PAGE_FAULT_ERROR_CODE_MASK",
     "PAGE_FAULT_ERROR_CODE_MATCH",
   ]),
   event("VMEntry", ["VM_ENTRY_INTR_INFO_FIELD", "VM_ENTRY_EXCEPTION_ERROR_CODE", "VM_ENTRY_INSTRUCTION_LEN"]),
   event("VMExit", ["VM_EXIT_INTR_INFO", "VM_EXIT_INTR_ERROR_CODE", "VM_EXIT_INSTRUCTION_LEN"]),
-  at("control", `reason=${H} qualification=${H}`, ["VM_EXIT_REASON", "EXIT_QUALIFICATION"]),
-  at("control", `IDTVectoring: info=${H} errcode=${H}`, [
+  always("control", `reason=${H8} qualification=${QUALIFICATION}`, ["VM_EXIT_REASON", "EXIT_QUALIFICATION"]),
+  always("control", `IDTVectoring: info=${H8} errcode=${H8}`, [
     "IDT_VECTORING_INFO_FIELD",
     "IDT_VECTORING_ERROR_CODE",
   ]),
-  at(undefined, `TSC Offset = ${X}`, ["TSC_OFFSET"]),
-  at("control", `TSC Multiplier = 0x${H}`, ["TSC_MULTIPLIER"]),
-  at("control", `TPR Threshold = 0x${H}`, ["TPR_THRESHOLD"]),
-  at("control", `PostedIntrVec = 0x${H}`, ["POSTED_INTR_NV"]),
-  at("control", `APIC-access addr = 0x${H}`, ["APIC_ACCESS_ADDR"]),
-  at("control", `virt-APIC addr = 0x${H}`, ["VIRTUAL_APIC_PAGE_ADDR"]),
-  at("control", `EPT pointer = 0x${H}`, ["EPT_POINTER"]),
-  at("control", `EPTP index = 0x${H}`, ["EPTP_INDEX"], true),
-  ...[0, 1, 2, 3].map((index) => at("control", `target${index}=${H}`, [`CR3_TARGET_VALUE${index}`], true)),
-  at("control", `PLE Gap=${H} Window=${H}`, ["PLE_GAP", "PLE_WINDOW"]),
-  at("control", `Virtual processor ID = 0x${H}`, ["VIRTUAL_PROCESSOR_ID"]),
-  at("control", `VMfunc controls = ${H}`, ["VM_FUNCTION_CONTROL"], true),
-  at("control", `VE info address = 0x${H}`, ["VE_INFORMATION_ADDRESS"]),
+  at(undefined, `TSC Offset = ${X16}`, ["TSC_OFFSET"]),
+  at("control", `TSC Multiplier = 0x${H16}`, ["TSC_MULTIPLIER"]),
+  at("control", `TPR Threshold = 0x${H2}`, ["TPR_THRESHOLD"]),
+  at("control", `PostedIntrVec = 0x${H2}`, ["POSTED_INTR_NV"]),
+  at("control", `APIC-access addr = 0x${H16}`, ["APIC_ACCESS_ADDR"]),
+  at("control", `virt-APIC addr = 0x${H16}`, ["VIRTUAL_APIC_PAGE_ADDR"]),
+  at("control", `EPT pointer = 0x${H16}`, ["EPT_POINTER"]),
+  at("control", `EPTP index = 0x${H4}`, ["EPTP_INDEX"], true),
+  ...[0, 1, 2, 3].map((index) => at("control", `target${index}=${H16}`, [`CR3_TARGET_VALUE${index}`], true)),
+  at("control", `PLE Gap=${H8} Window=${H8}`, ["PLE_GAP", "PLE_WINDOW"]),
+  at("control", `Virtual processor ID = 0x${H4}`, ["VIRTUAL_PROCESSOR_ID"]),
+  at("control", `VMfunc controls = ${H16}`, ["VM_FUNCTION_CONTROL"], true),
+  at("control", `VE info address = 0x${H16}`, ["VE_INFORMATION_ADDRESS"]),
 ];
 
 const PATTERNS: readonly Pattern[] = [...GUEST, ...HOST, ...CONTROL];
 
-const SEGMENT =
-  /(?:^|\W)(CS|DS|SS|ES|FS|GS|LDTR|TR): *sel=0x([0-9a-f]+), attr=0x([0-9a-f]+), limit=0x([0-9a-f]+), base=0x([0-9a-f]+)/;
-const XEN_SEGMENT =
-  /(?:^|\W)(CS|DS|SS|ES|FS|GS|LDTR|TR): ([0-9a-f]{4}) ([0-9a-f]{5}) ([0-9a-f]{8}) ([0-9a-f]{16})/;
-const TABLE = /(?:^|\W)(GDTR|IDTR): +limit=0x([0-9a-f]+), base=0x([0-9a-f]+)/;
-const XEN_TABLE = /(?:^|\W)(GDTR|IDTR): +([0-9a-f]{8}) ([0-9a-f]{16})/;
-const EFER = /(?:^|\W)EFER(?:\((VMCS|MSR LL)\))? ?= *0x([0-9a-f]+)(?: \((autoload|effective)\))?/;
+const PARTS = ["SELECTOR", "AR_BYTES", "LIMIT", "BASE"] as const;
+const TABLE_PARTS = ["LIMIT", "BASE"] as const;
+const partsOf = (registers: string, parts: readonly string[]): string[] =>
+  registers.split(" ").flatMap((register) => parts.map((part) => `GUEST_${register}_${part}`));
+
+/** Fields that every version prints, whatever the controls are. */
+export const ALWAYS_PRINTED: Readonly<Record<DumpSection, readonly string[]>> = {
+  guest: [
+    ...namesIn(GUEST),
+    ...partsOf("CS DS SS ES FS GS LDTR TR", PARTS),
+    ...partsOf("GDTR IDTR", TABLE_PARTS),
+  ],
+  host: namesIn(HOST),
+  control: [...namesIn(CONTROL), "TSC_OFFSET"],
+};
+
+function namesIn(patterns: readonly Pattern[]): string[] {
+  return patterns.flatMap(({ always, names }) =>
+    always ? names.filter((name) => !name.startsWith("~")) : [],
+  );
+}
+
+const SEGMENT = new RegExp(
+  `(?:^|\\W)(CS|DS|SS|ES|FS|GS|LDTR|TR): *sel=0x${H4}, attr=0x${H4}, limit=0x${H8}, base=0x${H16}`,
+);
+const XEN_SEGMENT = new RegExp(`(?:^|\\W)(CS|DS|SS|ES|FS|GS|LDTR|TR): ${H4} ([0-9a-f]{5}) ${H8} ${H16}`);
+const TABLE = new RegExp(`(?:^|\\W)(GDTR|IDTR): +limit=0x${H8}, base=0x${H16}`);
+const XEN_TABLE = new RegExp(`(?:^|\\W)(GDTR|IDTR): +${H8} ${H16}`);
+const EFER = new RegExp(
+  `(?:^|\\W)EFER(?:\\((VMCS|MSR LL)\\))? ?= *0x${H16}(?: \\((autoload|effective)\\)|(?! \\())`,
+);
 const INTERRUPT_STATUS = /SVI\|RVI = ([0-9a-f]{2})\|([0-9a-f]{2})/;
 
 const big = (digits: string): bigint => BigInt(`0x${digits}`);
-const fits = (digits: string | undefined): digits is string => digits !== undefined && digits.length <= 16;
 
 /** What a line says in a section; no fields when it is no line of a dump. */
 export function readVmcsLine(line: string, section: DumpSection): LineFacts {
@@ -169,7 +219,7 @@ export function readVmcsLine(line: string, section: DumpSection): LineFacts {
     if (match === null) continue;
     pattern.names.forEach((name, group) => {
       const digits = match[group + 1];
-      if (!fits(digits)) return;
+      if (digits === undefined) return;
       if (name.startsWith("~")) live.push([name.slice(1), big(digits)]);
       else fields.push([name, big(digits)]);
     });
@@ -193,23 +243,24 @@ function readGuestLine(line: string): Omit<LineFacts, "live"> {
   const segment = kvmSegment ?? xenSegment;
   if (segment !== null) {
     const [, register, ...values] = segment;
-    ["SELECTOR", "AR_BYTES", "LIMIT", "BASE"].forEach((part, i) => {
-      if (fits(values[i])) fields.push([`GUEST_${register}_${part}`, big(values[i])]);
+    PARTS.forEach((part, i) => {
+      fields.push([`GUEST_${register}_${part}`, big(values[i]!)]);
     });
   }
   const table = kvmTable ?? xenTable;
   if (table !== null) {
     const [, register, ...values] = table;
-    ["LIMIT", "BASE"].forEach((part, i) => {
-      if (fits(values[i])) fields.push([`GUEST_${register}_${part}`, big(values[i])]);
+    TABLE_PARTS.forEach((part, i) => {
+      fields.push([`GUEST_${register}_${part}`, big(values[i]!)]);
     });
   }
   const elsewhere = efer?.[3] ?? (efer?.[1] === "MSR LL" ? "MSR load-only list" : undefined);
   const value = efer?.[2];
-  if (fits(value) && elsewhere === undefined) fields.push(["GUEST_IA32_EFER", big(value)]);
+  if (value !== undefined && elsewhere === undefined) fields.push(["GUEST_IA32_EFER", big(value)]);
   return {
     fields,
-    efer: fits(value) && elsewhere !== undefined ? { value: big(value), origin: elsewhere } : undefined,
+    efer:
+      value !== undefined && elsewhere !== undefined ? { value: big(value), origin: elsewhere } : undefined,
     xen: xenSegment !== null || xenTable !== null || efer?.[1] !== undefined,
   };
 }

@@ -1,4 +1,6 @@
 import { domainOf, type Header, headerOf, noHeader } from "./dmesg-header.ts";
+import { isUnfinished, rejoined, withoutEscapes } from "./dmesg-lines.ts";
+import { missingOfVmcb, missingOfVmcs } from "./dmesg-missing.ts";
 import { addKvmLine, addXenLine, type OpenVmcb, openVmcb, type VmcbFacts } from "./dmesg-vmcb.ts";
 import { type DumpSection, readVmcsLine } from "./dmesg-vmcs.ts";
 import { bytesOf } from "./encoding.ts";
@@ -18,6 +20,8 @@ interface DumpFacts {
   readonly cause: string | undefined;
   /** Parts that are not there: the log was cut, or lines were lost. */
   readonly missingSections: readonly string[];
+  /** Fields of the other parts that are always printed, and are not there. */
+  readonly missingFields: readonly string[];
   /** What was said twice, differently: two dumps are mixed. */
   readonly conflicts: readonly string[];
 }
@@ -50,6 +54,15 @@ const CAUSE_DISTANCE = 8;
 export const MAX_DUMPS = 1000;
 /** Dumps told apart by who printed them, open at the same time. */
 const MAX_STREAMS = 64;
+/** Lines within dumps that may go on in the next; a log with more was made to waste time. */
+const MAX_HELD = 100 * MAX_DUMPS;
+
+/** A line as it was printed, and which lines of the log it takes up. */
+interface Line {
+  readonly text: string;
+  readonly first: number;
+  readonly last: number;
+}
 
 interface Open {
   readonly kind: "vmcs" | "vmcb";
@@ -69,6 +82,8 @@ interface Open {
 }
 
 const SECTION = /\*\*\* (Guest|Host|Control) State \*\*\*/;
+/** The stream of lines without a caller. */
+const NO_CALLER = "";
 const CALLER = /\]\[\s*([TC]\d+)\]/;
 const MSR_AREA = /MSR (guest autoload|guest autostore|host autoload):/;
 const MSR_ENTRY = /\d+: msr=0x([0-9a-f]{1,8}) value=0x([0-9a-f]{1,16})(?![0-9a-f])/;
@@ -83,12 +98,19 @@ const MSR_COUNTS: Readonly<Record<string, string>> = {
 
 const encodingOf = (name: string): number => fieldNamed(name)!.encoding;
 
-/** Finds the VMCSs and VMCBs that KVM and Xen printed into a log. Lines are fed one by one; nothing is thrown. */
+/**
+ * Finds the VMCSs and VMCBs that KVM and Xen printed into a log. Lines are fed one by one; nothing is thrown. Lines that
+ * were wrapped are put together again, escape sequences are left out.
+ */
 export class DumpReader {
   readonly #open = new Map<string, Open>();
   readonly #headers = new Map<string, Header>();
   readonly #dumps: LogDump[] = [];
-  #line = 0;
+  #line: Line = { text: "", first: 0, last: 0 };
+  #count = 0;
+  /** A line that may go on in the next. */
+  #held: Line | undefined;
+  #heldWithin = 0;
   #domain: string | undefined;
   #suppressed: string | undefined;
 
@@ -102,20 +124,49 @@ export class DumpReader {
     return this.#dumps.length >= MAX_DUMPS;
   }
 
-  add(line: string): void {
-    this.#line++;
+  add(text: string): void {
+    this.#count++;
     if (this.full) return;
-    const stream = CALLER.exec(line)?.[1] ?? "";
+    const line = this.#joined({ text: withoutEscapes(text), first: this.#count, last: this.#count });
+    if (this.#mayGoOn(line.text)) this.#held = line;
+    else this.#read(line);
+  }
+
+  #mayGoOn(text: string): boolean {
+    const within = this.#open.size > 0;
+    if (within && this.#heldWithin >= MAX_HELD) return false;
+    const unfinished = isUnfinished(text, within);
+    if (unfinished && within) this.#heldWithin++;
+    return unfinished;
+  }
+
+  /** A line with the one that was held back, where it goes on with that. */
+  #joined(line: Line): Line {
+    const held = this.#held;
+    if (held === undefined) return line;
+    this.#held = undefined;
+    const text = rejoined(held.text, line.text, !this.#open.has(NO_CALLER));
+    if (text !== undefined) return { text, first: held.first, last: line.last };
+    this.#read(held);
+    return line;
+  }
+
+  #read(line: Line): void {
+    const { text } = line;
+    this.#line = line;
+    const stream = CALLER.exec(text)?.[1] ?? NO_CALLER;
     const open = this.#open.get(stream);
-    if (open !== undefined && this.#line - open.lastLine > MAX_GAP) this.#close(stream);
-    if (this.#starts(line, stream)) return;
+    if (open !== undefined && line.first - open.lastLine > MAX_GAP) this.#close(stream);
+    if (this.#starts(text, stream)) return;
     const current = this.#open.get(stream);
-    if (current !== undefined && addLine(current, line)) current.lastLine = this.#line;
-    else this.#note(line, stream);
+    if (current !== undefined && addLine(current, text)) current.lastLine = line.last;
+    else this.#note(text, stream);
   }
 
   /** Every dump, in the order in which they began. */
   finish(): readonly LogDump[] {
+    if (this.#held !== undefined) this.#read(this.#held);
+    this.#held = undefined;
     for (const stream of [...this.#open.keys()]) this.#close(stream);
     return this.#dumps.toSorted((a, b) => a.firstLine - b.firstLine);
   }
@@ -154,7 +205,7 @@ export class DumpReader {
     open.section = section;
     open.sections.add(section);
     open.msrArea = undefined;
-    open.lastLine = this.#line;
+    open.lastLine = this.#line.last;
   }
 
   #begin(kind: Open["kind"], stream: string): Open {
@@ -164,8 +215,8 @@ export class DumpReader {
     if (oldest !== undefined && this.#open.size >= MAX_STREAMS) this.#close(oldest);
     const noted = this.#headers.get(stream);
     this.#headers.delete(stream);
-    const header =
-      noted !== undefined && this.#line - noted.line <= CAUSE_DISTANCE ? noted : noHeader(this.#line);
+    const { first, last } = this.#line;
+    const header = noted !== undefined && first - noted.line <= CAUSE_DISTANCE ? noted : noHeader(first);
     const open: Open = {
       kind,
       values: new Map(),
@@ -174,12 +225,12 @@ export class DumpReader {
       vmcb: openVmcb(),
       sections: new Set(),
       conflicts: new Set(),
-      firstLine: this.#line,
+      firstLine: first,
       header,
       section: "control",
       msrArea: undefined,
       efer: undefined,
-      lastLine: this.#line,
+      lastLine: last,
       xen: false,
     };
     if (header.instructionError !== undefined) {
@@ -196,14 +247,15 @@ export class DumpReader {
     this.#domain = domainOf(line) ?? this.#domain;
     if (found === undefined) return;
     const before = this.#headers.get(stream);
-    const recent = before !== undefined && this.#line - before.line <= CAUSE_DISTANCE ? before : undefined;
+    const recent =
+      before !== undefined && this.#line.first - before.line <= CAUSE_DISTANCE ? before : undefined;
     if (this.#headers.size >= MAX_STREAMS && before === undefined) this.#headers.clear();
     this.#headers.set(stream, {
       label: found.label ?? recent?.label,
       cpu: found.cpu ?? recent?.cpu,
       cause: found.cause ?? recent?.cause,
       instructionError: found.instructionError ?? recent?.instructionError,
-      line: this.#line,
+      line: this.#line.last,
     });
   }
 
@@ -272,6 +324,10 @@ function dumpOf(open: Open): LogDump {
     cpu: header.cpu,
     cause: header.cause,
     missingSections: PARTS[kind].filter((part) => !sections.has(part)),
+    missingFields:
+      kind === "vmcb"
+        ? missingOfVmcb(open.vmcb, sections, open.xen)
+        : missingOfVmcs(open.values, sections, open.xen),
     conflicts: [...conflicts],
   };
   if (kind === "vmcb") return { kind, ...facts, ...open.vmcb };

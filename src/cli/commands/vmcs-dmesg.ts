@@ -7,6 +7,7 @@ import type { AddCommand, Terminal } from "../terminal.ts";
 const EXAMPLES = [
   "guestcore vmcs parse-dmesg dmesg.txt          every dump in the log, and what is inconsistent",
   "guestcore vmcs parse-dmesg kern.log.gz --all",
+  "journalctl -k -b -1 | guestcore vmcs parse-dmesg -",
   "guestcore vmcs parse-dmesg dmesg.txt --json | jq '.result.dumps[].vmcs.checks.violations'",
 ];
 
@@ -23,13 +24,14 @@ export const vmcsDmesgCommand: AddCommand = (vmcs, terminal) =>
       "Decodes the VMCS and VMCB dumps that KVM or Xen print into a kernel log when VM entry fails, and checks each VMCS by the rules of VM entry.",
     )
     .usage("LOG [options]")
-    .addArgument(new Argument("<log>", "dmesg, journal or console log"))
+    .addArgument(new Argument("<log>", "dmesg, journal or console log, or - for standard input"))
     .option("--all", "show unused fields that are 0, too", false)
     .option("--force", "replace an existing --json-file", false)
     .action((log: string, flags: DmesgFlags) => run(log, flags, terminal));
 
 async function run(log: string, flags: DmesgFlags, terminal: Terminal): Promise<void> {
-  prepareDelivery(flags, [log]);
+  const files = log === "-" ? [] : [log];
+  prepareDelivery(flags, files);
   const [{ vmcsDmesg }, { vmcsDmesgJson, vmcsDmesgText }] = await Promise.all([
     import("../../jobs/vmcs-dmesg.ts"),
     import("../../report/vmcs-dmesg.ts"),
@@ -47,6 +49,6 @@ async function run(log: string, flags: DmesgFlags, terminal: Terminal): Promise<
       result: vmcsDmesgJson(result),
       text: vmcsDmesgText(result, flags.all),
     },
-    [log],
+    files,
   );
 }

@@ -1,0 +1,152 @@
+import { UnsupportedError } from "../core/errors.ts";
+import type { JobContext } from "../core/job.ts";
+import type { ByteSource } from "../core/memory.ts";
+import type { Warning } from "../core/warnings.ts";
+import { compressionOf } from "../io/compressed.ts";
+import { isStream, readStream, STANDARD_INPUT } from "../io/stream.ts";
+import { type Input, openInput } from "./input.ts";
+
+/** A log, read once from its beginning; memory does not grow with it. */
+export interface Log {
+  /** One byte a character. A chunk is good until the next is asked for. */
+  readonly chunks: AsyncIterable<Buffer>;
+  /** Known when it has been read. */
+  readonly facts: () => Input["facts"];
+  readonly warnings: readonly Warning[];
+  /** Whether there was more than the limit. */
+  readonly larger: () => boolean;
+  close(): void;
+}
+
+const CHUNK = 2 ** 20;
+/** Bytes that tell what a log is encoded in. */
+const HEAD = 4;
+
+/** What a log is called in messages. */
+export const logName = (path: string): string => (path === STANDARD_INPUT ? "standard input" : path);
+
+/**
+ * Opens a log by name: a file, packed or not, or what has no random access.
+ * @param limit bytes read at most
+ * @throws IoError, CorruptError, UnsupportedError
+ */
+export async function openLog(path: string, limit: number, context: JobContext): Promise<Log> {
+  return isStream(path)
+    ? streamLog(path, limit, context)
+    : fileLog(await openInput(path, context), limit, context);
+}
+
+function fileLog(input: Input, limit: number, context: JobContext): Log {
+  const { source, facts, warnings } = input;
+  return {
+    chunks: narrowed(fileChunks(source, limit, context), () => {}),
+    facts: () => facts,
+    warnings,
+    larger: () => source.size > limit,
+    close: () => input.close(),
+  };
+}
+
+async function* fileChunks(source: ByteSource, limit: number, context: JobContext): AsyncGenerator<Buffer> {
+  const { progress } = context;
+  const size = Math.min(source.size, limit);
+  const buffer = Buffer.alloc(CHUNK);
+  progress.start(size, "reading the log");
+  try {
+    for (let offset = 0; offset < size; ) {
+      const got = source.read(offset, buffer.subarray(0, Math.min(CHUNK, size - offset)));
+      if (got === 0) break;
+      yield buffer.subarray(0, got);
+      offset += got;
+      progress.update(offset);
+      await context.checkpoint();
+    }
+  } finally {
+    progress.finish();
+  }
+}
+
+function streamLog(path: string, limit: number, context: JobContext): Log {
+  let size = 0;
+  let larger = false;
+  async function* chunks(): AsyncGenerator<Buffer> {
+    for await (const chunk of readStream(path, logName(path), context.checkpoint)) {
+      larger = chunk.length > limit - size;
+      const kept = chunk.subarray(0, limit - size);
+      size += kept.length;
+      yield kept;
+      if (larger) return;
+      await context.checkpoint();
+    }
+  }
+  return {
+    chunks: narrowed(chunks(), refuseCompressed),
+    facts: () => ({ path, size, sizeOnDisk: size, unpacked: undefined }),
+    warnings: [],
+    larger: () => larger,
+    close: () => {},
+  };
+}
+
+function refuseCompressed(head: Buffer): void {
+  const read = (offset: number, target: Uint8Array): number => head.copy(target, 0, offset);
+  const compression = compressionOf({ name: "", size: head.length, read });
+  if (compression === undefined) return;
+  const unpack = compression === "gzip" ? "gzip" : "zstd";
+  throw new UnsupportedError(`compressed with ${compression}`, {
+    hint: `unpack it on its way (${unpack} -dc LOG | guestcore vmcs parse-dmesg -) or name the file`,
+  });
+}
+
+/**
+ * A log in UTF-16, as PowerShell writes one, with one byte a character; dumps are ASCII.
+ * @param check sees the first bytes
+ */
+async function* narrowed(
+  chunks: AsyncIterable<Buffer>,
+  check: (head: Buffer) => void,
+): AsyncGenerator<Buffer> {
+  let narrow: ((chunk: Buffer) => Buffer) | undefined;
+  for await (const chunk of headed(chunks)) {
+    if (narrow === undefined) {
+      check(chunk);
+      narrow = narrowingOf(chunk);
+    }
+    yield narrow(chunk);
+  }
+}
+
+/** The same bytes, the first chunk of them with a whole head; a pipe may bring one byte at a time. */
+async function* headed(chunks: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
+  let head: Buffer | undefined = Buffer.alloc(0);
+  for await (const chunk of chunks) {
+    const all: Buffer = head === undefined ? chunk : Buffer.concat([head, chunk]);
+    head = head !== undefined && all.length < HEAD ? all : undefined;
+    if (head === undefined) yield all;
+  }
+  if (head !== undefined && head.length > 0) yield head;
+}
+
+/** How the bytes of a log become one byte a character. */
+function narrowingOf(head: Buffer): (chunk: Buffer) => Buffer {
+  const low = lowByteOf(head);
+  if (low === undefined) return (chunk) => chunk;
+  let odd = Buffer.alloc(0);
+  return (chunk) => {
+    const all = Buffer.concat([odd, chunk]);
+    const narrow = Buffer.alloc(Math.floor(all.length / 2), "?");
+    for (let i = 0; i < narrow.length; i++) {
+      if (all[2 * i + 1 - low] === 0) narrow[i] = all[2 * i + low]!;
+    }
+    odd = all.subarray(2 * narrow.length);
+    return narrow;
+  };
+}
+
+/** Which byte of a UTF-16 unit is the low one; undefined when it is no UTF-16. No text but that has bytes of 0. */
+function lowByteOf(head: Buffer): 0 | 1 | undefined {
+  const [a = 0, b = 0, c = 0, d = 0] = head;
+  if ((a === 0xff && b === 0xfe) || (a !== 0 && b === 0 && c !== 0 && d === 0)) return 0;
+  if ((a === 0xfe && b === 0xff) || (a === 0 && b !== 0 && c === 0 && d !== 0)) return 1;
+  return undefined;
+}
