@@ -9,8 +9,12 @@ import { quiet } from "./support/memory-io.ts";
 import { physicalAt, readVmcore } from "./support/read-vmcore.ts";
 import { schemas } from "./support/schemas.ts";
 import { FakeTerminal } from "./support/terminal.ts";
+import { buildElf } from "./synth/elf.ts";
+import { tablePieces } from "./synth/memory.ts";
 import { buildQemuCore } from "./synth/qemu.ts";
 import { longMode } from "./synth/qemu-presets.ts";
+import { haltedVcpu, vmcbPage } from "./synth/vmcb.ts";
+import { E7500, table } from "./synth/vmcsinfo.ts";
 
 /**
  * VMCSs of a real KVM host (samples/README.md) attached to cores of qemu processes. There is no pair of a qemu core and
@@ -178,6 +182,15 @@ describe("a core around the memory of the host's guest", () => {
     expect([swapped.status, existsSync(at("swapped"))]).toEqual([3, false]);
     expect(swapped.err).toContain("the core comes first");
   });
+
+  test("VMCSINFO of another processor is told of: by it the regions cannot be read", async () => {
+    const other = at("other.txt");
+    writeFileSync(other, table(0x2b, [...E7500, { encoding: 0x6c16, offset: 0x7f0 }]));
+    const words = ["--vmcs", HOST, "--layout", "bochs", "--from", other, "-o", at("other.core")];
+    const { status, err } = await run("vmcsinfo", "attach", core, ...words);
+    expect(status).toBe(0);
+    expect(err).toMatch(/^warning VMN001: 4 of 4 VMCSs cannot be read by the VMCSINFO that is attached/m);
+  });
 });
 
 describe("a core of another guest, which ran under TCG", () => {
@@ -193,6 +206,61 @@ describe("a core of another guest, which ran under TCG", () => {
     const gdb = (path: string) =>
       spawnSync("gdb", ["-batch", "-ex", "info registers rip", "-c", path], { encoding: "utf8" }).stdout;
     expect(gdb(output)).toMatch(/rip +0x/);
+  });
+});
+
+describe("a host whose processor is AMD's", () => {
+  const amd = at("made-amd.vmcore");
+  const bare = at("bare.core");
+  const table = sample("kvm-host.vmcsinfo.txt");
+  const kinds = (path: string) => readVmcore(readFileSync(path)).notes.map(({ name }) => name);
+  const attached = async (core: string, ...words: string[]) => {
+    const output = at("attached.core");
+    const { status, err } = await run("vmcsinfo", "attach", core, ...words, "-o", output, "--force");
+    return { status, err, names: status === 0 ? kinds(output).filter((name) => /^VMC/.test(name)) : [] };
+  };
+
+  beforeAll(() => {
+    const root = 0x10_0000;
+    const link = (level: number) =>
+      [root + 0x1000 * level, 0, BigInt(root + 0x1000 * (level + 1)) | 7n] as const;
+    const pieces = tablePieces([link(0), link(1), link(2), link(3)]);
+    const block = { address: 0x20_0000, bytes: vmcbPage(haltedVcpu({ nCr3: root })) };
+    const guest = { address: root + 0x4000, bytes: Buffer.alloc(4096, 5) };
+    const segments = [...pieces, guest, block].map((piece) => ({
+      paddr: piece.address,
+      bytes: "bytes" in piece ? piece.bytes : Buffer.alloc(0),
+    }));
+    writeFileSync(amd, buildElf({ notes: Buffer.alloc(0), segments }));
+    writeFileSync(bare, buildQemuCore({ accel: "kvm", vcpus: [{ registers: longMode(0) }] }).core);
+  });
+
+  test("is not refused for VMCSINFO, which it does not write, and leaves it", async () => {
+    const core = at("only-info.core");
+    expect((await run("vmcsinfo", "attach", bare, "--from", table, "-o", core)).status).toBe(0);
+    for (const words of [[], ["--replace"]]) {
+      expect(await attached(core, "--vmcs", amd, ...words)).toEqual({
+        status: 0,
+        err: "",
+        names: ["VMCSINFO", "VMCB"],
+      });
+    }
+    const refused = await attached(core, "--vmcs", amd, "--from", table);
+    expect([refused.status, refused.err]).toEqual([
+      2,
+      expect.stringContaining("has a VMCSINFO note already"),
+    ]);
+    const intel = await attached(core, "--vmcs", HOST);
+    expect([intel.status, intel.err]).toEqual([2, expect.stringContaining("has a VMCSINFO note already")]);
+  });
+
+  test("takes the place of an Intel host's VMCSs and of their VMCSINFO", async () => {
+    const core = at("intel.core");
+    expect((await run("vmcsinfo", "attach", bare, "--vmcs", HOST, "-o", core)).status).toBe(0);
+    expect(kinds(core).slice(-5)).toEqual(["VMCS", "VMCS", "VMCS", "VMCS", "VMCSINFO"]);
+    const refused = await attached(core, "--vmcs", amd);
+    expect([refused.status, refused.err]).toEqual([2, expect.stringContaining("has notes of vCPUs already")]);
+    expect((await attached(core, "--vmcs", amd, "--replace")).names).toEqual(["VMCB"]);
   });
 });
 

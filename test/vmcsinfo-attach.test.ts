@@ -32,6 +32,8 @@ const loads = [
   { paddr: 0x10_0000, vaddr: 0xffff_8880_0010_0000n, bytes: patternBytes(0x20_0000, 2), align: 0 },
 ];
 
+const alignUp = (size: number): number => Math.ceil(size / 4096) * 4096;
+
 const CASES: Readonly<Record<string, ElfSpec>> = {
   "a vmcore, notes in front of the memory": { notes: OLD, segments: loads },
   "no room at all": { notes: OLD, segments: loads, dataAlign: 1 },
@@ -95,6 +97,46 @@ test("room behind the notes is used, and nothing moves", async () => {
   const { added } = await add(core, [NEW]);
   expect(added.shift).toBe(0);
   expect(added.fileSize).toBe(core.length);
+});
+
+describe("what nothing points at behind the notes", () => {
+  const ends = buildElf(CASES["notes behind the memory, nothing behind them"]!);
+  const trailer = Buffer.from("TRAILER ".repeat(10));
+  const memoryOf = (core: Buffer) => Buffer.concat(readVmcore(core).loads.map(({ bytes }) => bytes));
+
+  test.each([
+    ["the end of the file", 0],
+    ["zeros up to it", 5000],
+  ])("%s is room", async (_, zeros) => {
+    const core = Buffer.concat([ends, Buffer.alloc(zeros)]);
+    const { bytes, added } = await add(core, [LARGE]);
+    expect(added.shift).toBe(0);
+    expect(bytes.length).toBe(Math.max(core.length, added.offset + added.size));
+    expect(readVmcore(bytes).notes.at(-1)?.name).toBe("VMCSINFO");
+  });
+
+  test.each([
+    ["a trailer", trailer],
+    ["a trailer behind zeros", Buffer.concat([Buffer.alloc(0x3000), trailer])],
+  ])("%s is kept", async (_, rest) => {
+    const core = Buffer.concat([ends, rest]);
+    const { bytes, added } = await add(core, [LARGE]);
+    expect(added.shift).toBe(alignUp(added.offset + added.size - ends.length));
+    expect(bytes.subarray(ends.length + added.shift).equals(rest)).toBe(true);
+    expect(bytes.subarray(0, 64).equals(core.subarray(0, 64))).toBe(true);
+    expect(readVmcore(bytes).notes.map(({ name }) => name)).toEqual(["CORE", "VMCOREINFO", "VMCSINFO"]);
+    expect(memoryOf(bytes).equals(memoryOf(core))).toBe(true);
+  });
+
+  test("bytes between the notes and the memory are kept", async () => {
+    const core = buildElf({ notes: OLD, segments: loads });
+    const at = Number(core.readBigUInt64LE(64 + 8)) + OLD.length;
+    trailer.copy(core, at);
+    const { bytes, added } = await add(core, [NEW]);
+    expect(added.shift).toBe(4096);
+    expect(bytes.subarray(at + added.shift).equals(core.subarray(at))).toBe(true);
+    expect(memoryOf(bytes).equals(memoryOf(core))).toBe(true);
+  });
 });
 
 test("section headers follow what they describe", async () => {

@@ -14,9 +14,13 @@ export const totalSize = (ranges: Iterable<Range>): number => {
 
 /** Sorts by start and joins what touches or overlaps. Empty ranges vanish. */
 export function mergeRanges(ranges: Iterable<Range>): Range[] {
-  const sorted = [...ranges].filter((r) => r.end > r.start).sort((a, b) => a.start - b.start);
+  return joinAscending([...ranges].filter((r) => r.end > r.start).sort((a, b) => a.start - b.start));
+}
+
+/** Joins what touches or overlaps of ranges that ascend by start; none is empty. */
+export function joinAscending(ranges: readonly Range[]): Range[] {
   const merged: { start: number; end: number }[] = [];
-  for (const { start, end } of sorted) {
+  for (const { start, end } of ranges) {
     const last = merged.at(-1);
     if (last !== undefined && start <= last.end) last.end = Math.max(last.end, end);
     else merged.push({ start, end });
@@ -67,4 +71,97 @@ export function makeDisjoint<R extends Range>(
     if (range.end > floor) kept.push(cutFront(range, floor));
   }
   return { ranges: kept, dropped };
+}
+
+/**
+ * Lays ranges, of which none is empty, over each other: ascending and disjoint, of each place the range on top. In
+ * O(n log n), whatever overlaps what.
+ * @param layerOf the lowest is on top, and in a layer the first of the list
+ * @param cut returns the part of a range between two addresses in it
+ */
+export function overlay<R extends Range>(
+  ranges: readonly R[],
+  layerOf: (range: R) => number,
+  cut: (range: R, start: number, end: number) => R,
+): R[] {
+  // As most lists are.
+  if (ranges.every(({ start }, i) => i === 0 || start >= ranges[i - 1]!.end)) return [...ranges];
+  const order = ranges.map((_, i) => i).sort((a, b) => ranges[a]!.start - ranges[b]!.start);
+  const laid: R[] = [];
+  for (let i = 0; i < order.length; ) {
+    const from = i;
+    const first = ranges[order[i++]!]!;
+    let { end } = first;
+    for (; i < order.length && ranges[order[i]!]!.start < end; i++) {
+      end = Math.max(end, ranges[order[i]!]!.end);
+    }
+    if (i === from + 1) laid.push(first);
+    else {
+      const indexes = order.slice(from, i);
+      indexes.sort((a, b) => layerOf(ranges[a]!) - layerOf(ranges[b]!) || a - b);
+      const pile = indexes.map((index) => ranges[index]!);
+      layPile(pile, laid, cut);
+    }
+  }
+  return laid;
+}
+
+/** Lays ranges that overlap, the first on top, and adds what is seen of each. */
+function layPile<R extends Range>(
+  pile: readonly R[],
+  laid: R[],
+  cut: (range: R, start: number, end: number) => R,
+): void {
+  const edges = edgesOf(pile);
+  // The range on top from an edge to the next; none behind the last.
+  const top = new Array<R | undefined>(edges.length);
+  // Leads to the first edge from here on behind which nothing lies yet.
+  const free = Int32Array.from(edges, (_, edge) => edge);
+  for (const range of pile) {
+    let edge = follow(free, indexIn(edges, range.start));
+    while (edges[edge]! < range.end) {
+      top[edge] = range;
+      free[edge] = edge + 1;
+      edge = follow(free, edge);
+    }
+  }
+  let from = 0;
+  for (let edge = 1; edge < edges.length; edge++) {
+    const range = top[from]!;
+    if (top[edge] === range) continue;
+    laid.push(cut(range, edges[from]!, edges[edge]!));
+    from = edge;
+  }
+}
+
+/** Where ranges begin or end, ascending, each once. */
+function edgesOf(ranges: readonly Range[]): Float64Array {
+  const edges = new Float64Array(2 * ranges.length);
+  for (let i = 0; i < ranges.length; i++) {
+    edges[2 * i] = ranges[i]!.start;
+    edges[2 * i + 1] = ranges[i]!.end;
+  }
+  return edges.sort().filter((edge, i, all) => edge !== all[i - 1]);
+}
+
+/** Index of a value that is in an ascending list. */
+function indexIn(values: Float64Array, value: number): number {
+  let low = 0;
+  let high = values.length;
+  while (low < high) {
+    const middle = (low + high) >>> 1;
+    if (values[middle]! < value) low = middle + 1;
+    else high = middle;
+  }
+  return low;
+}
+
+/** Follows links to the one that leads to itself, and halves the way for the next. */
+function follow(links: Int32Array, from: number): number {
+  let at = from;
+  while (links[at] !== at) {
+    links[at] = links[links[at]!]!;
+    at = links[at]!;
+  }
+  return at;
 }

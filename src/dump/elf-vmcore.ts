@@ -1,4 +1,4 @@
-import { ADDRESS_LIMIT, alignDown, alignUp, PAGE_SIZE } from "../core/address.ts";
+import { alignDown, PAGE_SIZE } from "../core/address.ts";
 import {
   type ByteSource,
   type Extent,
@@ -6,82 +6,57 @@ import {
   type PhysicalMemory,
   rawExtent,
 } from "../core/memory.ts";
-import { indexAtOrAbove, makeDisjoint, mergeRanges, type Range } from "../core/ranges.ts";
-import { PT_LOAD } from "../elf/constants.ts";
-import type { ElfFile, ProgramHeader } from "../elf/header.ts";
-
-/** A run of physical memory of an ELF vmcore and where its bytes are. */
-interface Load extends Range {
-  /** End of what the file holds (p_filesz, or the end of a truncated file). */
-  readonly presentEnd: number;
-  /** End of what the file claims to hold (p_filesz). */
-  readonly dumpedEnd: number;
-  readonly offset: number;
-}
+import { indexAtOrAbove, joinAscending, type Range } from "../core/ranges.ts";
+import type { ElfFile } from "../elf/header.ts";
+import { layOut, type Run } from "./vmcore-runs.ts";
 
 /**
  * Physical memory of an ELF vmcore: /proc/vmcore, makedumpfile -E, QEMU's dump-guest-memory, or our own. Aliases of
  * the same memory (the kernel image beside the direct map) collapse. What p_filesz leaves out of p_memsz was
- * *excluded* by whoever filtered the dump (makedumpfile -E -d); what the file ends before is *absent*.
+ * *excluded* by whoever filtered the dump (makedumpfile -E -d); what the file ends before is *absent*; what another
+ * segment has is neither. /proc/vmcore has ranges that begin or end inside a page: where they meet, the page is put
+ * together, else the cut page counts as not there.
  */
 export class ElfVmcore implements PhysicalMemory {
   readonly ranges: readonly Range[];
-  readonly #loads: readonly Load[];
+  readonly #runs: readonly Run[];
+  readonly #pieces: readonly Run[];
   readonly #source: ByteSource;
 
   constructor(source: ByteSource, elf: ElfFile) {
+    const { runs, pieces } = layOut(elf.programs, source.size);
     this.#source = source;
-    const loads = elf.programs.map((program) => toLoad(source, program)).filter((load) => load !== undefined);
-    this.#loads = makeDisjoint(loads, cutFront).ranges;
-    this.ranges = mergeRanges(this.#loads);
+    this.#runs = runs;
+    this.#pieces = pieces;
+    this.ranges = joinAscending(runs);
   }
 
   extentAt(address: number, limit: number, holes = true): Extent {
-    const load = this.#loads[indexAtOrAbove(this.#loads, address)];
-    if (load === undefined || load.start >= limit) return { start: address, end: limit, state: "absent" };
-    if (load.start > address) return { start: address, end: load.start, state: "absent" };
-    if (address < load.presentEnd) {
-      const offset = load.offset + (address - load.start);
-      return rawExtent(address, Math.min(limit, load.presentEnd), this.#source, offset, holes);
-    }
-    const state: PageState = address < load.dumpedEnd ? "absent" : "excluded";
-    const end = state === "absent" ? load.dumpedEnd : load.end;
-    return { start: address, end: Math.min(limit, end), state };
+    const run = this.#runs[indexAtOrAbove(this.#runs, address)];
+    if (run === undefined || run.start >= limit) return { start: address, end: limit, state: "absent" };
+    if (run.start > address) return { start: address, end: run.start, state: "absent" };
+    const end = Math.min(limit, run.end);
+    if (run.offset === undefined) return { start: address, end, state: run.state };
+    return rawExtent(address, end, this.#source, run.offset + (address - run.start), holes);
   }
 
   readPage(address: number, target: Uint8Array): PageState {
     const page = alignDown(address, PAGE_SIZE);
     const { state, at, end } = this.extentAt(page, page + PAGE_SIZE);
     if (state === "zero") target.fill(0, 0, PAGE_SIZE);
-    if (at === undefined) return state;
+    if (at === undefined) return state === "present" ? this.#readPieces(page, target) : state;
     const got = at.source.read(at.offset, target.subarray(0, end - page));
     return got === PAGE_SIZE ? "present" : "absent";
   }
-}
 
-function toLoad(source: ByteSource, program: ProgramHeader): Load | undefined {
-  if (program.type !== PT_LOAD || program.memsz === 0) return undefined;
-  const { paddr, memsz, filesz, offset } = program;
-  // p_paddr is all ones where makedumpfile knows no physical address.
-  if (!(paddr + memsz <= ADDRESS_LIMIT)) return undefined;
-  // /proc/vmcore has ranges that begin or end inside a page; the cut pages count as not there.
-  const start = alignUp(paddr, PAGE_SIZE);
-  const end = alignDown(paddr + memsz, PAGE_SIZE);
-  if (end <= start) return undefined;
-  const bound = (limit: number) => Math.max(start, Math.min(end, alignDown(limit, PAGE_SIZE)));
-  return {
-    start,
-    end,
-    dumpedEnd: bound(paddr + Math.min(filesz, memsz)),
-    presentEnd: bound(paddr + Math.max(0, Math.min(filesz, memsz, source.size - offset))),
-    offset: offset + (start - paddr),
-  };
+  #readPieces(page: number, target: Uint8Array): PageState {
+    let done = 0;
+    for (let i = indexAtOrAbove(this.#pieces, page); done < PAGE_SIZE; i++) {
+      const { start, end, offset } = this.#pieces[i]!;
+      const got = this.#source.read(offset!, target.subarray(start - page, end - page));
+      if (got < end - start) return "absent";
+      done += got;
+    }
+    return "present";
+  }
 }
-
-const cutFront = (load: Load, start: number): Load => ({
-  ...load,
-  start,
-  presentEnd: Math.max(start, load.presentEnd),
-  dumpedEnd: Math.max(start, load.dumpedEnd),
-  offset: load.offset + (start - load.start),
-});

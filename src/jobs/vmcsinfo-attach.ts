@@ -1,17 +1,20 @@
 import { naming, UnavailableError, UnsupportedError, UsageError } from "../core/errors.ts";
 import type { JobContext } from "../core/job.ts";
 import type { ByteSource } from "../core/memory.ts";
-import { shellWord } from "../core/text.ts";
+import { plural, shellWord } from "../core/text.ts";
 import type { Warning } from "../core/warnings.ts";
 import { elfKind } from "../dump/elf-kind.ts";
 import { identify } from "../dump/identify.ts";
 import { type ElfFile, isElf, readElf } from "../elf/header.ts";
 import { type Note, readNotes } from "../elf/notes.ts";
+import { vcpuOfNote } from "../guest/from-notes.ts";
 import { identitiesOf } from "../io/file.ts";
 import { refuseToOverwrite } from "../io/output.ts";
 import { type AddedNotes, addNotes } from "../vmcore/add-notes.ts";
 import { encodeRegionNote, isRegionNote } from "../vmx/region-note.ts";
+import { settleLayout } from "../vmx/settle.ts";
 import {
+  layoutOf,
   placesOf,
   VMCSINFO_NOTE,
   type VmcsInfoOptions,
@@ -22,7 +25,7 @@ import type { HostOptions } from "./host.ts";
 import { openInput } from "./input.ts";
 import { readVcpuRegions, type VcpuRegions } from "./vcpu-notes-write.ts";
 import { isVmcsInfoNote, type OpenedVmcsInfo, openVmcsInfo } from "./vmcsinfo.ts";
-import { leftOutWarning, openOutput, writing } from "./vmcsinfo-write.ts";
+import { guessesWarning, leftOutWarning, openOutput, writing } from "./vmcsinfo-write.ts";
 
 export interface AttachOptions extends VmcsInfoOptions {
   readonly dump: string;
@@ -36,7 +39,7 @@ export interface AttachOptions extends VmcsInfoOptions {
   readonly host?: HostOptions;
   readonly output: string;
   readonly to: "v1" | "v2" | "array";
-  /** Whether notes of the kinds written that are there give way. */
+  /** Whether notes of the kinds written that are there give way, and with VMCSs the VMCSINFO beside them. */
   readonly replace: boolean;
   readonly force: boolean;
 }
@@ -73,10 +76,12 @@ async function attachNamed(options: AttachOptions, context: JobContext): Promise
     const elf = readElf(source);
     const { notes, warnings: noteWarnings } = readNotes(source, elf);
     refuseExisting(elf, notes, options);
+    if (from !== undefined) refuseVmcsInfo(notes, options);
     const given = from === undefined ? undefined : await openVmcsInfo(from, options, context);
     const regions =
       vmcs === undefined ? undefined : await readVcpuRegions(vmcs, guest, hostOptions(options), context);
     const opened = given ?? layoutUsed(regions);
+    if (opened !== undefined) refuseVmcsInfo(notes, options);
     const written = opened && writeVmcsInfo(opened.info, to);
     if (opened !== undefined && placesOf(opened.info.records).size === 0) {
       throw new UnavailableError("there is no field of VMCSINFO that could be attached");
@@ -87,6 +92,8 @@ async function attachNamed(options: AttachOptions, context: JobContext): Promise
       ...noteWarnings,
       ...(opened?.warnings ?? []),
       ...(written === undefined ? [] : leftOutWarning(written, to)),
+      ...(opened && written ? guessesWarning(opened.info, written, to, options) : []),
+      ...(opened && regions ? unreadableRegions(regions, opened) : []),
     ];
     for (const warning of warnings) context.warn(warning);
     const added = await writing(openOutput(output, force, files), (product) =>
@@ -97,7 +104,7 @@ async function attachNamed(options: AttachOptions, context: JobContext): Promise
           ...(regions?.notes.map(encodeRegionNote) ?? []),
           ...(written === undefined ? [] : [{ ...VMCSINFO_NOTE, desc: written.bytes }]),
         ],
-        keep: (note) => !givesWay(note, written !== undefined, regions !== undefined),
+        keep: keeping(notes, written !== undefined, regions !== undefined),
         output: product,
         context,
       }),
@@ -142,23 +149,45 @@ const layoutUsed = (regions: VcpuRegions | undefined): OpenedVmcsInfo | undefine
     warnings: [],
   };
 
-const givesWay = (note: Note, info: boolean, regions: boolean): boolean =>
-  (info && isVmcsInfoNote(note)) || (regions && isRegionNote(note));
+/** VMCSs that the VMCSINFO attached beside them does not describe, as when it is another processor's. */
+function unreadableRegions({ notes }: VcpuRegions, { info }: OpenedVmcsInfo): Warning[] {
+  const vmcss = notes.filter(({ owner }) => owner === "VMCS");
+  const layout = settleLayout(
+    layoutOf(info),
+    vmcss.map(({ bytes }) => bytes),
+  );
+  const lost = vmcss.filter((note) => typeof vcpuOfNote(note, [layout]) === "string");
+  if (lost.length === 0) return [];
+  const message = `${lost.length} of ${plural(vmcss.length, "VMCS", "VMCSs")} cannot be read by the VMCSINFO that is attached beside them`;
+  return [
+    { code: "VMN001", message, hint: "without --from the layout by which they were found is attached" },
+  ];
+}
+
+/** Which notes stay. VMCSINFO beside VMCSs says where their fields are: it goes with them. */
+function keeping(notes: readonly Note[], info: boolean, regions: boolean): (note: Note) => boolean {
+  const dropInfo = info || (regions && notes.some(({ name }) => name === "VMCS"));
+  return (note) => !((dropInfo && isVmcsInfoNote(note)) || (regions && isRegionNote(note)));
+}
 
 function refuseExisting(elf: ElfFile, notes: readonly Note[], options: AttachOptions): void {
   const { dump, vmcs, replace } = options;
-  if (vmcs !== undefined && elfKind(elf, notes) !== "process-core") {
+  if (vmcs === undefined) return;
+  if (elfKind(elf, notes) !== "process-core") {
     throw new UnsupportedError("the notes of vCPUs go into the core of a VMM's process, which this is not", {
       hint: "the core comes first, the vmcore of the host behind --vmcs",
     });
   }
-  if (replace) return;
-  if (vmcs !== undefined && notes.some(isRegionNote)) {
+  if (!replace && notes.some(isRegionNote)) {
     throw new UsageError(`${dump} has notes of vCPUs already`, {
       hint: `see them with guestcore info ${shellWord(dump)}, or pass --replace`,
     });
   }
-  if (notes.some(isVmcsInfoNote)) {
+}
+
+/** Only where VMCSINFO is written: without --from that is known when the host's guest is, which may be AMD's. */
+function refuseVmcsInfo(notes: readonly Note[], { dump, replace }: AttachOptions): void {
+  if (!replace && notes.some(isVmcsInfoNote)) {
     throw new UsageError(`${dump} has a VMCSINFO note already`, {
       hint: `see it with guestcore vmcsinfo show ${shellWord(dump)}, or pass --replace`,
     });

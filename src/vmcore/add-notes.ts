@@ -15,6 +15,8 @@ const CHUNK = 1 << 20;
 const CHECKPOINT = 64 * 2 ** 20;
 /** More than this in one PT_NOTE is damage. */
 const MAX_NOTE_BYTES = 64 * 2 ** 20;
+/** Twice the largest alignment of segments, a 2 MiB page: a larger gap is no padding. */
+const MAX_PADDING = 4 * 2 ** 20;
 
 export interface NewNote {
   readonly name: string;
@@ -50,7 +52,7 @@ export interface AddedNotes {
  * Copies an ELF64 core or vmcore with more notes. The program headers keep their order, with exactly one PT_NOTE and it
  * first where it was so (docs/architecture.md). The notes stay where they are and grow: crash reads them only in front
  * of the first PT_LOAD's bytes (crash `netdump.c` is_netdump). Where there is no room, all that lies behind moves by
- * whole pages. Holes stay holes, and what a truncated file lacks stays missing.
+ * whole pages; what nothing points at is no room unless it is zeros. Holes stay holes, and what a truncated file lacks stays missing.
  * @throws UnsupportedError when there is no PT_NOTE to add to, or the file is no little-endian ELF64 core
  * @throws CorruptError when the notes or headers are damaged
  * @throws IoError when the source changes underneath
@@ -103,7 +105,7 @@ function planNotes({ source, elf, notes, keep = () => true }: AddNotesOptions): 
   segments.set(target, grown);
 
   const split = target.offset + target.filesz;
-  const missing = Math.max(0, target.offset + grown.length - roomEnd(elf, target));
+  const missing = Math.max(0, target.offset + grown.length - roomEnd(source, elf, target));
   const shift = alignUp(missing, PAGE_SIZE);
   if (shift > 0) refuseStraddling(elf, split);
   const move = (offset: number) => (offset >= split && shift > 0 ? offset + shift : offset);
@@ -162,8 +164,15 @@ function encoded(segment: Buffer, at: number, descsz: number): Buffer {
   return bytes;
 }
 
-/** Where the room of a note segment ends: at the next thing in the file that anything points to, if there is one. */
-function roomEnd({ header, programs, programCount }: ElfFile, program: ProgramHeader): number {
+/**
+ * Where the room of a note segment ends: at the next thing in the file that anything points to, if there is one, and at
+ * its own end where something else than padding lies in between.
+ */
+function roomEnd(
+  source: ByteSource,
+  { header, programs, programCount }: ElfFile,
+  program: ProgramHeader,
+): number {
   const end = program.offset + program.filesz;
   // What sections hold may be anywhere. Only the number of program headers needs no data (PN_XNUM).
   if ((header.shoff !== 0 && header.shnum > 1) || programs.length < programCount) return end;
@@ -177,7 +186,15 @@ function roomEnd({ header, programs, programCount }: ElfFile, program: ProgramHe
   ];
   let room = Number.POSITIVE_INFINITY;
   for (const range of taken) if (range.end > program.offset) room = Math.min(room, range.start);
-  return Math.max(end, room);
+  return room > end && isPadding(source, end, Math.min(room, source.size)) ? room : end;
+}
+
+function isPadding(source: ByteSource, start: number, end: number): boolean {
+  const length = end - start;
+  if (length > MAX_PADDING) return false;
+  const bytes = Buffer.alloc(Math.max(0, length));
+  source.read(start, bytes);
+  return bytes.every((byte) => byte === 0);
 }
 
 /** Nothing can be moved apart that is one piece. */
