@@ -1,0 +1,171 @@
+/** Snappy's raw block format, without framing (google/snappy format_description.txt). */
+
+/** A block is compressed in fragments of this length, so that distances fit into 16 bits. */
+const FRAGMENT = 1 << 16;
+
+/**
+ * Decompresses one block.
+ * @param output as long as the contents can be
+ * @returns bytes written; undefined when the block is damaged, cut, or does not fit
+ */
+export function unpackSnappy(input: Uint8Array, output: Uint8Array): number | undefined {
+  const inputEnd = input.length;
+  let at = 0;
+  let size = 0;
+  for (let shift = 0; ; shift += 7) {
+    const byte = input[at++];
+    if (byte === undefined || shift > 28) return undefined;
+    size += (byte & 0x7f) * 2 ** shift;
+    if (byte < 0x80) break;
+  }
+  if (size > output.length) return undefined;
+  let to = 0;
+  while (at < inputEnd) {
+    const tag = input[at++]!;
+    let length: number;
+    let distance: number;
+    if ((tag & 3) === 0) {
+      length = (tag >> 2) + 1;
+      if (length > 60) {
+        const bytes = length - 60;
+        if (at + bytes > inputEnd) return undefined;
+        length = 1;
+        for (let i = 0; i < bytes; i++) length += input[at++]! * 2 ** (8 * i);
+      }
+      if (at + length > inputEnd || to + length > size) return undefined;
+      if (length > 32) {
+        output.set(input.subarray(at, at + length), to);
+        to += length;
+        at += length;
+      } else {
+        for (const end = to + length; to < end; ) output[to++] = input[at++]!;
+      }
+      continue;
+    }
+    if ((tag & 3) === 1) {
+      if (at >= inputEnd) return undefined;
+      length = ((tag >> 2) & 7) + 4;
+      distance = ((tag >> 5) << 8) | input[at++]!;
+    } else {
+      length = (tag >> 2) + 1;
+      const bytes = (tag & 3) === 2 ? 2 : 4;
+      if (at + bytes > inputEnd) return undefined;
+      distance = input[at]! | (input[at + 1]! << 8);
+      if (bytes === 4) distance += (input[at + 2]! | (input[at + 3]! << 8)) * 2 ** 16;
+      at += bytes;
+    }
+    let from = to - distance;
+    if (distance === 0 || from < 0 || to + length > size) return undefined;
+    if (length > 32 && distance >= length) {
+      output.copyWithin(to, from, from + length);
+      to += length;
+    } else {
+      for (const end = to + length; to < end; ) output[to++] = output[from++]!;
+    }
+  }
+  return to === size ? to : undefined;
+}
+
+const HASH_BITS = 13;
+const MIN_MATCH = 4;
+
+/** What compresses blocks one after another, with memory of its own. */
+export class SnappyPacker {
+  /** Position + base of the last occurrence of a hash; older fragments' are below `#base`. */
+  readonly #seen = new Int32Array(1 << HASH_BITS);
+  #base = 1;
+
+  /**
+   * Compresses one block.
+   * @param output at least `maxPackedSnappy(input.length)` bytes
+   * @returns bytes written
+   */
+  pack(input: Uint8Array, output: Uint8Array): number {
+    let to = 0;
+    let rest = input.length;
+    for (; rest >= 0x80; rest = Math.floor(rest / 0x80)) output[to++] = (rest & 0x7f) | 0x80;
+    output[to++] = rest;
+    for (let at = 0; at < input.length; at += FRAGMENT) {
+      to = this.#fragment(input.subarray(at, at + FRAGMENT), output, to);
+    }
+    return to;
+  }
+
+  #fragment(input: Uint8Array, output: Uint8Array, start: number): number {
+    const end = input.length;
+    if (this.#base > 0x7fff_0000 - end) {
+      this.#seen.fill(0);
+      this.#base = 1;
+    }
+    const base = this.#base;
+    this.#base += end;
+    const seen = this.#seen;
+    let to = start;
+    let literalsFrom = 0;
+    let misses = 0;
+    for (let at = 0; at + MIN_MATCH <= end; ) {
+      const word = input[at]! | (input[at + 1]! << 8) | (input[at + 2]! << 16) | (input[at + 3]! << 24);
+      const hash = Math.imul(word, 0x9e37_79b1) >>> (32 - HASH_BITS);
+      const from = seen[hash]! - base;
+      seen[hash] = at + base;
+      const isMatch =
+        from >= 0 &&
+        input[from] === input[at] &&
+        input[from + 1] === input[at + 1] &&
+        input[from + 2] === input[at + 2] &&
+        input[from + 3] === input[at + 3];
+      if (!isMatch) {
+        at += 1 + (misses++ >> 5);
+        continue;
+      }
+      misses = 0;
+      let length = MIN_MATCH;
+      while (at + length < end && input[from + length] === input[at + length]) length++;
+      to = literals(input, literalsFrom, at, output, to);
+      to = copies(at - from, length, output, to);
+      at += length;
+      literalsFrom = at;
+    }
+    return literals(input, literalsFrom, end, output, to);
+  }
+}
+
+/** Longest that a block of `size` bytes can become. */
+export const maxPackedSnappy = (size: number): number => 32 + size + Math.floor(size / 6);
+
+function literals(input: Uint8Array, from: number, end: number, output: Uint8Array, start: number): number {
+  const length = end - from;
+  if (length === 0) return start;
+  let to = start;
+  if (length <= 60) output[to++] = (length - 1) << 2;
+  else if (length <= 0x100) {
+    output[to++] = 60 << 2;
+    output[to++] = length - 1;
+  } else {
+    output[to++] = 61 << 2;
+    output[to++] = (length - 1) & 0xff;
+    output[to++] = (length - 1) >> 8;
+  }
+  output.set(input.subarray(from, end), to);
+  return to + length;
+}
+
+/** A copy has 64 bytes at most, and one with an 8-bit length 4 to 11. */
+function copies(distance: number, length: number, output: Uint8Array, start: number): number {
+  let to = start;
+  let rest = length;
+  while (rest > 0) {
+    // What is left must be long enough for a copy of its own.
+    const part = rest > 64 && rest < 68 ? 60 : Math.min(rest, 64);
+    if (part >= 4 && part <= 11 && distance < 2048) {
+      output[to++] = 1 | ((part - 4) << 2) | ((distance >> 8) << 5);
+      output[to++] = distance & 0xff;
+    } else {
+      output[to++] = 2 | ((part - 1) << 2);
+      output[to++] = distance & 0xff;
+      output[to++] = distance >> 8;
+    }
+    rest -= part;
+  }
+  return to;
+}
