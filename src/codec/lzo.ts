@@ -3,6 +3,8 @@
  * compress pages with it, each on its own.
  */
 
+import { BlockCopier } from "./block-copier.ts";
+
 /** Ends every stream: a copy of length 3 from a distance of 16384. */
 const END_MARK = [0x11, 0, 0] as const;
 
@@ -17,100 +19,95 @@ const MANY = 4;
  * @param output as long as the contents can be
  * @returns bytes written; undefined when the block is damaged, does not end with its mark, or does not fit
  */
-export function unpackLzo(input: Uint8Array, output: Uint8Array): number | undefined {
-  const inputEnd = input.length;
-  const outputEnd = output.length;
-  let at = 0;
-  let to = 0;
-  // How many literals came last: 0 to 3, or MANY. Decides what small instructions mean.
-  let state = 0;
-  const first = input[0];
-  if (first === undefined) return undefined;
-  if (first > 17) {
-    at = 1;
-    const literals = first - 17;
-    if (at + literals > inputEnd || to + literals > outputEnd) return undefined;
-    for (let i = 0; i < literals; i++) output[to++] = input[at++]!;
-    state = Math.min(literals, MANY);
+export const unpackLzo = (input: Uint8Array, output: Uint8Array): number | undefined =>
+  new Unpacker(input, output).run();
+
+class Unpacker {
+  readonly #blocks: BlockCopier;
+  readonly #input: Uint8Array;
+  /** How many literals came last: 0 to 3, or MANY. Decides what small instructions mean. */
+  #state = 0;
+
+  constructor(input: Uint8Array, output: Uint8Array) {
+    this.#input = input;
+    this.#blocks = new BlockCopier(input, output);
   }
-  while (at < inputEnd) {
-    const instruction = input[at++]!;
-    let length: number;
-    let distance: number;
-    let literals: number;
-    if (instruction >= 64) {
-      // 1LLDDDSS and 01LDDDSS, then eight bits of distance.
-      if (at >= inputEnd) return undefined;
-      distance = (input[at++]! << 3) + ((instruction >> 2) & 7) + 1;
-      length = (instruction >> 5) + 1;
-      literals = instruction & 3;
-    } else if (instruction >= 16) {
-      const bits = instruction >= 32 ? 31 : 7;
-      length = (instruction & bits) + 2;
-      if (length === 2) {
-        let zeros = 0;
-        while (at < inputEnd && input[at] === 0) {
-          at++;
-          zeros++;
-        }
-        if (at >= inputEnd) return undefined;
-        length += bits + zeros * 255 + input[at++]!;
-      }
-      if (at + 2 > inputEnd) return undefined;
-      const low = input[at]! | (input[at + 1]! << 8);
-      at += 2;
-      literals = low & 3;
-      if (instruction >= 32) distance = (low >> 2) + 1;
-      else {
-        distance = ((instruction & 8) << 11) + (low >> 2) + M3_MAX_OFFSET;
-        if (distance === M3_MAX_OFFSET) return length === 3 && at === inputEnd ? to : undefined;
-      }
-    } else if (state === 0) {
-      // A run of literals.
-      length = instruction + 3;
-      if (instruction === 0) {
-        let zeros = 0;
-        while (at < inputEnd && input[at] === 0) {
-          at++;
-          zeros++;
-        }
-        if (at >= inputEnd) return undefined;
-        length += 15 + zeros * 255 + input[at++]!;
-      }
-      if (at + length > inputEnd || to + length > outputEnd) return undefined;
-      if (length > 32) {
-        output.set(input.subarray(at, at + length), to);
-        to += length;
-        at += length;
-      } else {
-        for (const end = to + length; to < end; ) output[to++] = input[at++]!;
-      }
-      state = MANY;
-      continue;
-    } else {
-      // 0000DDSS behind literals: a near copy.
-      if (at >= inputEnd) return undefined;
-      distance = (input[at++]! << 2) + (instruction >> 2) + 1;
-      length = 2;
-      if (state === MANY) {
-        distance += M2_MAX_OFFSET;
-        length = 3;
-      }
-      literals = instruction & 3;
-    }
-    let from = to - distance;
-    if (from < 0 || to + length > outputEnd) return undefined;
-    if (length > 32 && distance >= length) {
-      output.copyWithin(to, from, from + length);
-      to += length;
-    } else {
-      for (const end = to + length; to < end; ) output[to++] = output[from++]!;
-    }
-    if (at + literals > inputEnd || to + literals > outputEnd) return undefined;
-    for (let i = 0; i < literals; i++) output[to++] = input[at++]!;
-    state = literals;
+
+  run(): number | undefined {
+    const blocks = this.#blocks;
+    let done: boolean | "end" = this.#first();
+    while (done === true && blocks.at < this.#input.length) done = this.#step(this.#input[blocks.at++]!);
+    return done === "end" ? blocks.to : undefined;
   }
-  return undefined;
+
+  /** False where the block is damaged. */
+  #step(instruction: number): boolean | "end" {
+    if (instruction >= 64) return this.#shortCopy(instruction);
+    if (instruction >= 16) return this.#longCopy(instruction);
+    return this.#state === 0 ? this.#run(instruction) : this.#nearCopy(instruction);
+  }
+
+  /** A first byte above 17 is a run of literals. */
+  #first(): boolean {
+    const first = this.#input[0];
+    if (first === undefined) return false;
+    if (first <= 17) return true;
+    this.#blocks.at = 1;
+    this.#state = Math.min(first - 17, MANY);
+    return this.#blocks.literals(first - 17);
+  }
+
+  /** 1LLDDDSS and 01LDDDSS, then eight bits of distance. */
+  #shortCopy(instruction: number): boolean {
+    const low = this.#input[this.#blocks.at++];
+    if (low === undefined) return false;
+    return this.#copy((low << 3) + ((instruction >> 2) & 7) + 1, (instruction >> 5) + 1, instruction & 3);
+  }
+
+  /** 001LLLLL and 0001HLLL, then DDDDDDDD DDDDDDSS. */
+  #longCopy(instruction: number): boolean | "end" {
+    const blocks = this.#blocks;
+    const bits = instruction >= 32 ? 31 : 7;
+    const length = (instruction & bits) === 0 ? this.#extended(bits) : instruction & bits;
+    if (length === undefined || blocks.at + 2 > this.#input.length) return false;
+    const low = this.#input[blocks.at]! | (this.#input[blocks.at + 1]! << 8);
+    blocks.at += 2;
+    if (instruction >= 32) return this.#copy((low >> 2) + 1, length + 2, low & 3);
+    const distance = ((instruction & 8) << 11) + (low >> 2) + M3_MAX_OFFSET;
+    if (distance !== M3_MAX_OFFSET) return this.#copy(distance, length + 2, low & 3);
+    return length === 1 && blocks.at === this.#input.length ? "end" : false;
+  }
+
+  /** 0000LLLL where no literals came before. */
+  #run(instruction: number): boolean {
+    const length = instruction === 0 ? this.#extended(15) : instruction;
+    this.#state = MANY;
+    return length !== undefined && this.#blocks.literals(length + 3);
+  }
+
+  /** 0000DDSS behind literals, then eight bits of distance. */
+  #nearCopy(instruction: number): boolean {
+    const low = this.#input[this.#blocks.at++];
+    if (low === undefined) return false;
+    const distance = (low << 2) + (instruction >> 2) + 1;
+    return this.#state === MANY
+      ? this.#copy(distance + M2_MAX_OFFSET, 3, instruction & 3)
+      : this.#copy(distance, 2, instruction & 3);
+  }
+
+  #copy(distance: number, length: number, literals: number): boolean {
+    this.#state = literals;
+    return this.#blocks.copy(distance, length) && this.#blocks.literals(literals);
+  }
+
+  /** `base`, 255 for each byte of zero, and the byte behind them; undefined where the input ends. */
+  #extended(base: number): number | undefined {
+    const blocks = this.#blocks;
+    const from = blocks.at;
+    while (this.#input[blocks.at] === 0) blocks.at++;
+    const last = this.#input[blocks.at];
+    return last === undefined ? undefined : base + 255 * (blocks.at++ - from) + last;
+  }
 }
 
 const HASH_BITS = 13;

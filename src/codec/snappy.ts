@@ -1,5 +1,7 @@
 /** Snappy's raw block format, without framing (google/snappy format_description.txt). */
 
+import { BlockCopier } from "./block-copier.ts";
+
 /** A block is compressed in fragments of this length, so that distances fit into 16 bits. */
 const FRAGMENT = 1 << 16;
 
@@ -9,61 +11,58 @@ const FRAGMENT = 1 << 16;
  * @returns bytes written; undefined when the block is damaged, cut, or does not fit
  */
 export function unpackSnappy(input: Uint8Array, output: Uint8Array): number | undefined {
-  const inputEnd = input.length;
-  let at = 0;
-  let size = 0;
-  for (let shift = 0; ; shift += 7) {
-    const byte = input[at++];
-    if (byte === undefined || shift > 28) return undefined;
-    size += (byte & 0x7f) * 2 ** shift;
-    if (byte < 0x80) break;
+  const length = lengthOf(input);
+  if (length === undefined || length.value > output.length) return undefined;
+  const blocks = new BlockCopier(input, output.subarray(0, length.value));
+  blocks.at = length.end;
+  while (blocks.at < input.length) {
+    const tag = input[blocks.at++]!;
+    const done = (tag & 3) === 0 ? literal(input, blocks, tag) : copy(input, blocks, tag);
+    if (!done) return undefined;
   }
-  if (size > output.length) return undefined;
-  let to = 0;
-  while (at < inputEnd) {
-    const tag = input[at++]!;
-    let length: number;
-    let distance: number;
-    if ((tag & 3) === 0) {
-      length = (tag >> 2) + 1;
-      if (length > 60) {
-        const bytes = length - 60;
-        if (at + bytes > inputEnd) return undefined;
-        length = 1;
-        for (let i = 0; i < bytes; i++) length += input[at++]! * 2 ** (8 * i);
-      }
-      if (at + length > inputEnd || to + length > size) return undefined;
-      if (length > 32) {
-        output.set(input.subarray(at, at + length), to);
-        to += length;
-        at += length;
-      } else {
-        for (const end = to + length; to < end; ) output[to++] = input[at++]!;
-      }
-      continue;
-    }
-    if ((tag & 3) === 1) {
-      if (at >= inputEnd) return undefined;
-      length = ((tag >> 2) & 7) + 4;
-      distance = ((tag >> 5) << 8) | input[at++]!;
-    } else {
-      length = (tag >> 2) + 1;
-      const bytes = (tag & 3) === 2 ? 2 : 4;
-      if (at + bytes > inputEnd) return undefined;
-      distance = input[at]! | (input[at + 1]! << 8);
-      if (bytes === 4) distance += (input[at + 2]! | (input[at + 3]! << 8)) * 2 ** 16;
-      at += bytes;
-    }
-    let from = to - distance;
-    if (distance === 0 || from < 0 || to + length > size) return undefined;
-    if (length > 32 && distance >= length) {
-      output.copyWithin(to, from, from + length);
-      to += length;
-    } else {
-      for (const end = to + length; to < end; ) output[to++] = output[from++]!;
-    }
+  return blocks.to === length.value ? blocks.to : undefined;
+}
+
+/** The length of the contents in front: seven bits a byte, the lowest first, at most 32. */
+function lengthOf(input: Uint8Array): { readonly value: number; readonly end: number } | undefined {
+  let value = 0;
+  for (let at = 0; at < 5; at++) {
+    const byte = input[at];
+    if (byte === undefined) return undefined;
+    value += (byte & 0x7f) * 2 ** (7 * at);
+    if (byte < 0x80) return { value, end: at + 1 };
   }
-  return to === size ? to : undefined;
+  return undefined;
+}
+
+/** LLLLLL00; from 60 on the length stands in one to four bytes behind. */
+function literal(input: Uint8Array, blocks: BlockCopier, tag: number): boolean {
+  const short = tag >> 2;
+  if (short < 60) return blocks.literals(short + 1);
+  const bytes = short - 59;
+  const length = numberAt(input, blocks.at, bytes);
+  blocks.at += bytes;
+  return length !== undefined && blocks.literals(length + 1);
+}
+
+/** DDDLLL01 with eight bits of distance behind, LLLLLL10 with sixteen, LLLLLL11 with thirty-two. */
+function copy(input: Uint8Array, blocks: BlockCopier, tag: number): boolean {
+  const kind = tag & 3;
+  const bytes = kind === 3 ? 4 : kind;
+  const low = numberAt(input, blocks.at, bytes);
+  blocks.at += bytes;
+  if (low === undefined) return false;
+  return kind === 1
+    ? blocks.copy(((tag >> 5) << 8) | low, ((tag >> 2) & 7) + 4)
+    : blocks.copy(low, (tag >> 2) + 1);
+}
+
+/** Little-endian; undefined where the input ends before. */
+function numberAt(input: Uint8Array, at: number, bytes: number): number | undefined {
+  if (at + bytes > input.length) return undefined;
+  let value = 0;
+  for (let i = bytes - 1; i >= 0; i--) value = value * 256 + input[at + i]!;
+  return value;
 }
 
 const HASH_BITS = 13;

@@ -14,6 +14,12 @@ export function u64(view: DataView, offset: number): number {
   return high < 0x20_0000 ? high * TWO_32 + view.getUint32(offset, true) : Number.POSITIVE_INFINITY;
 }
 
+/** `u64` of a big-endian field. */
+export function u64be(bytes: Buffer, offset: number): number {
+  const high = bytes.readUInt32BE(offset);
+  return high < 0x20_0000 ? high * TWO_32 + bytes.readUInt32BE(offset + 4) : Number.POSITIVE_INFINITY;
+}
+
 export const u64big = (view: DataView, offset: number): bigint => view.getBigUint64(offset, true);
 
 /** Bytes up to the first NUL, at most `limit` of them, as Latin-1 text; `undefined` when no NUL is found. */

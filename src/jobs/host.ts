@@ -1,15 +1,11 @@
-import { GuestcoreError, UnavailableError, UnsupportedError } from "../core/errors.ts";
+import { GuestcoreError, UnavailableError } from "../core/errors.ts";
 import type { JobContext } from "../core/job.ts";
-import type { ByteSource, PhysicalMemory } from "../core/memory.ts";
+import type { PhysicalMemory } from "../core/memory.ts";
 import { totalSize } from "../core/ranges.ts";
 import { plural } from "../core/text.ts";
 import type { Warning } from "../core/warnings.ts";
-import { elfKind } from "../dump/elf-kind.ts";
-import { ElfVmcore } from "../dump/elf-vmcore.ts";
-import { identify } from "../dump/identify.ts";
-import { EM_X86_64, machineName } from "../elf/constants.ts";
-import { isElf, readElf } from "../elf/header.ts";
-import { type Note, readNotes } from "../elf/notes.ts";
+import { openDump } from "../dump/open.ts";
+import type { Note } from "../elf/notes.ts";
 import { type Clustered, clusterBlocks } from "../guest/cluster.ts";
 import { type ClassifiedBlock, classify, type HostGuest, hostGuests } from "../guest/host-guest.ts";
 import { type VmcbBlock, vmcbBlocks } from "../guest/svm-blocks.ts";
@@ -68,7 +64,7 @@ type Warn = (warnings: readonly Warning[]) => void;
 
 /**
  * Opens the vmcore of a host and looks for VMCSs and VMCBs in all of its memory.
- * @throws UnsupportedError when it is no ELF vmcore of x86-64; UsageError, CorruptError for the layout asked for
+ * @throws UnsupportedError when it is no vmcore of x86-64; UsageError, CorruptError for the layout asked for
  */
 export async function openHost(
   input: Input,
@@ -76,23 +72,9 @@ export async function openHost(
   warn: Warn,
   context: JobContext,
 ): Promise<HostDump> {
-  const { source } = input;
-  if (!isElf(source)) throw noVmcore(source);
-  const elf = readElf(source);
-  if (elf.header.machine !== EM_X86_64) {
-    throw new UnsupportedError(
-      `a vmcore of ${machineName(elf.header.machine)}: guests are found on x86-64 only`,
-    );
-  }
-  const { notes, warnings } = readNotes(source, elf);
-  if (notes.some(({ name }) => name === "CORE") && elfKind(elf, notes) === "process-core") {
-    throw new UnsupportedError("the core of a process, not the vmcore of a host", {
-      hint: "guestcore extract finds the guest in the core of a qemu process",
-    });
-  }
-  warn([...elf.warnings, ...warnings]);
+  const { memory, notes, warnings } = await openDump(input.source, context.checkpoint);
+  warn(warnings);
   const chosen = await chooseLayouts(notes, options, warn, context);
-  const memory = new ElfVmcore(source, elf);
   const vmcoreinfo = vmcoreinfoOf(notes);
   const linux =
     vmcoreinfo === undefined
@@ -124,11 +106,6 @@ export async function openHost(
     guests,
     blocks: classify(guests, others as readonly Clustered<Block>[]),
   };
-}
-
-function noVmcore(source: ByteSource): UnsupportedError {
-  const { phrase, advice } = identify(source);
-  return new UnsupportedError(`not an ELF vmcore: ${phrase}`, { hint: advice });
 }
 
 function vmcoreinfoOf(notes: readonly Note[]): Vmcoreinfo | undefined {

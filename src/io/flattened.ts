@@ -1,0 +1,218 @@
+import { u64be } from "../core/bytes.ts";
+import { CorruptError, UnsupportedError } from "../core/errors.ts";
+import type { JobContext } from "../core/job.ts";
+import type { ByteSource } from "../core/memory.ts";
+
+/**
+ * The stream that `makedumpfile -F` and QEMU's kdump formats write where they cannot seek: a header of 4 KiB, then
+ * records {i64 offset, i64 size, bytes}, big endian, until one of -1 and -1. Records come in any order; later ones
+ * overwrite earlier ones.
+ */
+export const FLAT_SIGNATURE = "makedumpfile\0\0\0\0";
+const HEADER_SIZE = 4096;
+const RECORD_HEADER = 16;
+const END_MARK = 0xffff_ffff;
+/** 24 bytes of memory each; makedumpfile's records are of 4 KiB and more, QEMU's of 4 KiB to some hundred. */
+const MAX_RECORDS = 1 << 22;
+/** Record headers read between two looks at signals. */
+const CHECKPOINT_RECORDS = 4096;
+
+/** Bytes [start, end) of the file that the stream describes, and where they are in the stream. */
+interface Piece {
+  readonly start: number;
+  readonly end: number;
+  readonly at: number;
+}
+
+/** The file that a flattened stream describes. What no record wrote reads as zeros, as in a file. */
+export class FlattenedSource implements ByteSource {
+  readonly name: string;
+  readonly size: number;
+  /** Whether the stream's end mark is there. */
+  readonly whole: boolean;
+  readonly #stream: ByteSource;
+  readonly #starts: Float64Array;
+  readonly #ends: Float64Array;
+  readonly #at: Float64Array;
+
+  private constructor(stream: ByteSource, pieces: Pieces, whole: boolean) {
+    this.name = stream.name;
+    this.#stream = stream;
+    this.whole = whole;
+    ({ starts: this.#starts, ends: this.#ends, at: this.#at } = pieces);
+    this.size = this.#ends.at(-1) ?? 0;
+  }
+
+  /** Whether a source begins as a flattened stream does. */
+  static matches(source: ByteSource): boolean {
+    const bytes = Buffer.alloc(FLAT_SIGNATURE.length);
+    return source.read(0, bytes) === bytes.length && bytes.toString("latin1") === FLAT_SIGNATURE;
+  }
+
+  /**
+   * Reads the header of every record.
+   * @throws CorruptError for a record that cannot be; UnsupportedError for more than four million of them
+   */
+  static async open(stream: ByteSource, checkpoint?: JobContext["checkpoint"]): Promise<FlattenedSource> {
+    const records = new Records();
+    const header = Buffer.alloc(RECORD_HEADER);
+    let at = HEADER_SIZE;
+    let whole = false;
+    for (let count = 1; stream.read(at, header) === RECORD_HEADER; count++) {
+      if (header.readUInt32BE(0) === END_MARK && header.readUInt32BE(8) === END_MARK) {
+        whole = true;
+        break;
+      }
+      const offset = u64be(header, 0);
+      const size = u64be(header, 8);
+      if (!(size > 0 && offset + size <= Number.MAX_SAFE_INTEGER)) {
+        throw new CorruptError("a record of the flattened stream has an impossible offset or size", {
+          where: { offset: at },
+          hint: "the stream is damaged from there on",
+        });
+      }
+      if (count > MAX_RECORDS) {
+        throw new UnsupportedError(`the flattened stream has more than ${MAX_RECORDS} records`, {
+          hint: "makedumpfile -R VMCORE < FILE puts it in order",
+        });
+      }
+      at += RECORD_HEADER;
+      const end = Math.min(at + size, stream.size);
+      if (end > at) records.add(offset, offset + (end - at), at);
+      at += size;
+      if (count % CHECKPOINT_RECORDS === 0) await checkpoint?.();
+    }
+    return new FlattenedSource(stream, records.resolved(), whole);
+  }
+
+  read(offset: number, target: Uint8Array): number {
+    const length = Math.max(0, Math.min(target.length, this.size - offset));
+    let done = 0;
+    for (let i = this.#indexAt(offset); done < length; ) {
+      const at = offset + done;
+      const start = this.#starts[i];
+      if (start === undefined || start > at) {
+        const gap = Math.min(length - done, (start ?? this.size) - at);
+        target.fill(0, done, done + gap);
+        done += gap;
+        continue;
+      }
+      const part = Math.min(length - done, this.#ends[i]! - at);
+      const got = this.#stream.read(this.#at[i]! + (at - start), target.subarray(done, done + part));
+      done += got;
+      if (got < part) break;
+      i++;
+    }
+    return done;
+  }
+
+  /** Index of the piece that holds `offset`, else of the first one behind it. */
+  #indexAt(offset: number): number {
+    let [low, high] = [0, this.#ends.length];
+    while (low < high) {
+      const middle = (low + high) >>> 1;
+      if (this.#ends[middle]! <= offset) low = middle + 1;
+      else high = middle;
+    }
+    return low;
+  }
+}
+
+interface Pieces {
+  readonly starts: Float64Array;
+  readonly ends: Float64Array;
+  readonly at: Float64Array;
+}
+
+/** Records in the order of the stream; neighbours whose bytes follow each other are still apart by a header. */
+class Records {
+  #starts = new Float64Array(1024);
+  #ends = new Float64Array(1024);
+  #at = new Float64Array(1024);
+  #count = 0;
+
+  add(start: number, end: number, at: number): void {
+    if (this.#count === this.#starts.length) {
+      const grown = (old: Float64Array) => {
+        const larger = new Float64Array(2 * old.length);
+        larger.set(old);
+        return larger;
+      };
+      [this.#starts, this.#ends, this.#at] = [grown(this.#starts), grown(this.#ends), grown(this.#at)];
+    }
+    this.#starts[this.#count] = start;
+    this.#ends[this.#count] = end;
+    this.#at[this.#count++] = at;
+  }
+
+  /** Disjoint pieces, ascending; where records overlap the latest counts. */
+  resolved(): Pieces {
+    const count = this.#count;
+    const [starts, ends, at] = [this.#starts, this.#ends, this.#at];
+    const order = Uint32Array.from({ length: count }, (_, i) => i).sort(
+      (a, b) => starts[a]! - starts[b]! || a - b,
+    );
+    const pieces: Piece[] = [];
+    const active = new Latest();
+    let next = 0;
+    let position = 0;
+    for (;;) {
+      while (next < count && starts[order[next]!]! <= position) active.push(order[next++]!);
+      while (active.top !== undefined && ends[active.top]! <= position) active.pop();
+      const top = active.top;
+      if (top === undefined) {
+        if (next === count) break;
+        position = starts[order[next]!]!;
+        continue;
+      }
+      const until = next < count ? Math.min(ends[top]!, starts[order[next]!]!) : ends[top]!;
+      const from = at[top]! + (position - starts[top]!);
+      const last = pieces.at(-1);
+      if (last !== undefined && last.end === position && last.at + (last.end - last.start) === from) {
+        pieces[pieces.length - 1] = { ...last, end: until };
+      } else pieces.push({ start: position, end: until, at: from });
+      position = until;
+    }
+    return {
+      starts: Float64Array.from(pieces, ({ start }) => start),
+      ends: Float64Array.from(pieces, ({ end }) => end),
+      at: Float64Array.from(pieces, (piece) => piece.at),
+    };
+  }
+}
+
+/** A heap with the largest number on top. */
+class Latest {
+  readonly #items: number[] = [];
+
+  get top(): number | undefined {
+    return this.#items[0];
+  }
+
+  push(item: number): void {
+    const items = this.#items;
+    let at = items.push(item) - 1;
+    while (at > 0) {
+      const parent = (at - 1) >>> 1;
+      if (items[parent]! >= item) break;
+      items[at] = items[parent]!;
+      at = parent;
+    }
+    items[at] = item;
+  }
+
+  pop(): void {
+    const items = this.#items;
+    const item = items.pop();
+    if (item === undefined || items.length === 0) return;
+    let at = 0;
+    for (;;) {
+      let child = 2 * at + 1;
+      if (child + 1 < items.length && items[child + 1]! > items[child]!) child++;
+      if (child >= items.length || items[child]! <= item) break;
+      items[at] = items[child]!;
+      at = child;
+    }
+    items[at] = item;
+  }
+}
