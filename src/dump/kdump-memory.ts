@@ -1,10 +1,10 @@
+import { unpackZlib, unpackZstdBlock } from "../codec/inflate.ts";
 import { unpackLzo } from "../codec/lzo.ts";
 import { unpackSnappy } from "../codec/snappy.ts";
 import { alignDown, PAGE_SIZE } from "../core/address.ts";
 import { isZero, u64, viewOf } from "../core/bytes.ts";
 import type { ByteSource, Extent, PageState, PhysicalMemory } from "../core/memory.ts";
 import { indexAtOrAbove, type Range } from "../core/ranges.ts";
-import { unpackZlib, unpackZstdBlock } from "../io/inflate.ts";
 import { Bitmap } from "./bitmap.ts";
 import { CachedSource } from "./cached-source.ts";
 import type { KdumpHeader } from "./kdump-header.ts";

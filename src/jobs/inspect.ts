@@ -1,11 +1,12 @@
 import { GuestcoreError, naming } from "../core/errors.ts";
 import type { JobContext } from "../core/job.ts";
-import type { ByteSource, PhysicalMemory } from "../core/memory.ts";
+import type { ByteSource } from "../core/memory.ts";
 import { type Range, totalSize } from "../core/ranges.ts";
 import type { Warning } from "../core/warnings.ts";
 import { type ElfKind, elfKind } from "../dump/elf-kind.ts";
 import { ElfVmcore } from "../dump/elf-vmcore.ts";
 import { type Identification, identify } from "../dump/identify.ts";
+import { type MachineDump, openDump } from "../dump/open.ts";
 import { openProcessCore, type ProcessCore } from "../dump/process-core.ts";
 import { EM_X86_64, ET_CORE, NT_PRPSINFO, NT_PRSTATUS } from "../elf/constants.ts";
 import { decodePrpsinfo, decodePrstatus, type Prpsinfo, type Prstatus } from "../elf/core-notes.ts";
@@ -90,10 +91,21 @@ async function inspectInput(input: Input, context: JobContext): Promise<InspectR
   const { source } = input;
   const identification = identify(source);
   const nothing = { elf: undefined, process: undefined, vmcore: undefined };
-  if (!isElf(source)) return { input: input.facts, identification, ...nothing, warnings: input.warnings };
+  if (!isElf(source)) {
+    const found = await inspectDump(source, identification, context);
+    const warnings = [...input.warnings, ...(found?.warnings ?? [])];
+    return { input: input.facts, identification, ...nothing, vmcore: found?.info, warnings };
+  }
   const elf = inspectElf(source);
   const process = elf.info.kind === "process-core" ? await inspectProcess(source, context) : undefined;
-  const vmcore = elf.info.kind === "vmcore" ? await inspectVmcore(source, elf.info, context) : undefined;
+  const vmcore =
+    elf.info.kind === "vmcore"
+      ? await inspectVmcore(
+          { memory: new ElfVmcore(source, elf.info.elf), notes: elf.info.notes },
+          elf.info.elf.header.machine === EM_X86_64,
+          context,
+        )
+      : undefined;
   return {
     input: input.facts,
     identification,
@@ -155,15 +167,32 @@ async function inspectGuest(
   return { machine, guest, linux, search };
 }
 
-async function inspectVmcore(
+/** Formats that `openDump` reads; whether it can read this file is another question. */
+const DUMP_FORMATS: ReadonlySet<string> = new Set(["kdump", "diskdump", "flattened"]);
+
+async function inspectDump(
   source: ByteSource,
-  { elf, notes }: ElfInfo,
+  { format }: Identification,
+  context: JobContext,
+): Promise<{ info: VmcoreInfo | undefined; warnings: readonly Warning[] } | undefined> {
+  if (!DUMP_FORMATS.has(format)) return undefined;
+  const dump = await attempt(() => openDump(source, context.checkpoint));
+  if (dump instanceof GuestcoreError) {
+    const { message, where, hint } = dump;
+    const warning = { code: "DMP003", message: `what is inside cannot be read: ${message}` };
+    return { info: undefined, warnings: [{ ...warning, ...(where && { where }), ...(hint && { hint }) }] };
+  }
+  const { info, warnings } = await inspectVmcore(dump, true, context);
+  return { info, warnings: [...dump.warnings, ...warnings] };
+}
+
+async function inspectVmcore(
+  { memory, notes }: Pick<MachineDump, "memory" | "notes">,
+  isX86: boolean,
   { checkpoint }: JobContext,
 ): Promise<{ info: VmcoreInfo; warnings: Warning[] }> {
-  const memory: PhysicalMemory = new ElfVmcore(source, elf);
   const desc = notes.find(({ name }) => name === "VMCOREINFO")?.desc;
   const noted = desc === undefined ? undefined : new Vmcoreinfo(desc);
-  const isX86 = elf.header.machine === EM_X86_64;
   // QEMU writes the note only for guests with -device vmcoreinfo; it is in their memory all the same.
   const look = noted === undefined && isX86 && totalSize(memory.ranges) <= SEARCH_LIMIT;
   const search = look ? await findVmcoreinfo(memory, { checkpoint }) : undefined;

@@ -39,6 +39,23 @@ export const EXPLANATIONS: Readonly<Record<string, Explanation>> = {
       "The vmcore has more NT_PRSTATUS notes than Linux supports CPUs on x86-64 (8192). The first of them are shown.",
     cure: "The notes are damaged or were made up. Memory and VMCOREINFO are not affected.",
   },
+  DMP001: {
+    title: "a flattened stream is cut",
+    meaning:
+      "The stream that makedumpfile -F or QEMU writes ends with a mark, which is not there. What was still to come is missing; headers and bitmaps are written last, so that much may be.",
+    cure: "Copy the stream again, or take the dump again.",
+  },
+  DMP002: {
+    title: "the dump is marked incomplete",
+    meaning:
+      "The program that wrote it ran out of room and said so in the header. Pages that were not written are missing.",
+    cure: "Dump with a higher level (-d 31 where guests do not matter, -d 17 where they do) or to more room.",
+  },
+  DMP003: {
+    title: "a dump's contents cannot be read",
+    meaning: "The file is what its first bytes say, but its headers are damaged or of another machine.",
+    cure: "Copy the dump again; tools of the machine it was made on may read more of it.",
+  },
   GST001: {
     title: "the guest's second-level tables did not end",
     meaning:

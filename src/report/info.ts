@@ -204,7 +204,10 @@ function nextCommands({ input, identification, elf, process, vmcore }: InspectRe
     return [`guestcore extract ${shellWord(input.path)} -o ${shellWord(output)}`];
   }
   if (process?.problem?.hint !== undefined && process.problem.code === "unavailable") return [];
-  if (elf === undefined) return [identification.advice];
+  // A dump that kdump made is of a machine, which may have been a host of others.
+  const host =
+    vmcore?.vmcoreinfo?.get("CRASHTIME") === undefined ? [] : [`guestcore guests ${shellWord(input.path)}`];
+  if (elf === undefined) return [identification.advice, ...host];
   // guestcore alone reads the file as it is.
   const unpacking = input.unpacked?.unpacking;
   const unpack = unpacking === undefined ? [] : [unpacking.command];
@@ -219,9 +222,6 @@ function nextCommands({ input, identification, elf, process, vmcore }: InspectRe
     kernelAddresses: true,
     headers: elf.elf.programs.length,
   });
-  // A dump that kdump made is of a machine, which may have been a host of others.
-  const host =
-    vmcore.vmcoreinfo?.get("CRASHTIME") === undefined ? [] : [`guestcore guests ${shellWord(path)}`];
   return [...unpack, ...commands, ...host, ...(symbols === undefined ? [] : [`(${symbols})`])];
 }
 

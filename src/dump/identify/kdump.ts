@@ -123,7 +123,8 @@ function describeKdump(head: Head, prefix: string): Description {
   const description = describeHeader(head.bytes, (offset) => readAt(head, offset, 16), prefix);
   return {
     ...description,
-    advice: `crash ${vmlinux(releaseOf(description))} ${head.file}    # guestcore does not read this format yet`,
+    readable: true,
+    advice: `crash ${vmlinux(releaseOf(description))} ${head.file}`,
   };
 }
 

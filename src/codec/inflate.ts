@@ -1,6 +1,6 @@
 import * as zlib from "node:zlib";
-import { unpackZstd } from "../codec/zstd/unpack.ts";
 import { GuestcoreError } from "../core/errors.ts";
+import { unpackZstd } from "./zstd/unpack.ts";
 
 /** Node's own, from 22.15 on. */
 const zstd = (zlib as { zstdDecompressSync?: typeof zlib.inflateSync }).zstdDecompressSync;

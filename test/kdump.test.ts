@@ -1,0 +1,350 @@
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import fc from "fast-check";
+import { afterAll, describe, expect, test } from "vitest";
+import { CorruptError, GuestcoreError, UnsupportedError } from "../src/core/errors.ts";
+import type { ByteSource, PhysicalMemory } from "../src/core/memory.ts";
+import { openDump } from "../src/dump/open.ts";
+import { FlattenedSource } from "../src/io/flattened.ts";
+import { openInput } from "../src/jobs/input.ts";
+import { inspect } from "../src/jobs/inspect.ts";
+import { listVmcs } from "../src/jobs/vmcs.ts";
+import { quiet } from "./support/memory-io.ts";
+import { readVmcore } from "./support/read-vmcore.ts";
+import { buildKdump, type FlatRecord, flattened, type KdumpCodec, type KdumpSpec } from "./synth/kdump.ts";
+import { note } from "./synth/notes.ts";
+import { patternBytes, random } from "./synth/pattern.ts";
+
+const PAGE = 4096;
+const folder = mkdtempSync(join(tmpdir(), "guestcore-kdump-"));
+afterAll(() => rmSync(folder, { recursive: true }));
+
+const sourceOf = (bytes: Buffer): ByteSource => ({
+  name: "dump",
+  size: bytes.length,
+  read: (offset, target) => (offset >= bytes.length ? 0 : bytes.copy(target, 0, offset)),
+});
+const open = (bytes: Buffer) => openDump(sourceOf(bytes));
+
+/** A page that each of the codecs makes shorter. */
+const page = (seed: number, codec: KdumpCodec = "raw"): Buffer =>
+  codec === "zstd"
+    ? Buffer.alloc(PAGE, seed)
+    : Buffer.concat(Array.from({ length: 128 }, () => patternBytes(PAGE, seed).subarray(0, 32)));
+
+/** RAM in three pieces: two pages of which are zeros, and some left out. */
+const pagesOf = (codec?: KdumpCodec) =>
+  new Map<number, Buffer | null>([
+    ...[1, 2, 3, 5].map((pfn) => [pfn, page(pfn, codec)] as const),
+    [4, Buffer.alloc(PAGE)],
+    // One that no codec makes shorter.
+    [6, patternBytes(PAGE, 6)],
+    [7, null],
+    [8, null],
+    [40_000, page(9, codec)],
+    [40_001, Buffer.alloc(PAGE)],
+    [40_002, null],
+  ]);
+const pages = pagesOf();
+
+function stateOf(memory: PhysicalMemory, pfn: number) {
+  const target = Buffer.alloc(PAGE, 0xee);
+  return { state: memory.readPage(pfn * PAGE, target), bytes: target };
+}
+
+function expectPages(memory: PhysicalMemory, contents = pages): void {
+  expect(memory.ranges).toEqual([
+    { start: PAGE, end: 9 * PAGE },
+    { start: 40_000 * PAGE, end: 40_003 * PAGE },
+  ]);
+  for (const [pfn, wanted] of contents) {
+    const { state, bytes } = stateOf(memory, pfn);
+    expect([pfn, state]).toEqual([pfn, wanted === null ? "excluded" : "present"]);
+    if (wanted !== null) expect(bytes.equals(wanted), `page ${pfn}`).toBe(true);
+  }
+  expect(stateOf(memory, 0).state).toBe("absent");
+  expect(stateOf(memory, 9).state).toBe("absent");
+}
+
+const extents = (memory: PhysicalMemory) => {
+  const found: [number, number, string][] = [];
+  const end = memory.ranges.at(-1)!.end;
+  for (let at = 0; at < end; ) {
+    const extent = memory.extentAt(at, end);
+    found.push([at / PAGE, extent.end / PAGE, extent.state]);
+    at = extent.end;
+  }
+  return found;
+};
+
+describe("a kdump-compressed dump", () => {
+  test.each(["raw", "zlib", "lzo", "snappy", "zstd"] as KdumpCodec[])("of %s pages", async (codec) => {
+    const contents = pagesOf(codec);
+    const { memory, warnings } = await open(buildKdump({ pages: contents, codec }));
+    expectPages(memory, contents);
+    expect(warnings).toEqual([]);
+    expect(extents(memory)).toEqual([
+      [0, 1, "absent"],
+      [1, 4, "present"],
+      [4, 5, "zero"],
+      [5, 7, "present"],
+      [7, 9, "excluded"],
+      [9, 40_000, "absent"],
+      [40_000, 40_001, "present"],
+      [40_001, 40_002, "zero"],
+      [40_002, 40_003, "excluded"],
+    ]);
+  });
+
+  test.each([1, 2, 3, 4, 5, 6])("of header version %d", async (version) => {
+    const vmcoreinfo = Buffer.from("OSRELEASE=6.1.0-synth\n");
+    const notes = note("CORE", 1, Buffer.alloc(336, 7));
+    const dump = await open(buildKdump({ pages, version, vmcoreinfo, notes }));
+    expectPages(dump.memory);
+    expect(dump.notes.map(({ name, type }) => [name, type])).toEqual([
+      ...(version >= 4 ? [["CORE", 1]] : []),
+      ...(version >= 3 ? [["VMCOREINFO", 0]] : []),
+    ]);
+    if (version >= 3) expect(dump.notes.at(-1)!.desc.equals(vmcoreinfo)).toBe(true);
+  });
+
+  test("with one bitmap, of a diskdump", async () => {
+    const all = new Map([...pages].filter(([, bytes]) => bytes !== null));
+    const { memory } = await open(buildKdump({ pages: all, bitmaps: 1, version: 0, signature: "DISKDUMP" }));
+    for (const [pfn, bytes] of all) expect(stateOf(memory, pfn)).toEqual({ state: "present", bytes });
+    expect(stateOf(memory, 7).state).toBe("absent");
+  });
+
+  test("from which only zeros were left out", async () => {
+    const { memory } = await open(buildKdump({ pages, dumpLevel: 1 }));
+    expect(stateOf(memory, 7)).toEqual({ state: "zero", bytes: Buffer.alloc(PAGE) });
+    expect(memory.extentAt(7 * PAGE, 9 * PAGE)).toMatchObject({ state: "zero", end: 9 * PAGE });
+  });
+
+  test("in which each page of zeros has its own bytes", async () => {
+    expectPages((await open(buildKdump({ pages, sharedZeros: false }))).memory);
+  });
+
+  test.each([5, 6])("split, version %d: a member has its own pages only", async (version) => {
+    const { memory } = await open(buildKdump({ pages, split: [3, 40_001], version }));
+    expect(memory.ranges).toEqual([
+      { start: 3 * PAGE, end: 9 * PAGE },
+      { start: 40_000 * PAGE, end: 40_001 * PAGE },
+    ]);
+    for (const pfn of [3, 5, 6, 40_000]) {
+      expect(stateOf(memory, pfn)).toEqual({ state: "present", bytes: pages.get(pfn) });
+    }
+    expect(stateOf(memory, 2).state).toBe("absent");
+  });
+
+  test("marked incomplete, whose last pages are not there", async () => {
+    const whole = buildKdump({ pages, incomplete: true });
+    const { memory, warnings } = await open(whole.subarray(0, -PAGE));
+    expect(warnings.map(({ code }) => code)).toEqual(["DMP002"]);
+    expect(stateOf(memory, 3).state).toBe("present");
+    expect(stateOf(memory, 40_000).state).toBe("absent");
+    expect(extents(memory)).toContainEqual([40_000, 40_001, "absent"]);
+  });
+
+  test("one page of which is damaged: the others are there", async () => {
+    const dump = buildKdump({ pages, codec: "lzo" });
+    const at = dump.indexOf(page(3).subarray(0, 32)) + 33;
+    dump[at]! ^= 0x55;
+    const { memory } = await open(dump);
+    expect(stateOf(memory, 3).state).toBe("absent");
+    expect(stateOf(memory, 2).state).toBe("present");
+  });
+
+  test.each([
+    [
+      "cut inside its header",
+      (dump: Buffer) => dump.subarray(0, 300),
+      CorruptError,
+      /ends inside its header/,
+    ],
+    ["with an odd block size", (dump: Buffer) => put32(dump, 428, 4095), CorruptError, /block size is 4095/],
+    ["without page frames", (dump: Buffer) => put32(dump, PAGE + 96, 0), CorruptError, /0 page frames/],
+    [
+      "whose bitmaps are too small",
+      (dump: Buffer) => put32(dump, 436, 1),
+      CorruptError,
+      /bitmaps of 1 block/,
+    ],
+    [
+      "cut inside its bitmaps",
+      (dump: Buffer) => dump.subarray(0, 9000),
+      CorruptError,
+      /a file of 9000 bytes/,
+    ],
+    ["of another machine", (dump: Buffer) => dump.fill("ppc64le\0", 272, 280), UnsupportedError, /ppc64le/],
+  ])("%s is refused", async (_, damage, kind, message) => {
+    const error = await open(damage(buildKdump({ pages }))).then(
+      () => undefined,
+      (reason: unknown) => reason,
+    );
+    expect(error).toBeInstanceOf(kind);
+    expect((error as Error).message).toMatch(message);
+  });
+});
+
+function put32(bytes: Buffer, offset: number, value: number): Buffer {
+  bytes.writeUInt32LE(value, offset);
+  return bytes;
+}
+
+describe("a flattened stream", () => {
+  const file = buildKdump({ pages, codec: "zlib" });
+  const cut = (sizes: readonly number[]): FlatRecord[] => {
+    const records: FlatRecord[] = [];
+    for (let at = 0, i = 0; at < file.length; i++) {
+      const size = sizes[i % sizes.length]!;
+      records.push({ offset: at, bytes: file.subarray(at, at + size) });
+      at += size;
+    }
+    return records;
+  };
+
+  test.each([
+    ["in order", cut([4096])],
+    ["backwards", cut([1000, 7, 4096]).toReversed()],
+    [
+      "the header written last, over what was a placeholder",
+      [{ offset: 0, bytes: Buffer.alloc(9000, 0xaa) }, ...cut([500])],
+    ],
+  ])("gives the dump inside: %s", async (_, records) => {
+    const { memory, warnings } = await open(flattened(records));
+    expectPages(memory);
+    expect(warnings).toEqual([]);
+  });
+
+  test("is as a file that was written in that order", async () => {
+    const record = fc.record({
+      offset: fc.nat(300),
+      bytes: fc.uint8Array({ minLength: 1, maxLength: 90 }),
+    });
+    await fc.assert(
+      fc.asyncProperty(fc.array(record, { minLength: 1, maxLength: 30 }), async (records) => {
+        const written = Buffer.alloc(400);
+        let size = 0;
+        for (const { offset, bytes } of records) {
+          written.set(bytes, offset);
+          size = Math.max(size, offset + bytes.length);
+        }
+        const source = await FlattenedSource.open(sourceOf(flattened(records)));
+        const target = Buffer.alloc(400, 0xee);
+        expect(source.size).toBe(size);
+        expect(source.read(0, target)).toBe(size);
+        expect(target.subarray(0, size).equals(written.subarray(0, size))).toBe(true);
+        const part = Buffer.alloc(37);
+        expect(source.read(11, part)).toBe(Math.max(0, Math.min(37, size - 11)));
+        expect(
+          part
+            .subarray(0, Math.max(0, size - 11))
+            .equals(written.subarray(11, Math.min(48, Math.max(11, size)))),
+        ).toBe(true);
+      }),
+      { numRuns: 300 },
+    );
+  });
+
+  test("that is cut gives what is there, and is told", async () => {
+    const stream = flattened(cut([4096]), false);
+    const { memory, warnings } = await open(stream.subarray(0, -3000));
+    expect(warnings.map(({ code }) => code)).toEqual(["DMP001"]);
+    expect(stateOf(memory, 1).state).toBe("present");
+    expect(stateOf(memory, 40_000).state).toBe("absent");
+  });
+
+  test.each([
+    ["a size of nothing", 0n],
+    ["a size below nothing", -5n],
+    ["a size beyond every file", 2n ** 60n],
+  ])("with %s is damaged", async (_, size) => {
+    const stream = flattened(cut([4096]));
+    stream.writeBigInt64BE(size, 4096 + 8);
+    await expect(open(stream)).rejects.toThrow(/impossible offset or size/);
+  });
+});
+
+describe("damage", () => {
+  test("2000 mutants of a dump and 500 of a stream end in what is there, or an error of ours", async () => {
+    const spec: KdumpSpec = { pages, codec: "lzo", notes: note("CORE", 1, Buffer.alloc(336)) };
+    const dump = buildKdump(spec);
+    const stream = flattened([{ offset: 0, bytes: dump }]);
+    const outcomes = { read: 0, refused: 0 };
+    for (const [original, count] of [
+      [dump, 2000],
+      [stream, 500],
+    ] as const) {
+      for (let seed = 0; seed < count; seed++) {
+        try {
+          const { memory } = await open(damaged(original, seed));
+          for (const { start, end } of memory.ranges.slice(0, 8)) {
+            for (let at = start; at < Math.min(end, start + 16 * PAGE); at += PAGE)
+              stateOf(memory, at / PAGE);
+            memory.extentAt(start, end);
+          }
+          outcomes.read++;
+        } catch (error) {
+          if (!(error instanceof GuestcoreError)) throw error;
+          outcomes.refused++;
+        }
+      }
+    }
+    expect(outcomes.read).toBeGreaterThan(100);
+    expect(outcomes.refused).toBeGreaterThan(10);
+  });
+});
+
+/** Cut, or with bytes changed: one in two in the headers, bitmaps and descriptors. */
+function damaged(original: Buffer, seed: number): Buffer {
+  const chance = random(seed);
+  if (chance.below(8) === 0) return Buffer.from(original.subarray(0, chance.below(original.length)));
+  const bytes = Buffer.from(original);
+  for (let n = chance.below(4); n >= 0; n--) {
+    const at = chance.below(chance.below(2) === 0 ? 5 * PAGE : bytes.length - 8);
+    if (chance.below(2) === 0) bytes[at] = chance.below(256);
+    else
+      bytes.writeBigUInt64LE(
+        BigInt.asUintN(64, chance.pick([0n, 1n, -1n, 1n << 40n, 0xffff_ffffn, 1n << 63n])),
+        at,
+      );
+  }
+  return bytes;
+}
+
+describe("jobs", () => {
+  /** The shipped dump of a KVM host as kdump would have compressed it. */
+  const host = join(folder, "host.kdump");
+  const plain = join(import.meta.dirname, "../samples/kvm-host.vmcore.zst");
+
+  test("find the guests of a host in it, and info describes it", async () => {
+    const input = await openInput(plain, quiet);
+    const elf = Buffer.alloc(input.source.size);
+    input.source.read(0, elf);
+    input.close();
+    const { loads, notes } = readVmcore(elf);
+    const contents = new Map<number, Buffer>();
+    for (const { paddr, bytes } of loads) {
+      for (let at = 0; at + PAGE <= bytes.length; at += PAGE) {
+        contents.set((Number(paddr) + at) / PAGE, bytes.subarray(at, at + PAGE));
+      }
+    }
+    const all = Buffer.concat(notes.map(({ name, type, desc }) => note(name, type, desc)));
+    writeFileSync(
+      host,
+      flattened([{ offset: 0, bytes: buildKdump({ pages: contents, codec: "lzo", notes: all }) }]),
+    );
+    const facts = async (path: string) => {
+      const { host: found } = await listVmcs(path, {}, quiet);
+      return found.blocks.map(({ block, ...rest }) => [block.address, rest]);
+    };
+    expect(await facts(host)).toEqual(await facts(plain));
+    const { vmcore, identification, warnings } = await inspect(host, quiet);
+    expect(identification.format).toBe("flattened");
+    expect(vmcore?.vmcoreinfo?.osrelease).toMatch(/^6\.1\./);
+    const codes = (found: typeof warnings) => found.map(({ code }) => code);
+    expect(codes(warnings)).toEqual(codes((await inspect(plain, quiet)).warnings));
+  });
+});
