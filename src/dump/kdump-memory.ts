@@ -35,7 +35,7 @@ interface Descriptor {
 
 /**
  * Physical memory of a kdump-compressed dump. A page frame that the first bitmap has and the second has not was
- * *excluded* by whoever filtered the dump; one whose bytes are not in the file, or cannot be unpacked, is *absent*.
+ * *excluded* by whoever filtered the dump: pages of zeros are not among them, their descriptors share one place. One whose bytes are not in the file, or cannot be unpacked, is *absent*.
  */
 export class KdumpMemory implements PhysicalMemory {
   readonly ranges: readonly Range[];
@@ -79,7 +79,7 @@ export class KdumpMemory implements PhysicalMemory {
     const end = Math.ceil(last / blockSize);
     const run = this.#dumped.runAt(first, end);
     const bounded = (pfn: number) => Math.min(last, pfn * blockSize);
-    if (!run.set) return { start: address, end: bounded(run.end), state: this.#excludedState };
+    if (!run.set) return { start: address, end: bounded(run.end), state: "excluded" };
     const state = this.#stateOf(first);
     let pfn = first + 1;
     const most = Math.min(run.end, first + RUN_PAGES);
@@ -91,10 +91,7 @@ export class KdumpMemory implements PhysicalMemory {
     const { blockSize } = this.#header;
     const pfn = Math.floor(address / blockSize);
     if (this.ranges.length === 0 || !this.#isRam(address)) return "absent";
-    if (!this.#dumped.has(pfn)) {
-      if (this.#excludedState === "zero") target.fill(0, 0, PAGE_SIZE);
-      return this.#excludedState;
-    }
+    if (!this.#dumped.has(pfn)) return "excluded";
     const block = this.#block(this.#descriptorOf(pfn));
     if (block === undefined) return "absent";
     const at = alignDown(address, PAGE_SIZE) - pfn * blockSize;
@@ -105,11 +102,6 @@ export class KdumpMemory implements PhysicalMemory {
   #isRam(address: number): boolean {
     const range = this.ranges[indexAtOrAbove(this.ranges, address)];
     return range !== undefined && range.start <= address;
-  }
-
-  /** With -d 1 nothing but pages of zeros was left out. */
-  get #excludedState(): "zero" | "excluded" {
-    return this.#header.dumpLevel === 1 ? "zero" : "excluded";
   }
 
   #stateOf(pfn: number): PageState {

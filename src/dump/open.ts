@@ -19,6 +19,10 @@ export interface MachineDump {
   readonly warnings: readonly Warning[];
 }
 
+/** Whether a file is in a format that only machines are dumped in; an ELF file may be the core of a process. */
+export const isCompressedDump = (source: ByteSource): boolean =>
+  FlattenedSource.matches(source) || isKdump(source);
+
 /** Notes of 8192 CPUs with room to spare. */
 const MAX_NOTES_SIZE = 16 * 2 ** 20;
 

@@ -4,6 +4,7 @@ import type { ByteSource } from "../core/memory.ts";
 import type { Warning } from "../core/warnings.ts";
 import { elfKind } from "../dump/elf-kind.ts";
 import { identify } from "../dump/identify.ts";
+import { isCompressedDump } from "../dump/open.ts";
 import { ET_CORE, PT_NOTE } from "../elf/constants.ts";
 import { isElf, readElf } from "../elf/header.ts";
 import { readNotes } from "../elf/notes.ts";
@@ -78,6 +79,7 @@ async function extractFrom(
  * @throws UnsupportedError when it is neither
  */
 function isVmcore(source: ByteSource): boolean {
+  if (isCompressedDump(source)) return true;
   if (!isElf(source)) {
     const { phrase, advice } = identify(source);
     throw new UnsupportedError(`not the core of a process: ${phrase}`, { hint: advice });

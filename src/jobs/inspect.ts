@@ -6,7 +6,7 @@ import type { Warning } from "../core/warnings.ts";
 import { type ElfKind, elfKind } from "../dump/elf-kind.ts";
 import { ElfVmcore } from "../dump/elf-vmcore.ts";
 import { type Identification, identify } from "../dump/identify.ts";
-import { type MachineDump, openDump } from "../dump/open.ts";
+import { isCompressedDump, type MachineDump, openDump } from "../dump/open.ts";
 import { openProcessCore, type ProcessCore } from "../dump/process-core.ts";
 import { EM_X86_64, ET_CORE, NT_PRPSINFO, NT_PRSTATUS } from "../elf/constants.ts";
 import { decodePrpsinfo, decodePrstatus, type Prpsinfo, type Prstatus } from "../elf/core-notes.ts";
@@ -92,7 +92,7 @@ async function inspectInput(input: Input, context: JobContext): Promise<InspectR
   const identification = identify(source);
   const nothing = { elf: undefined, process: undefined, vmcore: undefined };
   if (!isElf(source)) {
-    const found = await inspectDump(source, identification, context);
+    const found = await inspectDump(source, context);
     const warnings = [...input.warnings, ...(found?.warnings ?? [])];
     return { input: input.facts, identification, ...nothing, vmcore: found?.info, warnings };
   }
@@ -167,15 +167,11 @@ async function inspectGuest(
   return { machine, guest, linux, search };
 }
 
-/** Formats that `openDump` reads; whether it can read this file is another question. */
-const DUMP_FORMATS: ReadonlySet<string> = new Set(["kdump", "diskdump", "flattened"]);
-
 async function inspectDump(
   source: ByteSource,
-  { format }: Identification,
   context: JobContext,
 ): Promise<{ info: VmcoreInfo | undefined; warnings: readonly Warning[] } | undefined> {
-  if (!DUMP_FORMATS.has(format)) return undefined;
+  if (!isCompressedDump(source)) return undefined;
   const dump = await attempt(() => openDump(source, context.checkpoint));
   if (dump instanceof GuestcoreError) {
     const { message, where, hint } = dump;
