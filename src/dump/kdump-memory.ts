@@ -35,7 +35,8 @@ interface Descriptor {
 
 /**
  * Physical memory of a kdump-compressed dump. A page frame that the first bitmap has and the second has not was
- * *excluded* by whoever filtered the dump: pages of zeros are not among them, their descriptors share one place. One whose bytes are not in the file, or cannot be unpacked, is *absent*.
+ * *excluded* by whoever filtered the dump; pages of zeros are not among them, for their descriptors share one place. One
+ * whose bytes are not in the file, or cannot be unpacked, is *absent*.
  */
 export class KdumpMemory implements PhysicalMemory {
   readonly ranges: readonly Range[];

@@ -82,7 +82,7 @@ export function readVcpus(
 
 /** What keeps a guest's memory in the dump of its host. */
 export const EXCLUDED_HINT =
-  "guest memory is user data, which makedumpfile -d 31 drops (bit 8; bits 2 and 4 where it is a memfd): dump hosts with core_collector makedumpfile -E -d 17";
+  "guest memory is user data, which makedumpfile -d 31 drops (bit 8; bits 2 and 4 where it is a memfd): dump hosts with core_collector makedumpfile -l -d 17";
 
 /** What to do when the output lacks memory. */
 function memoryHint({ mapped, tablesMissing }: SecondLevelFacts): string {

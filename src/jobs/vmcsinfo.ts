@@ -4,6 +4,7 @@ import type { ByteSource } from "../core/memory.ts";
 import { plural } from "../core/text.ts";
 import type { Warning } from "../core/warnings.ts";
 import { identify } from "../dump/identify.ts";
+import { isCompressedDump, openDump } from "../dump/open.ts";
 import { isElf, readElf } from "../elf/header.ts";
 import { type Note, parseNotes, readNotes } from "../elf/notes.ts";
 import { identitiesOf } from "../io/file.ts";
@@ -57,8 +58,8 @@ export function openVmcsInfo(
     }
     const input = await openInput(path, context);
     try {
-      const found = find(input.source);
-      const info = readFound(found, isElf(input.source), options);
+      const found = await find(input.source, context);
+      const info = readFound(found, isDump(input.source), options);
       return {
         input: input.facts,
         container: found.container,
@@ -74,11 +75,11 @@ export function openVmcsInfo(
 }
 
 /** An error of a dump's note says that it is one: the dump around it may be whole. */
-function readFound({ contents, noteOffset }: Found, isDump: boolean, options: VmcsInfoOptions): VmcsInfo {
+function readFound({ contents, noteOffset }: Found, isInDump: boolean, options: VmcsInfoOptions): VmcsInfo {
   try {
     return readVmcsInfo(contents, options);
   } catch (error) {
-    if (isDump && error instanceof GuestcoreError) {
+    if (isInDump && error instanceof GuestcoreError) {
       error.message = `the dump's VMCSINFO note at offset ${noteOffset}: ${error.message}`;
     }
     throw error;
@@ -89,9 +90,20 @@ type Found = Pick<OpenedVmcsInfo, "container" | "noteOffset" | "vcpuNotes" | "wa
   readonly contents: VmcsInfoInput;
 };
 
-function find(source: ByteSource): Found {
-  if (isElf(source)) {
-    const { notes, warnings } = readNotes(source, readElf(source));
+const isDump = (source: ByteSource): boolean => isElf(source) || isCompressedDump(source);
+
+async function notesOf(
+  source: ByteSource,
+  { checkpoint }: JobContext,
+): Promise<ReturnType<typeof readNotes>> {
+  if (isElf(source)) return readNotes(source, readElf(source));
+  const { notes, warnings } = await openDump(source, checkpoint);
+  return { notes: [...notes], warnings: [...warnings] };
+}
+
+async function find(source: ByteSource, context: JobContext): Promise<Found> {
+  if (isDump(source)) {
+    const { notes, warnings } = await notesOf(source, context);
     const found = fromNotes(notes);
     if (found !== undefined) {
       const vcpus = regionNotesOf(notes);

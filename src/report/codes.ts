@@ -72,7 +72,7 @@ export const EXPLANATIONS: Readonly<Record<string, Explanation>> = {
     title: "a part of the guest's address space is no memory of the host",
     meaning:
       "Second-level entries lead to addresses outside the host's RAM, as they do for the BARs of passed-through devices, or to RAM that the dump has no segment for. They are left out.",
-    cure: "Nothing where it is a device: reading one would have effects, and no dump holds its registers. Otherwise dump with makedumpfile -E, which keeps a segment for what it leaves out.",
+    cure: "Nothing where it is a device: reading one would have effects, and no dump holds its registers. Otherwise dump with makedumpfile, which says what it leaves out.",
   },
   GST004: {
     title: "the kernels of some guests were not looked for",
@@ -196,7 +196,7 @@ export const EXPLANATIONS: Readonly<Record<string, Explanation>> = {
     title: "guest memory was left out of the host's dump",
     meaning:
       "A host dump is filtered by kinds of pages: to makedumpfile guest memory is user data (dump level bit 8), or page cache where a memfd or shared file backs it (bits 2 and 4). Bit 1 drops pages of zeros, which an ELF dump cannot tell from others that were dropped.",
-    cure: "Configure kdump with core_collector makedumpfile -E -d 17 on hosts of guests that matter: it drops free pages and pages of zeros only.",
+    cure: "Configure kdump with core_collector makedumpfile -l -d 17 on hosts of guests that matter: it drops free pages and pages of zeros only.",
   },
   RAM009: {
     title: "the guest may keep memory private",

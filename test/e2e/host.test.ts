@@ -26,6 +26,8 @@ const hosts = [
     truth: "vmx/linux-guest/truth/guest",
     guest: 1,
     unknown: 0,
+    // Stripped of what makedumpfile wants to see of the host's kernel.
+    filterable: false,
   },
   {
     name: "a stopped Linux guest of KVM on AMD",
@@ -34,12 +36,13 @@ const hosts = [
     guest: 2,
     // SMRAM, which only tables of system management mode map.
     unknown: 3,
+    filterable: true,
   },
 ] as const;
 
 describe.each(hosts.filter(({ dump }) => existsSync(join(data, dump))))(
   "$name",
-  ({ dump, truth, guest, unknown }) => {
+  ({ dump, truth, guest, unknown, filterable }) => {
     const host = join(folder, `${guest}.host`);
     const out = join(folder, `${guest}.vmcore`);
     beforeAll(() => {
@@ -72,6 +75,25 @@ describe.each(hosts.filter(({ dump }) => existsSync(join(data, dump))))(
       expect(counts).toMatchObject({ different: 0, missing: unknown });
       expect(counts.equal).toBeGreaterThan(10_000);
     });
+
+    testWith(
+      ["makedumpfile", "sh"],
+      "is the same out of the dump as makedumpfile compresses or flattens it",
+      () => {
+        const variants = filterable ? ["-c -d 0", "-l -d 1", "-l -d 1 -F", "-E -d 0 -F"] : [];
+        for (const [i, options] of variants.entries()) {
+          const compressed = `${host}.${i}`;
+          const target = options.endsWith("-F") ? `${host} > ${compressed}` : `${host} ${compressed}`;
+          runWell("sh", ["-c", `makedumpfile ${options} ${target}`]);
+          const again = `${out}.${i}`;
+          const { status, stderr } = guestcore("extract", compressed, "--guest", String(guest), "-o", again);
+          expect([options, status], stderr).toEqual([options, 0]);
+          expect(readFileSync(again).equals(readFileSync(out)), options).toBe(true);
+          rmSync(compressed);
+          rmSync(again);
+        }
+      },
+    );
 
     testWith(["readelf"], "makes readelf -a say nothing on stderr", () => {
       expect(runWell("readelf", ["-a", "-W", out]).stderr).toBe("");
