@@ -3,6 +3,7 @@ import { UsageError } from "../core/errors.ts";
 import { VERSION } from "../core/version.ts";
 import { COLOR_MODES } from "./color.ts";
 import { completionCommand } from "./commands/completion.ts";
+import { dmesgCommand } from "./commands/dmesg.ts";
 import { explainCommand } from "./commands/explain.ts";
 import { extractCommand } from "./commands/extract.ts";
 import { guestsCommand } from "./commands/guests.ts";
@@ -22,6 +23,7 @@ const COMMANDS: readonly AddCommand[] = [
   infoCommand,
   extractCommand,
   guestsCommand,
+  dmesgCommand,
   vmcsCommand,
   vmcsinfoCommand,
   explainCommand,

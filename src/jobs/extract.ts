@@ -78,7 +78,7 @@ async function extractFrom(
  * Whether a file is the dump of a machine, and not the core of a process.
  * @throws UnsupportedError when it is neither
  */
-function isVmcore(source: ByteSource): boolean {
+export function isVmcore(source: ByteSource): boolean {
   if (isCompressedDump(source)) return true;
   if (!isElf(source)) {
     const { phrase, advice } = identify(source);

@@ -1,4 +1,5 @@
-import type { PhysicalMemory } from "../core/memory.ts";
+import { PAGE_SIZE } from "../core/address.ts";
+import type { AddressSpace, PhysicalMemory } from "../core/memory.ts";
 import { PageTables, pageTablesOf } from "../x86/paging.ts";
 import { FIVE_LEVEL, FOUR_LEVEL, type PagingShape, withoutAddressBits } from "../x86/paging-shapes.ts";
 import type { X86State } from "../x86/state.ts";
@@ -44,6 +45,29 @@ export function tablesOfVmcoreinfo(memory: PhysicalMemory, vmcoreinfo: Vmcoreinf
   }
   return { state, tables: undefined };
 }
+
+/**
+ * The kernel's address space: its page tables, and where they are not to be had the image alone, which lies in one piece.
+ * @returns undefined when VMCOREINFO says neither
+ */
+export function spaceOfVmcoreinfo(memory: PhysicalMemory, vmcoreinfo: Vmcoreinfo): AddressSpace | undefined {
+  const { tables } = tablesOfVmcoreinfo(memory, vmcoreinfo);
+  if (tables !== undefined) return tables;
+  const { physBase } = vmcoreinfo;
+  if (physBase === undefined) return undefined;
+  return {
+    translate: (virtual) => {
+      const physical = imagePhysical(virtual, physBase);
+      const isImage =
+        virtual >= START_KERNEL_MAP && virtual < START_KERNEL_MAP + IMAGE_SPACE && physical >= 0;
+      if (!isImage) return { mapped: false, level: 1, reason: "table-missing" };
+      return { mapped: true, physical, size: PAGE_SIZE, writable: true, user: false, executable: true };
+    },
+  };
+}
+
+/** KERNEL_IMAGE_SIZE at most. */
+const IMAGE_SPACE = 1n << 30n;
 
 /** Virtual address of the kernel's own root table: init_top_pgt since 4.13, init_level4_pgt before. */
 const rootSymbol = (vmcoreinfo: Vmcoreinfo): bigint | undefined =>

@@ -136,6 +136,12 @@ export const EXPLANATIONS: Readonly<Record<string, Explanation>> = {
       "The device's bitmap was not found in the core, so all of its region is taken for RAM. Parts that are not plugged read as zeros.",
     cure: "Compare with the guest's own view (/proc/iomem in its log).",
   },
+  LOG001: {
+    title: "records of the kernel log cannot be read",
+    meaning:
+      "Their bytes are not in the dump, or make no sense: the machine stopped while it wrote them, or memory is missing. The others are printed.",
+    cure: "Take a dump that has all of the kernel's memory; makedumpfile keeps the log at every level.",
+  },
   OUT001: {
     title: "the disk may be too small",
     meaning:

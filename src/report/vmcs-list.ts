@@ -133,7 +133,10 @@ function vmxRow(
 }
 
 function otherRow({ candidate, role, guest, guestAddress }: OtherVmcs): Row {
-  const where = guestAddress === undefined ? undefined : `at ${hex(guestAddress)} of guest ${guest}`;
+  const where =
+    guestAddress === undefined
+      ? "in no guest's mapped memory: KVM's own copy, or a page that its tables no longer map"
+      : `at ${hex(guestAddress)} of guest ${guest}`;
   return {
     ...vmxRow(candidate.region, candidate.score),
     address: candidate.address,

@@ -105,7 +105,11 @@ describe.each(hosts.filter(({ dump }) => existsSync(join(data, dump))))(
     });
 
     testWith(["vmcore-dmesg"], "has the guest's log", () => {
-      expect(runWell("vmcore-dmesg", [out]).stdout).toMatch(/Linux version 6\.1\./);
+      const { stdout } = runWell("vmcore-dmesg", [out]);
+      expect(stdout).toMatch(/Linux version 6\.1\./);
+      // The same out of its vmcore, and out of its host's.
+      expect(guestcore("dmesg", out).stdout).toBe(stdout);
+      expect(guestcore("dmesg", host, "--guest", String(guest)).stdout).toBe(stdout);
     });
 
     testWith(["makedumpfile"], "is filtered and compressed by makedumpfile -c -d 31", () => {

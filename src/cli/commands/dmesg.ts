@@ -1,0 +1,61 @@
+import { Argument, InvalidArgumentError } from "commander";
+import { type JobFlags, jobContext, withJobOptions } from "../context.ts";
+import { deliver, prepareDelivery } from "../deliver.ts";
+import { withExamples } from "../examples.ts";
+import type { AddCommand, Terminal } from "../terminal.ts";
+import { type HostFlags, hostOptionsOf, withHostOptions, withLayoutOption } from "./host-options.ts";
+
+const EXAMPLES = [
+  "guestcore dmesg vmcore                         the dumped machine's own kernel log",
+  "guestcore dmesg vmcore --guest 1 --last 40     the end of the log of a guest of that host",
+  "guestcore dmesg core.qemu --decode             of the guest in the core of a qemu process",
+];
+
+interface DmesgCommandFlags extends JobFlags, HostFlags {
+  readonly guest: number | undefined;
+  readonly last: number | undefined;
+  readonly decode: boolean;
+  readonly force: boolean;
+}
+
+export const dmesgCommand: AddCommand = (program, terminal) =>
+  withJobOptions(withHostOptions(withLayoutOption(withExamples(program.command("dmesg"), EXAMPLES))))
+    .summary("print the kernel log of a dumped machine or guest")
+    .description(
+      "Prints the kernel log of a dumped machine, of a guest of a dumped host, or of the guest in the core of a\nqemu process. VMCOREINFO says where it is; no vmlinux is needed.",
+    )
+    .usage("FILE [options]")
+    .addArgument(new Argument("<file>", "vmcore, or core of a qemu process"))
+    .option("--guest <n>", "of a host's vmcore the log of this guest", count)
+    .option("--last <n>", "the last N records only", count)
+    .option("--decode", "begin each line with the level's name", false)
+    .option("--force", "replace an existing --json-file", false)
+    .action((file: string, flags: DmesgCommandFlags) => run(file, flags, terminal));
+
+function count(value: string): number {
+  if (!/^[1-9]\d{0,6}$/.test(value)) throw new InvalidArgumentError("It is a number from 1 on.");
+  return Number(value);
+}
+
+async function run(path: string, flags: DmesgCommandFlags, terminal: Terminal): Promise<void> {
+  const files = [path, ...(flags.vmcsinfo === undefined ? [] : [flags.vmcsinfo])];
+  prepareDelivery(flags, files);
+  const [{ kernelLog }, { dmesgJson, dmesgText }] = await Promise.all([
+    import("../../jobs/dmesg.ts"),
+    import("../../report/dmesg.ts"),
+  ]);
+  const options = { guest: flags.guest, host: hostOptionsOf(flags) };
+  const result = await kernelLog(path, options, jobContext(terminal, flags));
+  deliver(
+    terminal,
+    flags,
+    {
+      kind: "dmesg",
+      inputs: [result.input],
+      warnings: result.warnings,
+      result: dmesgJson(result, flags),
+      text: dmesgText(result, flags),
+    },
+    files,
+  );
+}

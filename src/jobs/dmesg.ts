@@ -1,0 +1,123 @@
+import { naming, UnavailableError } from "../core/errors.ts";
+import type { JobContext } from "../core/job.ts";
+import type { PhysicalMemory } from "../core/memory.ts";
+import { plural } from "../core/text.ts";
+import type { Warning } from "../core/warnings.ts";
+import { isCompressedDump, openDump } from "../dump/open.ts";
+import { openProcessCore } from "../dump/process-core.ts";
+import { guestFromQemu } from "../guest/from-qemu.ts";
+import { memoryOf } from "../guest/host-guest.ts";
+import { spaceOfVmcoreinfo } from "../kernel/kernel-tables.ts";
+import { type KernelLog, readKernelLog } from "../kernel/printk.ts";
+import { Vmcoreinfo } from "../kernel/vmcoreinfo.ts";
+import { findVmcoreinfo } from "../kernel/vmcoreinfo-scan.ts";
+import { findMachine } from "../qemu/machine.ts";
+import type { X86State } from "../x86/state.ts";
+import { isVmcore } from "./extract.ts";
+import { readVcpus } from "./extract-host.ts";
+import { type HostOptions, openHost, pickGuest } from "./host.ts";
+import { type Input, openInput } from "./input.ts";
+
+export interface DmesgOptions {
+  /** Number of a host's guest, whose log is wanted instead of the host's own. */
+  readonly guest: number | undefined;
+  readonly host: HostOptions;
+}
+
+export interface DmesgResult {
+  readonly input: Input["facts"];
+  /** `uname -r` of the kernel whose log it is. */
+  readonly release: string | undefined;
+  readonly log: KernelLog;
+  readonly warnings: readonly Warning[];
+}
+
+/** A machine whose kernel's log is wanted. */
+interface Machine {
+  readonly memory: PhysicalMemory;
+  /** A note of the dump. */
+  readonly vmcoreinfo: Vmcoreinfo | undefined;
+  readonly states: readonly X86State[];
+}
+
+/**
+ * Reads the kernel log of a dumped machine, of a host's guest, or of the guest in the core of a qemu process.
+ * @throws UnsupportedError, CorruptError for the input; UnavailableError when there is no log that can be read
+ */
+export function kernelLog(path: string, options: DmesgOptions, context: JobContext): Promise<DmesgResult> {
+  return naming(path, async () => {
+    const input = await openInput(path, context);
+    const warnings: Warning[] = [];
+    const warn = (found: readonly Warning[]) => {
+      for (const warning of found) {
+        warnings.push(warning);
+        context.warn(warning);
+      }
+    };
+    try {
+      warn(input.warnings);
+      const machine = await machineIn(input, options, warn, context);
+      const { release, log } = await logOf(machine, context);
+      if (log.lost > 0) {
+        const message = `${plural(log.lost, "record")} of the kernel log cannot be read: the bytes are not in the dump, or damaged`;
+        warn([{ code: "LOG001", message }]);
+      }
+      return { input: input.facts, release, log, warnings };
+    } finally {
+      input.close();
+    }
+  });
+}
+
+type Warn = (warnings: readonly Warning[]) => void;
+
+async function machineIn(
+  input: Input,
+  { guest, host }: DmesgOptions,
+  warn: Warn,
+  context: JobContext,
+): Promise<Machine> {
+  const { source } = input;
+  if (!isCompressedDump(source) && !isVmcore(source)) {
+    const machine = await findMachine(openProcessCore(source), { checkpoint: context.checkpoint });
+    const { memory, vcpus } = guestFromQemu(machine);
+    return { memory, vmcoreinfo: undefined, states: vcpus.map(({ state }) => state) };
+  }
+  if (guest !== undefined) return await guestIn(input, guest, host, warn, context);
+  const { memory, notes, warnings } = await openDump(source, context.checkpoint);
+  warn(warnings);
+  const desc = notes.find(({ name }) => name === "VMCOREINFO")?.desc;
+  return { memory, vmcoreinfo: desc && new Vmcoreinfo(desc), states: [] };
+}
+
+async function guestIn(
+  input: Input,
+  wanted: number,
+  options: HostOptions,
+  warn: Warn,
+  context: JobContext,
+): Promise<Machine> {
+  const host = await openHost(input, options, warn, context);
+  const guest = pickGuest(host, wanted);
+  const memory = await memoryOf(host.memory, guest, { checkpoint: context.checkpoint });
+  if (memory === undefined) {
+    throw new UnavailableError(
+      `the memory of guest ${wanted} is not to be found: it has no second-level tables`,
+    );
+  }
+  return { memory, vmcoreinfo: undefined, states: readVcpus(host, guest).map(({ state }) => state) };
+}
+
+async function logOf(
+  { memory, vmcoreinfo: noted, states }: Machine,
+  { checkpoint }: JobContext,
+): Promise<{ readonly release: string | undefined; readonly log: KernelLog }> {
+  const vmcoreinfo = noted ?? (await findVmcoreinfo(memory, { states, checkpoint })).best?.vmcoreinfo;
+  const space = vmcoreinfo && spaceOfVmcoreinfo(memory, vmcoreinfo);
+  if (vmcoreinfo === undefined || space === undefined) {
+    throw new UnavailableError("no VMCOREINFO of an x86-64 Linux kernel is in this dump", {
+      hint: "it says where the kernel log is; crash finds the log with the kernel's vmlinux",
+    });
+  }
+  return { release: vmcoreinfo.osrelease, log: readKernelLog(memory, space, vmcoreinfo) };
+}
