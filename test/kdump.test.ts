@@ -147,6 +147,17 @@ describe("a kdump-compressed dump", () => {
     expect(extents(memory)).toContainEqual([40_000, 40_001, "absent"]);
   });
 
+  test("whose first bitmap is noise ends, bounded", async () => {
+    const bits = 2 ** 25;
+    const half = bits / 8;
+    const dump = Buffer.alloc(2 * PAGE + 2 * half);
+    buildKdump({ pages }).copy(dump, 0, 0, 2 * PAGE);
+    dump.writeBigUInt64LE(BigInt(bits), PAGE + 96);
+    dump.writeUInt32LE((2 * half) / PAGE, 436);
+    dump.fill(0x55, 2 * PAGE, 2 * PAGE + half);
+    await expect(open(dump)).rejects.toThrow(/RAM in more than 1048576 pieces/);
+  });
+
   test("one page of which is damaged: the others are there", async () => {
     const dump = buildKdump({ pages, codec: "lzo" });
     const at = dump.indexOf(page(3).subarray(0, 32)) + 33;

@@ -111,8 +111,8 @@ interface SubHeader {
 /** From which header version on the sub header has what. */
 const SINCE = { dumpLevel: 1, split: 2, vmcoreinfo: 3, notes: 4, pfns64: 6 } as const;
 const INCOMPLETE = 8;
-/** Physical addresses have at most 52 bits. */
-const MAX_PFNS = 2 ** 40;
+/** 256 TiB, more than any machine has: bitmaps of 8 GiB. */
+const MAX_PFNS = 2 ** 36;
 
 export const isKdump = (source: ByteSource): boolean => {
   const bytes = Buffer.alloc(8);

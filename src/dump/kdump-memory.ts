@@ -3,6 +3,7 @@ import { unpackLzo } from "../codec/lzo.ts";
 import { unpackSnappy } from "../codec/snappy.ts";
 import { alignDown, PAGE_SIZE } from "../core/address.ts";
 import { isZero, u64, viewOf } from "../core/bytes.ts";
+import { UnsupportedError } from "../core/errors.ts";
 import type { ByteSource, Extent, PageState, PhysicalMemory } from "../core/memory.ts";
 import { indexAtOrAbove, type Range } from "../core/ranges.ts";
 import { Bitmap } from "./bitmap.ts";
@@ -53,6 +54,7 @@ export class KdumpMemory implements PhysicalMemory {
   /** The first data in the file, which is the page of zeros where there is one. */
   readonly #first: number;
 
+  /** @throws UnsupportedError for RAM in more than a million pieces */
   constructor(source: ByteSource, header: KdumpHeader) {
     this.#source = source;
     this.#header = header;
@@ -64,10 +66,7 @@ export class KdumpMemory implements PhysicalMemory {
     this.#packed = Buffer.allocUnsafeSlow(blockSize);
     this.#first = header.descriptors + DESCRIPTOR * this.#dumped.rank(maxMapnr);
     const window = split ?? { start: 0, end: maxMapnr };
-    this.ranges = [...ram.runs(window.start, Math.min(window.end, maxMapnr))].map(({ start, end }) => ({
-      start: start * blockSize,
-      end: end * blockSize,
-    }));
+    this.ranges = rangesOf(ram.runs(window.start, Math.min(window.end, maxMapnr)), blockSize);
   }
 
   extentAt(address: number, limit: number): Extent {
@@ -167,6 +166,23 @@ export class KdumpMemory implements PhysicalMemory {
     this.#kept.delete(oldest![0]);
     return oldest![1];
   }
+}
+
+/** A machine's RAM is in some dozen ranges. */
+const MAX_RANGES = 1 << 20;
+
+/** @throws UnsupportedError for RAM in more than a million pieces */
+function rangesOf(runs: Iterable<Range>, blockSize: number): Range[] {
+  const ranges: Range[] = [];
+  for (const { start, end } of runs) {
+    ranges.push({ start: start * blockSize, end: end * blockSize });
+    if (ranges.length > MAX_RANGES) {
+      throw new UnsupportedError(`the dump's first bitmap has RAM in more than ${MAX_RANGES} pieces`, {
+        hint: "it is damaged: RAM lies in some dozen",
+      });
+    }
+  }
+  return ranges;
 }
 
 /** An extent ends after so many pages, that signals are heard: 64 MiB. */
