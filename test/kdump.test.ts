@@ -1,8 +1,9 @@
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import fc from "fast-check";
 import { afterAll, describe, expect, test } from "vitest";
+import { main } from "../src/cli/main.ts";
 import { CorruptError, GuestcoreError, UnsupportedError } from "../src/core/errors.ts";
 import type { ByteSource, PhysicalMemory } from "../src/core/memory.ts";
 import { openDump } from "../src/dump/open.ts";
@@ -11,7 +12,9 @@ import { openInput } from "../src/jobs/input.ts";
 import { inspect } from "../src/jobs/inspect.ts";
 import { listVmcs } from "../src/jobs/vmcs.ts";
 import { quiet } from "./support/memory-io.ts";
-import { readVmcore } from "./support/read-vmcore.ts";
+import { physicalAt, readVmcore } from "./support/read-vmcore.ts";
+import { schemas } from "./support/schemas.ts";
+import { FakeTerminal } from "./support/terminal.ts";
 import { buildKdump, type FlatRecord, flattened, type KdumpCodec, type KdumpSpec } from "./synth/kdump.ts";
 import { note } from "./synth/notes.ts";
 import { patternBytes, random } from "./synth/pattern.ts";
@@ -275,6 +278,65 @@ describe("a flattened stream", () => {
     const stream = flattened(cut([4096]));
     stream.writeBigInt64BE(size, 4096 + 8);
     await expect(open(stream)).rejects.toThrow(/impossible offset or size/);
+  });
+});
+
+describe("convert", () => {
+  const info = Buffer.from("OSRELEASE=6.1.0-synth\nNUMBER(phys_base)=0\n");
+  const notes = Buffer.concat([
+    note("CORE", 1, Buffer.alloc(336, 7)),
+    note("QEMU", 0, Buffer.alloc(440, 1)),
+    note("VMCOREINFO", 0, info),
+  ]);
+  const input = join(folder, "convert.kdump");
+  writeFileSync(input, buildKdump({ pages, codec: "lzo", notes }));
+  const run = async (...words: string[]) => {
+    const terminal = new FakeTerminal();
+    return {
+      status: await main(["convert", input, ...words], terminal),
+      out: terminal.out,
+      err: terminal.err,
+    };
+  };
+
+  test("to ELF: pages and notes are the input's, what was left out has no segment", async () => {
+    const output = join(folder, "converted.elf");
+    const { status, out } = await run(output, "--json");
+    expect(status).toBe(0);
+    const document = JSON.parse(out);
+    const validate = schemas().getSchema("convert.json")!;
+    expect(validate(document), JSON.stringify(validate.errors)).toBe(true);
+    expect(document.result).toMatchObject({
+      coverage: { present: 6 * PAGE, zero: 2 * PAGE, excluded: 3 * PAGE, missing: 0 },
+      vmcoreinfo: "carried",
+    });
+    const vmcore = readVmcore(readFileSync(output));
+    expect(vmcore.notes.map(({ name, type, desc }) => [name, type, desc.length])).toEqual([
+      ["CORE", 1, 336],
+      ["QEMU", 0, 440],
+      ["VMCOREINFO", 0, info.length],
+    ]);
+    for (const [pfn, bytes] of pages) {
+      const found = physicalAt(vmcore, pfn * PAGE, PAGE);
+      if (bytes === null) expect(found, `page ${pfn}`).toBeUndefined();
+      else expect(found?.equals(bytes), `page ${pfn}`).toBe(true);
+    }
+  });
+
+  test("to a raw image: the offset is the address", async () => {
+    const output = join(folder, "converted.raw");
+    expect((await run(output, "--format", "raw", "--strict")).status).toBe(6);
+    const raw = readFileSync(output);
+    for (const [pfn, bytes] of pages) {
+      if (bytes !== null) expect(raw.subarray(pfn * PAGE, (pfn + 1) * PAGE).equals(bytes)).toBe(true);
+    }
+  });
+
+  test("never over what is there, nor over itself", async () => {
+    expect((await run(input)).status).toBe(2);
+    expect((await run(input, "--force")).status).toBe(2);
+    expect((await run(join(folder, "no-such-folder/x"))).status).toBe(7);
+    expect((await run("-", "--json")).status).toBe(2);
   });
 });
 

@@ -3,6 +3,7 @@ import { UsageError } from "../core/errors.ts";
 import { VERSION } from "../core/version.ts";
 import { COLOR_MODES } from "./color.ts";
 import { completionCommand } from "./commands/completion.ts";
+import { convertCommand } from "./commands/convert.ts";
 import { dmesgCommand } from "./commands/dmesg.ts";
 import { explainCommand } from "./commands/explain.ts";
 import { extractCommand } from "./commands/extract.ts";
@@ -23,6 +24,7 @@ const COMMANDS: readonly AddCommand[] = [
   infoCommand,
   extractCommand,
   guestsCommand,
+  convertCommand,
   dmesgCommand,
   vmcsCommand,
   vmcsinfoCommand,

@@ -1,5 +1,6 @@
 import type { PhysicalMemory } from "../core/memory.ts";
 import type { Range } from "../core/ranges.ts";
+import type { Note } from "../elf/notes.ts";
 import type { X86State } from "../x86/state.ts";
 
 /** A guest, whoever found it: what a vmcore is written from. */
@@ -8,6 +9,8 @@ export interface Guest {
   /** Every range of guest-physical memory, ascending and disjoint. */
   readonly ranges: readonly GuestRange[];
   readonly vcpus: readonly Vcpu[];
+  /** Of the dump that it is taken from as it is: they are carried over, but for VMCOREINFO, which goes last. */
+  readonly notes?: readonly Note[];
 }
 
 /** A range of guest-physical memory and where it came from. */

@@ -7,7 +7,7 @@ import type { FileIdentity } from "../io/file.ts";
 import { freeSpaceFor, type Output, OutputFile, OutputStream } from "../io/output.ts";
 import { describeLinux, type LinuxImage } from "../kernel/linux.ts";
 import { overlookedWarnings, VmcoreinfoScanner, type VmcoreinfoSearch } from "../kernel/vmcoreinfo-scan.ts";
-import { type Coverage, noCoverage } from "../vmcore/copy.ts";
+import { type Coverage, sumOf } from "../vmcore/copy.ts";
 import {
   type MissingRange,
   plannedBytes,
@@ -80,7 +80,7 @@ export async function writeGuest(
   const output = openOutput(options, plan, inputs, warn);
   const ranges = await write(guest, plan, output, kernel, options, context);
   warn(await kernel.warnings());
-  const coverage = sum(ranges);
+  const coverage = sumOf(ranges.map((range) => range.coverage));
   if (coverage.excluded > 0) warn([excludedWarning(coverage.excluded, inputs.hint)]);
   return {
     guest,
@@ -210,15 +210,4 @@ function openOutput(
     warn([{ code: "OUT001", message, hint: "--dry-run counts exactly how much it will be" }]);
   }
   return output;
-}
-
-function sum(ranges: readonly RangeCoverage[]): Coverage {
-  const total = noCoverage();
-  for (const { coverage } of ranges) {
-    total.present += coverage.present;
-    total.zero += coverage.zero;
-    total.excluded += coverage.excluded;
-    total.missing += coverage.missing;
-  }
-  return total;
 }

@@ -107,7 +107,8 @@ function rangeNote({ kind, coverage }: RangeCoverage): string {
   return kind === "ram" ? counts : `${kind}, ${counts}`;
 }
 
-const coverageText = ({ present, zero, excluded, missing }: Coverage): string => {
+/** `52.1 MiB present, 43.9 MiB zero`. */
+export const coverageText = ({ present, zero, excluded, missing }: Coverage): string => {
   const parts: string[] = [];
   if (present > 0) parts.push(`${bytesText(present)} present`);
   if (zero > 0) parts.push(`${bytesText(zero)} zero`);

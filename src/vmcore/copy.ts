@@ -24,6 +24,18 @@ export interface Coverage {
 
 export const noCoverage = (): Coverage => ({ present: 0, zero: 0, excluded: 0, missing: 0 });
 
+/** All of them together. */
+export function sumOf(coverages: readonly Coverage[]): Coverage {
+  const total = noCoverage();
+  for (const { present, zero, excluded, missing } of coverages) {
+    total.present += present;
+    total.zero += zero;
+    total.excluded += excluded;
+    total.missing += missing;
+  }
+  return total;
+}
+
 export interface CopyOptions {
   readonly memory: PhysicalMemory;
   readonly context: Pick<JobContext, "checkpoint" | "progress">;

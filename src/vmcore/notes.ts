@@ -8,12 +8,21 @@ import {
   type UserRegister,
 } from "../elf/core-notes.ts";
 import { encodeNote } from "../elf/encode.ts";
+import type { Note } from "../elf/notes.ts";
 import type { Vcpu } from "../guest/guest.ts";
 import { encodeQemuCpuState, QEMU_CPU_STATE_SIZE } from "../x86/qemu-cpu-state.ts";
 import type { X86State } from "../x86/state.ts";
 
 /** The notes have no way to say that a register is not known; the report lists those that are not. */
 const UNKNOWN = 0n;
+
+/** Notes of another dump as they are, but for its VMCOREINFO. */
+export const encodeCarried = (notes: readonly Note[]): Buffer =>
+  Buffer.concat(
+    notes
+      .filter(({ name }) => name !== "VMCOREINFO")
+      .map(({ name, type, desc }) => encodeNote(name, type, desc)),
+  );
 
 /**
  * NT_PRSTATUS of a vCPU as QEMU's dump-guest-memory writes it (`target/i386/arch_dump.c`): everything zero but

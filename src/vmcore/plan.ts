@@ -4,7 +4,7 @@ import type { JobContext } from "../core/job.ts";
 import { type Range, totalSize } from "../core/ranges.ts";
 import { elfHeadersSize } from "../elf/encode.ts";
 import type { Guest } from "../guest/guest.ts";
-import { VCPU_NOTES_SIZE, VMCOREINFO_NOTE_LIMIT } from "./notes.ts";
+import { encodeCarried, VCPU_NOTES_SIZE, VMCOREINFO_NOTE_LIMIT } from "./notes.ts";
 
 export type VmcoreFormat = "elf" | "raw";
 
@@ -58,7 +58,8 @@ export async function planVmcore(
   // One entry for the notes, one for each load that the kernel image may reach into.
   const headers = 1 + present.length + Math.min(present.length, MAX_IMAGE_LOADS);
   const notesOffset = elfHeadersSize(headers);
-  const notesRoom = guest.vcpus.length * VCPU_NOTES_SIZE + VMCOREINFO_NOTE_LIMIT;
+  const carried = encodeCarried(guest.notes ?? []).length;
+  const notesRoom = carried + guest.vcpus.length * VCPU_NOTES_SIZE + VMCOREINFO_NOTE_LIMIT;
   let offset = alignUp(notesOffset + notesRoom, PAGE_SIZE);
   const loads: PlannedLoad[] = [];
   for (const { start, end } of present) {

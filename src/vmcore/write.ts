@@ -3,10 +3,16 @@ import { indexAtOrAbove, rangeAt } from "../core/ranges.ts";
 import { EM_386, EM_X86_64, ET_CORE, PF_R, PF_W, PF_X, PT_LOAD, PT_NOTE } from "../elf/constants.ts";
 import { encodeElfHeaders } from "../elf/encode.ts";
 import type { ProgramHeader } from "../elf/header.ts";
-import type { Guest, GuestRange, Vcpu } from "../guest/guest.ts";
+import type { Guest, GuestRange } from "../guest/guest.ts";
 import type { Output } from "../io/output.ts";
 import { type Coverage, MemoryCopier } from "./copy.ts";
-import { encodePrstatus, encodePrstatus32, encodeQemuNote, encodeVmcoreinfo } from "./notes.ts";
+import {
+  encodeCarried,
+  encodePrstatus,
+  encodePrstatus32,
+  encodeQemuNote,
+  encodeVmcoreinfo,
+} from "./notes.ts";
 import { MAX_IMAGE_LOADS, plannedBytes, type VmcorePlan } from "./plan.ts";
 
 /**
@@ -44,7 +50,7 @@ export interface WriteOptions {
 /** Writes a planned vmcore and makes it complete. */
 export async function writeVmcore(options: WriteOptions): Promise<RangeCoverage[]> {
   const { guest, plan, output, kernel } = options;
-  const header = async () => encodeVmcoreHeader(plan, guest.vcpus, await kernel());
+  const header = async () => encodeVmcoreHeader(plan, guest, await kernel());
   const writeHeader = async () => {
     if (plan.format === "raw") return;
     const bytes = await header();
@@ -86,8 +92,9 @@ export async function copyGuest(
  * no section headers, one PT_NOTE and it first, PT_LOADs ascending by p_paddr with direct-map p_vaddr, then the
  * kernel image at its own virtual address.
  */
-function encodeVmcoreHeader(plan: VmcorePlan, vcpus: readonly Vcpu[], kernel: KernelView): Buffer {
+function encodeVmcoreHeader(plan: VmcorePlan, { vcpus, notes: carried }: Guest, kernel: KernelView): Buffer {
   const notes = Buffer.concat([
+    encodeCarried(carried ?? []),
     ...vcpus.map((vcpu) => (kernel.is32Bit === true ? encodePrstatus32(vcpu) : encodePrstatus(vcpu))),
     ...vcpus.map((vcpu) => encodeQemuNote(vcpu.state)),
     ...(kernel.vmcoreinfo === undefined ? [] : [encodeVmcoreinfo(kernel.vmcoreinfo)]),

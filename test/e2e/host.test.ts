@@ -81,6 +81,8 @@ describe.each(hosts.filter(({ dump }) => existsSync(join(data, dump))))(
       "is the same out of the dump as makedumpfile compresses or flattens it",
       () => {
         const variants = filterable ? ["-c -d 0", "-l -d 1", "-l -d 1 -F", "-E -d 0 -F"] : [];
+        const converted = `${host}.elf`;
+        const ofHost = (path: string) => runWell("vmcore-dmesg", [path]).stdout;
         for (const [i, options] of variants.entries()) {
           const compressed = `${host}.${i}`;
           const target = options.endsWith("-F") ? `${host} > ${compressed}` : `${host} ${compressed}`;
@@ -89,6 +91,11 @@ describe.each(hosts.filter(({ dump }) => existsSync(join(data, dump))))(
           const { status, stderr } = guestcore("extract", compressed, "--guest", String(guest), "-o", again);
           expect([options, status], stderr).toEqual([options, 0]);
           expect(readFileSync(again).equals(readFileSync(out)), options).toBe(true);
+          // As ELF again, other tools open the host's dump too.
+          expect(guestcore("convert", compressed, converted, "--force").status).toBe(0);
+          expect(ofHost(converted)).toBe(ofHost(host));
+          runWell("makedumpfile", ["-l", "-d", "31", converted, `${converted}.filtered`]);
+          rmSync(`${converted}.filtered`);
           rmSync(compressed);
           rmSync(again);
         }

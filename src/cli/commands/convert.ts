@@ -1,0 +1,75 @@
+import { Argument, Option } from "commander";
+import { GapsError, UsageError } from "../../core/errors.ts";
+import { bytesText } from "../../core/text.ts";
+import { type JobFlags, jobContext, withJobOptions } from "../context.ts";
+import { deliver, prepareDelivery } from "../deliver.ts";
+import { withExamples } from "../examples.ts";
+import type { AddCommand, Terminal } from "../terminal.ts";
+
+const EXAMPLES = [
+  "guestcore convert vmcore.kdump vmcore.elf      a compressed dump as ELF",
+  "guestcore convert qemu.dump vmcore.elf         QEMU's dump as drgn and makedumpfile want it",
+  "guestcore convert vmcore.flat ram.img --format raw",
+  "guestcore convert vmcore - | ssh host 'cat > vmcore.elf'",
+];
+
+interface ConvertFlags extends JobFlags {
+  readonly format: "elf" | "raw";
+  readonly force: boolean;
+  readonly strict: boolean;
+  readonly keepPartial: boolean;
+}
+
+export const convertCommand: AddCommand = (program, terminal) =>
+  withJobOptions(withExamples(program.command("convert"), EXAMPLES))
+    .summary("write a machine's dump anew, as ELF vmcore or raw image")
+    .description(
+      "Writes a machine's dump anew, as the ELF vmcore that every tool opens or as a raw image.\nReads ELF vmcores of every maker and kdump-compressed dumps, plain or flattened.",
+    )
+    .usage("IN OUT [options]")
+    .addArgument(new Argument("<in>", "the dump; plain or compressed (.zst, .gz)"))
+    .addArgument(new Argument("<out>", 'what to write, "-" for standard output'))
+    .addOption(new Option("--format <format>", "format to write").choices(["elf", "raw"]).default("elf"))
+    .option("--force", "replace an existing output", false)
+    .option("--strict", "exit with 6 when any of the memory is missing", false)
+    .option("--keep-partial", "after a failure keep what was written, as OUT.incomplete", false)
+    .action((input: string, output: string, flags: ConvertFlags) => run(input, output, flags, terminal));
+
+async function run(input: string, output: string, flags: ConvertFlags, terminal: Terminal): Promise<void> {
+  const toStdout = output === "-";
+  if (toStdout && flags.json) {
+    throw new UsageError("--json and - both want standard output", { hint: "use --json-file FILE" });
+  }
+  if (toStdout && terminal.stdout.isTTY === true) {
+    throw new UsageError("a dump is nothing for a terminal", { hint: "pipe it somewhere, or name a file" });
+  }
+  const files = toStdout ? [input] : [input, output];
+  prepareDelivery(flags, files);
+  const [{ convertDump }, { convertJson, convertText }] = await Promise.all([
+    import("../../jobs/convert.ts"),
+    import("../../report/convert.ts"),
+  ]);
+  const began = terminal.now();
+  const { format, force, keepPartial } = flags;
+  const result = await convertDump(
+    { input, output, format, force, keepPartial },
+    jobContext(terminal, flags),
+  );
+  const text = convertText(result, (terminal.now() - began) / 1000);
+  if (toStdout && !flags.quiet) terminal.stderr.write(text);
+  deliver(
+    terminal,
+    flags,
+    {
+      kind: "convert",
+      inputs: [result.input],
+      warnings: result.warnings,
+      result: convertJson(result),
+      text: toStdout ? undefined : text,
+    },
+    files,
+  );
+  const gaps = result.coverage.missing + result.coverage.excluded;
+  if (flags.strict && gaps > 0)
+    throw new GapsError(`${bytesText(gaps)} of the memory are missing from the output`);
+}

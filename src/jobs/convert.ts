@@ -1,0 +1,141 @@
+import { naming, UnavailableError } from "../core/errors.ts";
+import type { JobContext } from "../core/job.ts";
+import type { Warning } from "../core/warnings.ts";
+import { type MachineDump, openDump } from "../dump/open.ts";
+import type { Guest } from "../guest/guest.ts";
+import { type FileIdentity, identitiesOf } from "../io/file.ts";
+import { type Output, OutputFile, OutputStream, refuseToOverwrite } from "../io/output.ts";
+import { describeLinux, type LinuxImage } from "../kernel/linux.ts";
+import { Vmcoreinfo } from "../kernel/vmcoreinfo.ts";
+import { findVmcoreinfo } from "../kernel/vmcoreinfo-scan.ts";
+import { type Coverage, sumOf } from "../vmcore/copy.ts";
+import { planVmcore, type VmcoreFormat, type VmcorePlan } from "../vmcore/plan.ts";
+import { type KernelView, writeVmcore } from "../vmcore/write.ts";
+import { type Input, openInput } from "./input.ts";
+
+export interface ConvertDumpOptions {
+  readonly input: string;
+  /** Path, or "-" for standard output. */
+  readonly output: string;
+  readonly format: VmcoreFormat;
+  readonly force: boolean;
+  readonly keepPartial: boolean;
+}
+
+export interface ConvertDumpResult {
+  readonly input: Input["facts"];
+  readonly coverage: Coverage;
+  readonly linux: LinuxImage | undefined;
+  /** Whether VMCOREINFO is a note of what was written, and whether it was one of the input. */
+  readonly vmcoreinfo: "carried" | "found" | "none";
+  readonly output: {
+    readonly path: string;
+    readonly format: VmcoreFormat;
+    readonly size: number;
+    readonly headers: number;
+    readonly kernelAddresses: boolean;
+  };
+  readonly warnings: readonly Warning[];
+}
+
+/**
+ * Writes a machine's dump anew: as an ELF vmcore in the one layout that every tool opens, or as a raw image.
+ * @throws UnsupportedError, CorruptError for the input; UsageError, IoError for the output
+ */
+export function convertDump(options: ConvertDumpOptions, context: JobContext): Promise<ConvertDumpResult> {
+  return naming(options.input, async () => {
+    if (options.output !== "-") {
+      refuseToOverwrite(options.output, options.force, identitiesOf([options.input]));
+    }
+    const input = await openInput(options.input, context);
+    try {
+      return await convertInput(input, options, context);
+    } finally {
+      input.close();
+    }
+  });
+}
+
+async function convertInput(
+  input: Input,
+  options: ConvertDumpOptions,
+  context: JobContext,
+): Promise<ConvertDumpResult> {
+  const dump = await openDump(input.source, context.checkpoint);
+  const { vmcoreinfo, source } = await vmcoreinfoOf(dump, context);
+  const linux = await describeLinux(dump.memory, { states: [], vmcoreinfo }, context.checkpoint);
+  const warnings = [...input.warnings, ...dump.warnings, ...(linux?.warnings ?? [])];
+  for (const warning of warnings) context.warn(warning);
+  const machine = machineOf(dump);
+  const plan = await planVmcore(machine, options.format, context.checkpoint);
+  if (plan.loads.length === 0) throw new UnavailableError("none of the machine's memory is in this dump");
+  const view: KernelView = {
+    vmcoreinfo: vmcoreinfo && Buffer.from(vmcoreinfo.text, "latin1"),
+    pageOffset: linux?.pageOffset?.value,
+    image: linux?.text?.value,
+  };
+  const ranges = await writing(machine, plan, options, input.identity, view, context);
+  return {
+    input: input.facts,
+    coverage: sumOf(ranges.map(({ coverage }) => coverage)),
+    linux,
+    vmcoreinfo: source,
+    output: {
+      path: options.output,
+      format: options.format,
+      size: plan.size,
+      headers: plan.headers,
+      kernelAddresses: view.pageOffset !== undefined,
+    },
+    warnings,
+  };
+}
+
+/** Its own note's, else one found in memory: QEMU writes the note for few machines. */
+async function vmcoreinfoOf(
+  { memory, notes }: MachineDump,
+  { checkpoint }: JobContext,
+): Promise<{
+  readonly vmcoreinfo: Vmcoreinfo | undefined;
+  readonly source: ConvertDumpResult["vmcoreinfo"];
+}> {
+  const desc = notes.find(({ name }) => name === "VMCOREINFO")?.desc;
+  if (desc !== undefined) return { vmcoreinfo: new Vmcoreinfo(desc), source: "carried" };
+  const { best } = await findVmcoreinfo(memory, { checkpoint });
+  return { vmcoreinfo: best?.vmcoreinfo, source: best === undefined ? "none" : "found" };
+}
+
+const machineOf = ({ memory, notes }: MachineDump): Guest => ({
+  memory,
+  notes,
+  vcpus: [],
+  ranges: memory.ranges.map(({ start, end }) => ({
+    start,
+    end,
+    kind: "ram",
+    source: "RAM",
+    sourceOffset: start,
+  })),
+});
+
+async function writing(
+  guest: Guest,
+  plan: VmcorePlan,
+  { output: path, force, keepPartial }: ConvertDumpOptions,
+  input: FileIdentity,
+  view: KernelView,
+  context: JobContext,
+) {
+  const output: Output =
+    path === "-" ? new OutputStream(1) : OutputFile.create(path, { force, inputs: [input] });
+  try {
+    return await writeVmcore({ guest, plan, output, context, kernel: () => view });
+  } catch (error) {
+    const kept = output.abandon(keepPartial);
+    if (kept !== undefined) {
+      const message = `what was written until then is in ${kept}; it may not be a whole vmcore`;
+      context.warn({ code: "OUT002", message });
+    }
+    throw error;
+  }
+}

@@ -1,0 +1,47 @@
+import { bytesText, printable } from "../core/text.ts";
+import type { ConvertDumpResult } from "../jobs/convert.ts";
+import type { Coverage } from "../vmcore/copy.ts";
+import { coverageText } from "./extract.ts";
+import { kernelDetail, kernelJson, kernelLine } from "./guest.ts";
+import { openingCommands, symbolsHint } from "./next.ts";
+
+const VMCOREINFO: Readonly<Record<ConvertDumpResult["vmcoreinfo"], string>> = {
+  carried: "VMCOREINFO carried over",
+  found: "VMCOREINFO found in memory and added",
+  none: "no VMCOREINFO",
+};
+
+/** What a dump was and became, for people. */
+export function convertText(result: ConvertDumpResult, seconds: number): string {
+  const { input, coverage, linux, vmcoreinfo, output } = result;
+  const lines = [
+    `${printable(input.path)}: ${bytesText(sizeOf(coverage))} of memory: ${coverageText(coverage)}`,
+  ];
+  if (linux !== undefined) {
+    lines.push(`  ${kernelLine(linux, undefined)}, ${VMCOREINFO[vmcoreinfo]}`);
+    const detail = kernelDetail(linux);
+    if (detail !== "") lines.push(`  ${detail}`);
+  } else lines.push(`  ${VMCOREINFO[vmcoreinfo]}`);
+  const name = output.path === "-" ? "standard output" : printable(output.path);
+  lines.push(`wrote ${name}: ${bytesText(output.size)} long, in ${seconds.toFixed(1)} s`);
+  if (output.format === "elf" && output.path !== "-") {
+    const { headers, kernelAddresses } = output;
+    const traits = { note: vmcoreinfo !== "none", kernelAddresses, headers };
+    const [first, ...others] = openingCommands(output.path, linux, traits);
+    lines.push(`next: ${first}`, ...others.map((command) => `      ${command}`));
+    const symbols = symbolsHint(linux);
+    if (symbols !== undefined) lines.push(`      (${symbols})`);
+  }
+  return `${lines.join("\n")}\n`;
+}
+
+const sizeOf = ({ present, zero, excluded, missing }: Coverage): number =>
+  present + zero + excluded + missing;
+
+/** `result` of guestcore/convert/1. */
+export const convertJson = ({ coverage, linux, vmcoreinfo, output }: ConvertDumpResult) => ({
+  coverage,
+  vmcoreinfo,
+  linux: kernelJson(linux, undefined).linux,
+  output,
+});
