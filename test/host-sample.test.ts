@@ -166,7 +166,7 @@ describe("every VMCS of the host and nothing else", () => {
 
   test("the core of a process is told from a host's dump", async () => {
     await expect(listVmcs(sample("nano-pc.core.zst"), {}, context)).rejects.toThrow(
-      "the core of a process, not the vmcore of a host",
+      "the core of a process, not the dump of a machine",
     );
   });
 

@@ -59,7 +59,7 @@ function openElf(source: ByteSource): MachineDump {
   if (machine !== EM_X86_64) throw otherMachine(machineName(machine));
   const { notes, warnings } = readNotes(source, elf);
   if (notes.some(({ name }) => name === "CORE") && elfKind(elf, notes) === "process-core") {
-    throw new UnsupportedError("the core of a process, not the vmcore of a host", {
+    throw new UnsupportedError("the core of a process, not the dump of a machine", {
       hint: "guestcore extract finds the guest in the core of a qemu process",
     });
   }
@@ -67,7 +67,7 @@ function openElf(source: ByteSource): MachineDump {
 }
 
 const otherMachine = (name: string): UnsupportedError =>
-  new UnsupportedError(`a vmcore of ${name}: guests are found on x86-64 only`);
+  new UnsupportedError(`a dump of ${name}: only those of x86-64 machines are read`);
 
 function openKdump(source: ByteSource): MachineDump {
   const header = readKdumpHeader(source);
