@@ -4,6 +4,7 @@
  */
 
 import { BlockCopier } from "./block-copier.ts";
+import { MatchFinder } from "./match-finder.ts";
 
 /** Ends every stream: a copy of length 3 from a distance of 16384. */
 const END_MARK = [0x11, 0, 0] as const;
@@ -110,14 +111,9 @@ class Unpacker {
   }
 }
 
-const HASH_BITS = 13;
-const MIN_MATCH = 4;
-
-/** What compresses blocks one after another, with memory of its own. */
+/** What compresses blocks one after another. */
 export class LzoPacker {
-  /** Position + base of the last occurrence of a hash; older blocks' are below `#base`. */
-  readonly #seen = new Int32Array(1 << HASH_BITS);
-  #base = 1;
+  readonly #matches = new MatchFinder(M4_MAX_OFFSET);
 
   /**
    * Compresses one block of at most 64 KiB.
@@ -125,44 +121,12 @@ export class LzoPacker {
    * @returns bytes written
    */
   pack(input: Uint8Array, output: Uint8Array): number {
-    const end = input.length;
-    if (this.#base > 0x7fff_0000 - end) {
-      this.#seen.fill(0);
-      this.#base = 1;
-    }
-    const base = this.#base;
-    this.#base += end;
-    const seen = this.#seen;
     const writer = new Writer(input, output);
-    let literalsFrom = 0;
-    let misses = 0;
-    // The last bytes are literals: a hash takes four.
-    for (let at = 0; at + MIN_MATCH <= end; ) {
-      const word = input[at]! | (input[at + 1]! << 8) | (input[at + 2]! << 16) | (input[at + 3]! << 24);
-      const hash = Math.imul(word, 0x9e37_79b1) >>> (32 - HASH_BITS);
-      const from = seen[hash]! - base;
-      seen[hash] = at + base;
-      const isMatch =
-        from >= 0 &&
-        at - from <= M4_MAX_OFFSET &&
-        input[from] === input[at] &&
-        input[from + 1] === input[at + 1] &&
-        input[from + 2] === input[at + 2] &&
-        input[from + 3] === input[at + 3];
-      if (!isMatch) {
-        // Bytes that do not repeat are passed ever faster.
-        at += 1 + (misses++ >> 5);
-        continue;
-      }
-      misses = 0;
-      let length = MIN_MATCH;
-      while (at + length < end && input[from + length] === input[at + length]) length++;
-      writer.literals(literalsFrom, at);
-      writer.copy(at - from, length);
-      at += length;
-      literalsFrom = at;
-    }
-    writer.literals(literalsFrom, end);
+    const rest = this.#matches.find(input, (literals, at, distance, length) => {
+      writer.literals(literals, at);
+      writer.copy(distance, length);
+    });
+    writer.literals(rest, input.length);
     return writer.end();
   }
 }

@@ -1,6 +1,7 @@
 /** Snappy's raw block format, without framing (google/snappy format_description.txt). */
 
 import { BlockCopier } from "./block-copier.ts";
+import { MatchFinder } from "./match-finder.ts";
 
 /** A block is compressed in fragments of this length, so that distances fit into 16 bits. */
 const FRAGMENT = 1 << 16;
@@ -65,14 +66,9 @@ function numberAt(input: Uint8Array, at: number, bytes: number): number | undefi
   return value;
 }
 
-const HASH_BITS = 13;
-const MIN_MATCH = 4;
-
-/** What compresses blocks one after another, with memory of its own. */
+/** What compresses blocks one after another. */
 export class SnappyPacker {
-  /** Position + base of the last occurrence of a hash; older fragments' are below `#base`. */
-  readonly #seen = new Int32Array(1 << HASH_BITS);
-  #base = 1;
+  readonly #matches = new MatchFinder(FRAGMENT);
 
   /**
    * Compresses one block.
@@ -91,41 +87,12 @@ export class SnappyPacker {
   }
 
   #fragment(input: Uint8Array, output: Uint8Array, start: number): number {
-    const end = input.length;
-    if (this.#base > 0x7fff_0000 - end) {
-      this.#seen.fill(0);
-      this.#base = 1;
-    }
-    const base = this.#base;
-    this.#base += end;
-    const seen = this.#seen;
     let to = start;
-    let literalsFrom = 0;
-    let misses = 0;
-    for (let at = 0; at + MIN_MATCH <= end; ) {
-      const word = input[at]! | (input[at + 1]! << 8) | (input[at + 2]! << 16) | (input[at + 3]! << 24);
-      const hash = Math.imul(word, 0x9e37_79b1) >>> (32 - HASH_BITS);
-      const from = seen[hash]! - base;
-      seen[hash] = at + base;
-      const isMatch =
-        from >= 0 &&
-        input[from] === input[at] &&
-        input[from + 1] === input[at + 1] &&
-        input[from + 2] === input[at + 2] &&
-        input[from + 3] === input[at + 3];
-      if (!isMatch) {
-        at += 1 + (misses++ >> 5);
-        continue;
-      }
-      misses = 0;
-      let length = MIN_MATCH;
-      while (at + length < end && input[from + length] === input[at + length]) length++;
-      to = literals(input, literalsFrom, at, output, to);
-      to = copies(at - from, length, output, to);
-      at += length;
-      literalsFrom = at;
-    }
-    return literals(input, literalsFrom, end, output, to);
+    const rest = this.#matches.find(input, (from, at, distance, length) => {
+      to = literals(input, from, at, output, to);
+      to = copies(distance, length, output, to);
+    });
+    return literals(input, rest, input.length, output, to);
   }
 }
 
