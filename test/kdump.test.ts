@@ -1,4 +1,4 @@
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import fc from "fast-check";
@@ -330,6 +330,17 @@ describe("convert", () => {
     for (const [pfn, bytes] of pages) {
       if (bytes !== null) expect(raw.subarray(pfn * PAGE, (pfn + 1) * PAGE).equals(bytes)).toBe(true);
     }
+  });
+
+  test("of a dump with a damaged page fails as that, and leaves nothing", async () => {
+    const dump = buildKdump({ pages, codec: "lzo", notes });
+    dump[dump.indexOf(page(3).subarray(0, 32)) + 33]! ^= 0x55;
+    const damaged = join(folder, "damaged.kdump");
+    writeFileSync(damaged, dump);
+    const terminal = new FakeTerminal();
+    expect(await main(["convert", damaged, join(folder, "never")], terminal)).toBe(4);
+    expect(terminal.err).toMatch(/the page at 0x3000 is not what the dump says/);
+    expect(existsSync(join(folder, "never"))).toBe(false);
   });
 
   test("never over what is there, nor over itself", async () => {

@@ -99,6 +99,27 @@ describe.each([
     expect(Math.min(outcomes.read, outcomes.refused)).toBeGreaterThan(20);
   });
 
+  test("by a VMCOREINFO that makes no sense ends in an error of ours, soon", () => {
+    const log = build(BASE, recordsOf(40));
+    const outcomes = { read: 0, refused: 0 };
+    for (let seed = 0; seed < 400; seed++) {
+      const chance = random(seed);
+      const keys = log.keys.map((key) =>
+        chance.below(6) === 0 && /^(OFFSET|SIZE)/.test(key)
+          ? key.replace(/=.*/, `=${chance.pick([0, 3, 7, 80, 4000, 999_999])}`)
+          : key,
+      );
+      try {
+        read({ ...log, keys });
+        outcomes.read++;
+      } catch (error) {
+        if (!(error instanceof GuestcoreError)) throw error;
+        outcomes.refused++;
+      }
+    }
+    expect(Math.min(outcomes.read, outcomes.refused)).toBeGreaterThan(20);
+  });
+
   test("without a key that it needs is not guessed at", () => {
     const log = build(BASE, recordsOf(3));
     const keys = log.keys.filter((key) => !/text_len/.test(key));

@@ -6,8 +6,8 @@ import { isZero, u64, viewOf } from "../core/bytes.ts";
 import { UnsupportedError } from "../core/errors.ts";
 import type { ByteSource, Extent, PageState, PhysicalMemory } from "../core/memory.ts";
 import { indexAtOrAbove, type Range } from "../core/ranges.ts";
+import { CachedSource } from "../io/cached-source.ts";
 import { Bitmap } from "./bitmap.ts";
-import { CachedSource } from "./cached-source.ts";
 import type { KdumpHeader } from "./kdump-header.ts";
 
 /** page_desc_t: u64 offset, u32 size, u32 flags, u64 page_flags. */
@@ -49,6 +49,7 @@ export class KdumpMemory implements PhysicalMemory {
   readonly #packed: Buffer;
   readonly #kept = new Map<number, Buffer>();
   readonly #descriptor = Buffer.alloc(DESCRIPTOR);
+  readonly #fields = viewOf(this.#descriptor);
   /** Where all pages of zeros are, once it is known; every descriptor of one leads there. */
   #zeros: number | undefined;
   /** The first data in the file, which is the page of zeros where there is one. */
@@ -131,7 +132,7 @@ export class KdumpMemory implements PhysicalMemory {
     const bytes = this.#descriptor;
     const got = this.#descriptors.read(this.#header.descriptors + index * DESCRIPTOR, bytes);
     if (got < DESCRIPTOR) return { offset: 0, size: 0, flags: 0 };
-    const view = viewOf(bytes);
+    const view = this.#fields;
     return { offset: u64(view, 0), size: view.getUint32(8, true), flags: view.getUint32(12, true) };
   }
 

@@ -2,6 +2,7 @@ import { u64be } from "../core/bytes.ts";
 import { CorruptError, UnsupportedError } from "../core/errors.ts";
 import type { JobContext } from "../core/job.ts";
 import type { ByteSource } from "../core/memory.ts";
+import { CachedSource } from "./cached-source.ts";
 
 /**
  * The stream that `makedumpfile -F` and QEMU's kdump formats write where they cannot seek: a header of 4 KiB, then
@@ -12,17 +13,12 @@ export const FLAT_SIGNATURE = "makedumpfile\0\0\0\0";
 const HEADER_SIZE = 4096;
 const RECORD_HEADER = 16;
 const END_MARK = 0xffff_ffff;
-/** 24 bytes of memory each; makedumpfile's records are of 4 KiB and more, QEMU's of 4 KiB to some hundred. */
-const MAX_RECORDS = 1 << 22;
+/** 60 bytes of memory each while they are put in order; makedumpfile's and QEMU's hold 4 KiB to some hundred. */
+const MAX_RECORDS = 1 << 21;
+/** Records below this size are read many at a time. */
+const SMALL = 16 * 1024;
 /** Record headers read between two looks at signals. */
 const CHECKPOINT_RECORDS = 4096;
-
-/** Bytes [start, end) of the file that the stream describes, and where they are in the stream. */
-interface Piece {
-  readonly start: number;
-  readonly end: number;
-  readonly at: number;
-}
 
 /** The file that a flattened stream describes. What no record wrote reads as zeros, as in a file. */
 export class FlattenedSource implements ByteSource {
@@ -51,20 +47,23 @@ export class FlattenedSource implements ByteSource {
 
   /**
    * Reads the header of every record.
-   * @throws CorruptError for a record that cannot be; UnsupportedError for more than four million of them
+   * @throws CorruptError for a record that cannot be; UnsupportedError for more than two million of them
    */
   static async open(stream: ByteSource, checkpoint?: JobContext["checkpoint"]): Promise<FlattenedSource> {
-    const records = new Records();
+    const records = new PieceList();
     const header = Buffer.alloc(RECORD_HEADER);
+    const many = new CachedSource(stream);
     let at = HEADER_SIZE;
     let whole = false;
-    for (let count = 1; stream.read(at, header) === RECORD_HEADER; count++) {
+    let last = SMALL;
+    for (let count = 1; (last < SMALL ? many : stream).read(at, header) === RECORD_HEADER; count++) {
       if (header.readUInt32BE(0) === END_MARK && header.readUInt32BE(8) === END_MARK) {
         whole = true;
         break;
       }
       const offset = u64be(header, 0);
       const size = u64be(header, 8);
+      last = size;
       if (!(size > 0 && offset + size <= Number.MAX_SAFE_INTEGER)) {
         throw new CorruptError("a record of the flattened stream has an impossible offset or size", {
           where: { offset: at },
@@ -82,7 +81,7 @@ export class FlattenedSource implements ByteSource {
       at += size;
       if (count % CHECKPOINT_RECORDS === 0) await checkpoint?.();
     }
-    return new FlattenedSource(stream, records.resolved(), whole);
+    return new FlattenedSource(stream, resolved(records), whole);
   }
 
   read(offset: number, target: Uint8Array): number {
@@ -124,60 +123,70 @@ interface Pieces {
   readonly at: Float64Array;
 }
 
-/** Records in the order of the stream; neighbours whose bytes follow each other are still apart by a header. */
-class Records {
-  #starts = new Float64Array(1024);
-  #ends = new Float64Array(1024);
-  #at = new Float64Array(1024);
-  #count = 0;
+/** Bytes [start, end) of the file and where they are in the stream, one after another: 24 bytes of memory each. */
+class PieceList {
+  starts = new Float64Array(1024);
+  ends = new Float64Array(1024);
+  at = new Float64Array(1024);
+  count = 0;
 
   add(start: number, end: number, at: number): void {
-    if (this.#count === this.#starts.length) {
-      const grown = (old: Float64Array) => {
-        const larger = new Float64Array(2 * old.length);
-        larger.set(old);
-        return larger;
-      };
-      [this.#starts, this.#ends, this.#at] = [grown(this.#starts), grown(this.#ends), grown(this.#at)];
+    if (this.count === this.starts.length) {
+      [this.starts, this.ends, this.at] = [grown(this.starts), grown(this.ends), grown(this.at)];
     }
-    this.#starts[this.#count] = start;
-    this.#ends[this.#count] = end;
-    this.#at[this.#count++] = at;
+    this.starts[this.count] = start;
+    this.ends[this.count] = end;
+    this.at[this.count++] = at;
   }
 
-  /** Disjoint pieces, ascending; where records overlap the latest counts. */
-  resolved(): Pieces {
-    const count = this.#count;
-    const [starts, ends, at] = [this.#starts, this.#ends, this.#at];
-    const order = Uint32Array.from({ length: count }, (_, i) => i).sort(
-      (a, b) => starts[a]! - starts[b]! || a - b,
-    );
-    const pieces: Piece[] = [];
-    const active = new Latest();
-    let next = 0;
-    let position = 0;
-    for (;;) {
-      while (next < count && starts[order[next]!]! <= position) active.push(order[next++]!);
-      while (active.top !== undefined && ends[active.top]! <= position) active.pop();
-      const top = active.top;
-      if (top === undefined) {
-        if (next === count) break;
-        position = starts[order[next]!]!;
-        continue;
-      }
-      const until = next < count ? Math.min(ends[top]!, starts[order[next]!]!) : ends[top]!;
-      const from = at[top]! + (position - starts[top]!);
-      const last = pieces.at(-1);
-      if (last !== undefined && last.end === position && last.at + (last.end - last.start) === from) {
-        pieces[pieces.length - 1] = { ...last, end: until };
-      } else pieces.push({ start: position, end: until, at: from });
-      position = until;
-    }
+  /** Adds, to the last one where the bytes go on in the file and in the stream. */
+  append(start: number, end: number, at: number): void {
+    const last = this.count - 1;
+    const goesOn =
+      last >= 0 &&
+      this.ends[last] === start &&
+      this.at[last]! + (this.ends[last]! - this.starts[last]!) === at;
+    if (goesOn) this.ends[last] = end;
+    else this.add(start, end, at);
+  }
+
+  get pieces(): Pieces {
+    const { starts, ends, at, count } = this;
     return {
-      starts: Float64Array.from(pieces, ({ start }) => start),
-      ends: Float64Array.from(pieces, ({ end }) => end),
-      at: Float64Array.from(pieces, (piece) => piece.at),
+      starts: starts.subarray(0, count),
+      ends: ends.subarray(0, count),
+      at: at.subarray(0, count),
     };
+  }
+}
+
+function grown(old: Float64Array<ArrayBuffer>): Float64Array<ArrayBuffer> {
+  const larger = new Float64Array(2 * old.length);
+  larger.set(old);
+  return larger;
+}
+
+/** Disjoint pieces, ascending, of records in the order of the stream; where they overlap the latest counts. */
+function resolved({ starts, ends, at, count }: PieceList): Pieces {
+  const order = Uint32Array.from({ length: count }, (_, i) => i).sort(
+    (a, b) => starts[a]! - starts[b]! || a - b,
+  );
+  const pieces = new PieceList();
+  const active = new Latest();
+  let next = 0;
+  let position = 0;
+  for (;;) {
+    while (next < count && starts[order[next]!]! <= position) active.push(order[next++]!);
+    while (active.top !== undefined && ends[active.top]! <= position) active.pop();
+    const top = active.top;
+    if (top === undefined) {
+      if (next === count) return pieces.pieces;
+      position = starts[order[next]!]!;
+      continue;
+    }
+    const until = next < count ? Math.min(ends[top]!, starts[order[next]!]!) : ends[top]!;
+    pieces.append(position, until, at[top]! + (position - starts[top]!));
+    position = until;
   }
 }
 

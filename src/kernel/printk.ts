@@ -1,4 +1,4 @@
-import { latin1, u64, u64big, viewOf } from "../core/bytes.ts";
+import { latin1, u64big, viewOf } from "../core/bytes.ts";
 import { CorruptError, UnavailableError } from "../core/errors.ts";
 import type { AddressSpace, PhysicalMemory } from "../core/memory.ts";
 import { readVirtual } from "./virtual.ts";
@@ -25,6 +25,9 @@ export interface KernelLog {
 /** log_buf_len takes at most 2 GiB (`LOG_BUF_LEN_MAX`); no machine uses more than a fraction of this. */
 const MAX_TEXT = 64 * 2 ** 20;
 const MAX_RECORDS = 2 ** 20;
+
+/** Of the structures named here the largest takes 88 bytes; configurations add some. */
+const MAX_STRUCTURE = 4096;
 
 type Member = (name: string) => number;
 
@@ -87,7 +90,11 @@ class Reader {
 
   /** OFFSET(name), bytes. */
   offset: Member = (name) => this.#number(`OFFSET(${name})`);
-  size: Member = (name) => this.#number(`SIZE(${name})`);
+  size: Member = (name) => {
+    const size = this.#number(`SIZE(${name})`);
+    if (size > MAX_STRUCTURE) throw senseless(`${name} takes ${size} bytes`);
+    return size;
+  };
 
   #number(key: string): number {
     const text = this.info.get(key);
@@ -104,6 +111,30 @@ const senseless = (what: string): CorruptError =>
     hint: "VMCOREINFO may be of another kernel than the memory",
   });
 
+/** A structure's bytes; its members are where VMCOREINFO says, which may be anywhere. */
+class Structure {
+  readonly #view: DataView;
+
+  constructor(bytes: Buffer) {
+    this.#view = viewOf(bytes);
+  }
+
+  u8 = (at: number): number => this.#view.getUint8(this.#within(at, 1));
+  u16 = (at: number): number => this.#view.getUint16(this.#within(at, 2), true);
+  u32 = (at: number): number => this.#view.getUint32(this.#within(at, 4), true);
+  u64 = (at: number): bigint => this.#view.getBigUint64(this.#within(at, 8), true);
+
+  /** The byte at `at`, where the structure reaches so far. */
+  byteIf = (at: number): number | undefined => (at < this.#view.byteLength ? this.u8(at) : undefined);
+
+  #within(at: number, size: number): number {
+    if (at + size <= this.#view.byteLength) return at;
+    throw senseless(
+      `members lie outside of their structures, one at ${at} of ${this.#view.byteLength} bytes`,
+    );
+  }
+}
+
 /** State of a descriptor: bits 63:62 of its state variable (Linux `kernel/printk/printk_ringbuffer.h`). */
 const COMMITTED = 1n;
 const FINALIZED = 2n;
@@ -116,18 +147,18 @@ const ID_SIZE = 8;
 
 function ringBuffer(reader: Reader): KernelLog {
   const { offset, size } = reader;
-  const prb = viewOf(reader.mustRead(reader.pointerAt("prb"), size("printk_ringbuffer")));
+  const prb = new Structure(reader.mustRead(reader.pointerAt("prb"), size("printk_ringbuffer")));
   const counter = offset("atomic_long_t.counter");
   const ring = offset("printk_ringbuffer.desc_ring");
   const text = offset("printk_ringbuffer.text_data_ring");
   const at = (base: number, member: string) => base + offset(member);
   const [descBits, textBits] = [
-    prb.getUint32(at(ring, "prb_desc_ring.count_bits"), true),
-    prb.getUint32(at(text, "prb_data_ring.size_bits"), true),
+    prb.u32(at(ring, "prb_desc_ring.count_bits")),
+    prb.u32(at(text, "prb_data_ring.size_bits")),
   ];
   if (2 ** descBits > MAX_RECORDS) throw senseless(`number of descriptors is 2^${descBits}`);
   if (2 ** textBits > MAX_TEXT) throw senseless(`size is 2^${textBits} bytes`);
-  const word = (position: number) => u64big(prb, position);
+  const word = prb.u64;
   const head = word(at(ring, "prb_desc_ring.head_id") + counter) & ID_MASK;
   const tail = word(at(ring, "prb_desc_ring.tail_id") + counter) & ID_MASK;
   const count = 2 ** descBits;
@@ -168,15 +199,15 @@ function ringRecord(
   const descriptor = reader.read(descriptors + BigInt(index * size("prb_desc")), size("prb_desc"));
   const info = reader.read(infos + BigInt(index * size("printk_info")), size("printk_info"));
   if (descriptor === undefined || info === undefined) return "lost";
-  const desc = viewOf(descriptor);
-  const state = u64big(desc, offset("prb_desc.state_var") + offset("atomic_long_t.counter"));
+  const desc = new Structure(descriptor);
+  const state = desc.u64(offset("prb_desc.state_var") + offset("atomic_long_t.counter"));
   const kind = state >> STATE_SHIFT;
   if ((state & ID_MASK) !== id || (kind !== COMMITTED && kind !== FINALIZED)) return undefined;
   const lpos = offset("prb_desc.text_blk_lpos");
-  const begin = u64big(desc, lpos + offset("prb_data_blk_lpos.begin"));
-  const next = u64big(desc, lpos + offset("prb_data_blk_lpos.next"));
-  const view = viewOf(info);
-  const length = view.getUint16(offset("printk_info.text_len"), true);
+  const begin = desc.u64(lpos + offset("prb_data_blk_lpos.begin"));
+  const next = desc.u64(lpos + offset("prb_data_blk_lpos.next"));
+  const view = new Structure(info);
+  const length = view.u16(offset("printk_info.text_len"));
   const bytes = textOf(reader, text, textSize, begin, next, length);
   return bytes === undefined ? "lost" : recordOf(reader, view, bytes);
 }
@@ -204,15 +235,17 @@ function textOf(
 /** `u16 text_len; u8 facility; u8 flags : 5, level : 3`. */
 const LEVEL_BEHIND_TEXT_LENGTH = 3;
 
-function recordOf({ offset }: Reader, info: DataView, text: Buffer): LogRecord {
-  const level = offset("printk_info.text_len") + LEVEL_BEHIND_TEXT_LENGTH;
+function recordOf({ offset }: Reader, info: Structure, text: Buffer): LogRecord {
   return {
-    sequence: u64(info, offset("printk_info.seq")),
-    time: u64big(info, offset("printk_info.ts_nsec")),
-    level: level < info.byteLength ? info.getUint8(level) >> 5 : undefined,
+    sequence: Number(BigInt.asUintN(53, info.u64(offset("printk_info.seq")))),
+    time: info.u64(offset("printk_info.ts_nsec")),
+    level: levelOf(info.byteIf(offset("printk_info.text_len") + LEVEL_BEHIND_TEXT_LENGTH)),
     text: latin1(text),
   };
 }
+
+const levelOf = (byte: number | undefined): number | undefined =>
+  byte === undefined ? undefined : byte >> 5;
 
 /** struct printk_log (struct log before 3.11) ends with `u16 text_len, dict_len; u8 facility; u8 flags : 5, level : 3`. */
 const LEVEL_BEHIND_TEXT_LENGTH_OLD = 5;
@@ -251,18 +284,17 @@ function recordAt(
   const { offset } = reader;
   const bytes = reader.read(address, header);
   if (bytes === undefined) return "lost";
-  const view = viewOf(bytes);
-  const length = view.getUint16(offset(`${type}.len`), true);
+  const view = new Structure(bytes);
+  const length = view.u16(offset(`${type}.len`));
   if (length === 0) return "end";
   if (length < header) return "lost";
   const textLength = offset(`${type}.text_len`);
-  const size = Math.min(view.getUint16(textLength, true), length - header);
+  const size = Math.min(view.u16(textLength), length - header);
   const text = reader.read(address + BigInt(header), size);
   if (text === undefined) return "lost";
-  const level = textLength + LEVEL_BEHIND_TEXT_LENGTH_OLD;
   const record = {
-    time: u64big(view, offset(`${type}.ts_nsec`)),
-    level: level < header ? view.getUint8(level) >> 5 : undefined,
+    time: view.u64(offset(`${type}.ts_nsec`)),
+    level: levelOf(view.byteIf(textLength + LEVEL_BEHIND_TEXT_LENGTH_OLD)),
     text: latin1(text),
   };
   return { record, length };

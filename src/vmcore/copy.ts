@@ -1,6 +1,6 @@
 import { PAGE_SIZE } from "../core/address.ts";
 import { isZero } from "../core/bytes.ts";
-import { IoError } from "../core/errors.ts";
+import { CorruptError, IoError } from "../core/errors.ts";
 import type { JobContext } from "../core/job.ts";
 import type { ByteSource, PhysicalMemory } from "../core/memory.ts";
 import type { Range } from "../core/ranges.ts";
@@ -102,7 +102,12 @@ export class MemoryCopier {
         const state = this.#options.memory.readPage(at + page, target);
         // The plan counts on what extentAt promised.
         if (state === "absent" || state === "excluded") {
-          throw new IoError(`the page at ${hex(at + page)} could not be read after all`);
+          throw new CorruptError(
+            `the page at ${hex(at + page)} is not what the dump says: it cannot be read`,
+            {
+              hint: "it is damaged, or the file became shorter; guestcore info FILE says whether it is whole",
+            },
+          );
         }
       }
       this.#take(length, at, to + (at - run.start), coverage);
