@@ -7,6 +7,7 @@ import { type HostGuest, memoryOf } from "../guest/host-guest.ts";
 import { WalkBudget } from "../guest/second-level.ts";
 import type { VmcbBlock } from "../guest/svm-blocks.ts";
 import { type DecodedVmcs, decodeVmcs } from "../vmx/decoded.ts";
+import type { VmcsLayout } from "../vmx/layout.ts";
 import { eferOfAreas, type MsrArea, msrAreasOf } from "../vmx/msr-area.ts";
 import { decodeRegion, revisionOf, type VmcsRegion } from "../vmx/region.ts";
 import type { VmcsCandidate } from "../vmx/scan.ts";
@@ -236,10 +237,14 @@ function pageAt(host: HostDump, address: number): ShownBlock {
       hint: "a VMCS begins at a page; guestcore vmcs list prints all that were found",
     });
   }
-  // Of layouts with one revision the one that the vCPUs have.
-  const layouts = [...host.vmx.candidates.map((candidate) => candidate.layout), ...host.choice.layouts];
-  const layout = layouts.find(({ revisionId }) => revisionId === revisionOf(bytes)) ?? layouts[0]!;
-  return { ...decoded(host, address, decodeRegion(bytes, layout), bytes), place: undefined };
+  return { ...decoded(host, address, decodeRegion(bytes, layoutFor(host, bytes)), bytes), place: undefined };
+}
+
+/** That of a VMCS found with the same revision, for several layouts share one; else the first known for it. */
+function layoutFor({ vmx, choice: { layouts } }: HostDump, bytes: Buffer): VmcsLayout {
+  const revision = revisionOf(bytes);
+  const found = vmx.candidates.find((candidate) => revisionOf(candidate.bytes) === revision)?.layout;
+  return found ?? layouts.find(({ revisionId }) => revisionId === revision) ?? layouts[0]!;
 }
 
 function decoded(host: HostDump, address: number, region: VmcsRegion, bytes: Buffer) {
