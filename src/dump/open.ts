@@ -76,15 +76,22 @@ function openKdump(source: ByteSource): MachineDump {
 }
 
 /** The notes of a kdump-compressed dump; before version 4 VMCOREINFO stands alone. */
-export function kdumpNotes(
+function kdumpNotes(
   source: ByteSource,
-  { notes, vmcoreinfo, incomplete }: KdumpHeader,
+  { notes, vmcoreinfo, incomplete, split }: KdumpHeader,
 ): { readonly notes: readonly Note[]; readonly warnings: readonly Warning[] } {
   const warnings: Warning[] = [];
   if (incomplete) {
     warnings.push({
       code: "DMP002",
       message: "the dump is marked incomplete: there was no room for the rest of it",
+    });
+  }
+  if (split !== undefined) {
+    warnings.push({
+      code: "DMP004",
+      message: `this is one part of a split dump, with page frames ${split.start} to ${split.end} only`,
+      hint: "makedumpfile --reassemble PARTS OUT makes one of them all",
     });
   }
   const read = ({ offset, size }: Span): Buffer => {

@@ -12,6 +12,7 @@ import { type Coverage, sumOf } from "../vmcore/copy.ts";
 import { planVmcore, type VmcoreFormat, type VmcorePlan } from "../vmcore/plan.ts";
 import { type KernelView, writeVmcore } from "../vmcore/write.ts";
 import { type Input, openInput } from "./input.ts";
+import { MISSING_IN_RAW } from "./write-guest.ts";
 
 export interface ConvertDumpOptions {
   readonly input: string;
@@ -64,10 +65,15 @@ async function convertInput(
   const dump = await openDump(input.source, context.checkpoint);
   const { vmcoreinfo, source } = await vmcoreinfoOf(dump, context);
   const linux = await describeLinux(dump.memory, { states: [], vmcoreinfo }, context.checkpoint);
-  const warnings = [...input.warnings, ...dump.warnings, ...(linux?.warnings ?? [])];
-  for (const warning of warnings) context.warn(warning);
   const machine = machineOf(dump);
   const plan = await planVmcore(machine, options.format, context.checkpoint);
+  const warnings = [
+    ...input.warnings,
+    ...dump.warnings,
+    ...(linux?.warnings ?? []),
+    ...(options.format === "raw" && plan.missing.length > 0 ? [MISSING_IN_RAW] : []),
+  ];
+  for (const warning of warnings) context.warn(warning);
   if (plan.loads.length === 0) throw new UnavailableError("none of the machine's memory is in this dump");
   const view: KernelView = {
     vmcoreinfo: vmcoreinfo && Buffer.from(vmcoreinfo.text, "latin1"),

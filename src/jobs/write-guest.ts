@@ -106,7 +106,7 @@ const excludedWarning = (bytes: number, hint: string): Warning => ({
   hint,
 });
 
-const MISSING_IN_RAW: Warning = {
+export const MISSING_IN_RAW: Warning = {
   code: "OUT003",
   message: "a raw image cannot say what is missing: those ranges will read as zeros",
   hint: "--format elf leaves them out; --json lists them",

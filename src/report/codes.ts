@@ -56,6 +56,12 @@ export const EXPLANATIONS: Readonly<Record<string, Explanation>> = {
     meaning: "The file is what its first bytes say, but its headers are damaged or of another machine.",
     cure: "Copy the dump again; tools of the machine it was made on may read more of it.",
   },
+  DMP004: {
+    title: "the dump is one part of several",
+    meaning:
+      "The machine's memory was written into several files (makedumpfile --split), each with the page frames of a range. What lies in the other parts counts as missing.",
+    cure: "Put the parts together with makedumpfile --reassemble.",
+  },
   GST001: {
     title: "the guest's second-level tables did not end",
     meaning:
