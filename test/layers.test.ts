@@ -13,7 +13,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   vmx: ["core", "x86"],
   svm: ["core", "x86"],
   kernel: ["core", "elf", "x86"],
-  dump: ["core", "io", "codec", "elf"],
+  dump: ["core", "io", "codec", "elf", "x86"],
   kvm: ["core", "x86"],
   qemu: ["core", "elf", "x86"],
   guest: ["core", "io", "codec", "elf", "x86", "vmx", "svm", "kernel", "kvm", "dump", "qemu"],

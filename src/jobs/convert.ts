@@ -2,7 +2,7 @@ import { naming, UnavailableError } from "../core/errors.ts";
 import type { JobContext } from "../core/job.ts";
 import type { Warning } from "../core/warnings.ts";
 import { type MachineDump, openDump } from "../dump/open.ts";
-import type { Guest } from "../guest/guest.ts";
+import type { Guest, Vcpu } from "../guest/guest.ts";
 import { type FileIdentity, identitiesOf } from "../io/file.ts";
 import { type Output, OutputFile, OutputStream, refuseToOverwrite } from "../io/output.ts";
 import { describeLinux, type LinuxImage } from "../kernel/linux.ts";
@@ -11,10 +11,10 @@ import { findVmcoreinfo } from "../kernel/vmcoreinfo-scan.ts";
 import { type Coverage, sumOf } from "../vmcore/copy.ts";
 import { planVmcore, type VmcoreFormat, type VmcorePlan } from "../vmcore/plan.ts";
 import { type KernelView, writeVmcore } from "../vmcore/write.ts";
-import { type Input, openInput } from "./input.ts";
+import { type DumpNaming, type Input, openInput } from "./input.ts";
 import { MISSING_IN_RAW } from "./write-guest.ts";
 
-export interface ConvertDumpOptions {
+export interface ConvertDumpOptions extends DumpNaming {
   readonly input: string;
   /** Path, or "-" for standard output. */
   readonly output: string;
@@ -46,9 +46,13 @@ export interface ConvertDumpResult {
 export function convertDump(options: ConvertDumpOptions, context: JobContext): Promise<ConvertDumpResult> {
   return naming(options.input, async () => {
     if (options.output !== "-") {
-      refuseToOverwrite(options.output, options.force, identitiesOf([options.input]));
+      refuseToOverwrite(
+        options.output,
+        options.force,
+        identitiesOf([options.input, ...(options.parts ?? [])]),
+      );
     }
-    const input = await openInput(options.input, context);
+    const input = await openInput(options.input, context, options);
     try {
       return await convertInput(input, options, context);
     } finally {
@@ -62,7 +66,7 @@ async function convertInput(
   options: ConvertDumpOptions,
   context: JobContext,
 ): Promise<ConvertDumpResult> {
-  const dump = await openDump(input.source, context.checkpoint);
+  const dump = await openDump(input.source, input.files);
   const { vmcoreinfo, source } = await vmcoreinfoOf(dump, context);
   const linux = await describeLinux(dump.memory, { states: [], vmcoreinfo }, context.checkpoint);
   const machine = machineOf(dump);
@@ -80,7 +84,7 @@ async function convertInput(
     pageOffset: linux?.pageOffset?.value,
     image: linux?.text?.value,
   };
-  const ranges = await writing(machine, plan, options, input.identity, view, context);
+  const ranges = await writing(machine, plan, options, input.identities, view, context);
   return {
     input: input.facts,
     coverage: sumOf(ranges.map(({ coverage }) => coverage)),
@@ -111,10 +115,10 @@ async function vmcoreinfoOf(
   return { vmcoreinfo: best?.vmcoreinfo, source: best === undefined ? "none" : "found" };
 }
 
-const machineOf = ({ memory, notes }: MachineDump): Guest => ({
+const machineOf = ({ memory, notes, cpus }: MachineDump): Guest => ({
   memory,
   notes,
-  vcpus: [],
+  vcpus: cpus.map((cpu): Vcpu => ({ ...cpu, trust: "current" })),
   ranges: memory.ranges.map(({ start, end }) => ({
     start,
     end,
@@ -128,12 +132,11 @@ async function writing(
   guest: Guest,
   plan: VmcorePlan,
   { output: path, force, keepPartial }: ConvertDumpOptions,
-  input: FileIdentity,
+  inputs: readonly FileIdentity[],
   view: KernelView,
   context: JobContext,
 ) {
-  const output: Output =
-    path === "-" ? new OutputStream(1) : OutputFile.create(path, { force, inputs: [input] });
+  const output: Output = path === "-" ? new OutputStream(1) : OutputFile.create(path, { force, inputs });
   try {
     return await writeVmcore({ guest, plan, output, context, kernel: () => view });
   } catch (error) {

@@ -3,7 +3,7 @@ import type { JobContext } from "../core/job.ts";
 import type { PhysicalMemory } from "../core/memory.ts";
 import { plural } from "../core/text.ts";
 import type { Warning } from "../core/warnings.ts";
-import { isCompressedDump, openDump } from "../dump/open.ts";
+import { isMachineDump, openDump } from "../dump/open.ts";
 import { openProcessCore } from "../dump/process-core.ts";
 import { guestFromQemu } from "../guest/from-qemu.ts";
 import { memoryOf } from "../guest/host-guest.ts";
@@ -46,7 +46,7 @@ interface Machine {
  */
 export function kernelLog(path: string, options: DmesgOptions, context: JobContext): Promise<DmesgResult> {
   return naming(path, async () => {
-    const input = await openInput(path, context);
+    const input = await openInput(path, context, options.host);
     const warnings: Warning[] = [];
     const warn = (found: readonly Warning[]) => {
       for (const warning of found) {
@@ -78,13 +78,13 @@ async function machineIn(
   context: JobContext,
 ): Promise<Machine> {
   const { source } = input;
-  if (!isCompressedDump(source) && !isVmcore(source)) {
+  if (!isMachineDump(source, input.files) && !isVmcore(source, input.files)) {
     const machine = await findMachine(openProcessCore(source), { checkpoint: context.checkpoint });
     const { memory, vcpus } = guestFromQemu(machine);
     return { memory, vmcoreinfo: undefined, states: vcpus.map(({ state }) => state) };
   }
   if (guest !== undefined) return await guestIn(input, guest, host, warn, context);
-  const { memory, notes, warnings } = await openDump(source, context.checkpoint);
+  const { memory, notes, warnings } = await openDump(source, input.files);
   warn(warnings);
   const desc = notes.find(({ name }) => name === "VMCOREINFO")?.desc;
   return { memory, vmcoreinfo: desc && new Vmcoreinfo(desc), states: [] };

@@ -9,7 +9,6 @@ import { guestFromHost, type HostGuest, memoryOf } from "../guest/host-guest.ts"
 import { isComplete, withKvmRegisters } from "../guest/kvm-registers.ts";
 import { withRunningState } from "../guest/running.ts";
 import type { SecondLevelFacts } from "../guest/second-level.ts";
-import { decodeQemuCpuState } from "../x86/qemu-cpu-state.ts";
 import { type Block, type HostDump, type HostOptions, openHost, pickGuest } from "./host.ts";
 import type { Input } from "./input.ts";
 import type { GuestInputs } from "./write-guest.ts";
@@ -57,7 +56,7 @@ export async function withHostGuest<T>(
     guestFromHost(memory, chosen.root, vcpus),
     { kind: "host", host, chosen, tables: memory.facts },
     {
-      identities: [input.identity],
+      identities: input.identities,
       sizeOnDisk: input.facts.sizeOnDisk,
       hint: memoryHint(memory.facts),
     },
@@ -66,17 +65,13 @@ export async function withHostGuest<T>(
 
 /** Registers of a guest's vCPUs, those that could be read. */
 export function readVcpus(
-  { memory, kdump, notes }: Pick<HostDump, "kdump" | "memory" | "notes">,
+  { memory, kdump, cpus }: Pick<HostDump, "cpus" | "kdump" | "memory">,
   { vcpus }: HostGuest<Block>,
 ): Vcpu[] {
   const held = vcpus
     .map((vcpu) => vcpuOf(memory, vcpu, kdump ? "current" : "may-be-stale"))
     .filter((vcpu) => vcpu !== undefined);
   if (kdump) return held;
-  const cpus = notes
-    .filter(({ name }) => name === "QEMU")
-    .map(({ desc }) => decodeQemuCpuState(desc))
-    .filter((cpu) => cpu !== undefined);
   return withRunningState(held, cpus);
 }
 

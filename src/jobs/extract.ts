@@ -3,8 +3,9 @@ import type { JobContext } from "../core/job.ts";
 import type { ByteSource } from "../core/memory.ts";
 import type { Warning } from "../core/warnings.ts";
 import { elfKind } from "../dump/elf-kind.ts";
+import type { DumpFiles } from "../dump/format.ts";
 import { identify } from "../dump/identify.ts";
-import { isCompressedDump } from "../dump/open.ts";
+import { isMachineDump } from "../dump/open.ts";
 import { ET_CORE, PT_NOTE } from "../elf/constants.ts";
 import { isElf, readElf } from "../elf/header.ts";
 import { readNotes } from "../elf/notes.ts";
@@ -33,7 +34,7 @@ export interface ExtractResult extends WrittenGuest {
 export function extract(options: ExtractOptions, context: JobContext): Promise<ExtractResult> {
   return naming(options.input, async () => {
     checkOutput(options);
-    const input = await openInput(options.input, context);
+    const input = await openInput(options.input, context, options.host);
     try {
       return await extractFrom(input, options, context);
     } finally {
@@ -46,7 +47,12 @@ export function extract(options: ExtractOptions, context: JobContext): Promise<E
 function checkOutput({ input, output, ram, host, dryRun, force }: ExtractOptions): void {
   if (dryRun || output === undefined || output === "-") return;
   const { vmcsinfo } = host ?? {};
-  const files = [input, ...ram.values(), ...(vmcsinfo === undefined ? [] : [vmcsinfo])];
+  const files = [
+    input,
+    ...(host?.parts ?? []),
+    ...ram.values(),
+    ...(vmcsinfo === undefined ? [] : [vmcsinfo]),
+  ];
   refuseToOverwrite(output, force, identitiesOf(files));
 }
 
@@ -69,7 +75,7 @@ async function extractFrom(
     warnings,
   });
   warn(input.warnings);
-  return isVmcore(input.source)
+  return isVmcore(input.source, input.files)
     ? await withHostGuest(input, options, warn, context, use)
     : await withProcessGuest(input, options, warn, context, use);
 }
@@ -78,8 +84,8 @@ async function extractFrom(
  * Whether a file is the dump of a machine, and not the core of a process.
  * @throws UnsupportedError when it is neither
  */
-export function isVmcore(source: ByteSource): boolean {
-  if (isCompressedDump(source)) return true;
+export function isVmcore(source: ByteSource, files: DumpFiles): boolean {
+  if (isMachineDump(source, files)) return true;
   if (!isElf(source)) {
     const { phrase, advice } = identify(source);
     throw new UnsupportedError(`not the core of a process: ${phrase}`, { hint: advice });

@@ -4,7 +4,7 @@ import type { PhysicalMemory } from "../core/memory.ts";
 import { totalSize } from "../core/ranges.ts";
 import { plural } from "../core/text.ts";
 import type { Warning } from "../core/warnings.ts";
-import { openDump } from "../dump/open.ts";
+import { type MachineDump, openDump } from "../dump/open.ts";
 import type { Note } from "../elf/notes.ts";
 import { type Clustered, clusterBlocks } from "../guest/cluster.ts";
 import { type ClassifiedBlock, classify, type HostGuest, hostGuests } from "../guest/host-guest.ts";
@@ -19,13 +19,15 @@ import { VMCS_LAYOUTS } from "../vmx/layouts.ts";
 import { settleScan, type VmcsScan, VmcsScanner, withLinkedShadows } from "../vmx/scan.ts";
 import { fieldText } from "../vmx/vmcsinfo/names.ts";
 import { layoutOf, type VmcsInfoOptions } from "../vmx/vmcsinfo.ts";
-import type { Input } from "./input.ts";
+import { decodeQemuCpuState } from "../x86/qemu-cpu-state.ts";
+import type { X86State } from "../x86/state.ts";
+import type { DumpNaming, Input } from "./input.ts";
 import { openLayout, openVmcsInfo, vmcsInfoOfNotes } from "./vmcsinfo.ts";
 
 /** Whose control blocks are looked for. */
 export type Virtualization = "vmx" | "svm";
 
-export interface HostOptions extends VmcsInfoOptions {
+export interface HostOptions extends VmcsInfoOptions, DumpNaming {
   /** File or directory with VMCSINFO, for a dump without the note. */
   readonly vmcsinfo?: string | undefined;
   /** Layout of the data base, or a file with one. */
@@ -47,6 +49,8 @@ export interface LayoutChoice {
 export interface HostDump {
   readonly memory: PhysicalMemory;
   readonly notes: readonly Note[];
+  /** Of the host's processors, by number; of one that was in a guest it may be the guest's. */
+  readonly cpus: readonly X86State[];
   /** The host's own kernel. */
   readonly linux: LinuxImage | undefined;
   /** Whether the crashed kernel left the dump, which clears VMCSs first: then all of their state is in memory. */
@@ -72,8 +76,9 @@ export async function openHost(
   warn: Warn,
   context: JobContext,
 ): Promise<HostDump> {
-  const { memory, notes, warnings } = await openDump(input.source, context.checkpoint);
-  warn(warnings);
+  const dump = await openDump(input.source, input.files);
+  const { memory, notes } = dump;
+  warn(dump.warnings);
   const chosen = await chooseLayouts(notes, options, warn, context);
   const vmcoreinfo = vmcoreinfoOf(notes);
   const linux =
@@ -98,6 +103,7 @@ export async function openHost(
   return {
     memory,
     notes,
+    cpus: statesOf(dump),
     linux,
     kdump: vmcoreinfo?.get("CRASHTIME") !== undefined,
     choice,
@@ -106,6 +112,15 @@ export async function openHost(
     guests,
     blocks: classify(guests, others as readonly Clustered<Block>[]),
   };
+}
+
+/** As notes or as the format keeps them. */
+function statesOf({ cpus, notes }: MachineDump): X86State[] {
+  if (cpus.length > 0) return cpus.map(({ state }) => state);
+  return notes
+    .filter(({ name }) => name === "QEMU")
+    .map(({ desc }) => decodeQemuCpuState(desc))
+    .filter((cpu) => cpu !== undefined);
 }
 
 function vmcoreinfoOf(notes: readonly Note[]): Vmcoreinfo | undefined {

@@ -1,8 +1,20 @@
+import { dirname, join } from "node:path";
+import { GuestcoreError } from "../core/errors.ts";
 import type { JobContext } from "../core/job.ts";
 import type { ByteSource, Unpacking } from "../core/memory.ts";
+import type { RamPiece } from "../core/ram-map.ts";
 import type { Warning } from "../core/warnings.ts";
+import type { DumpFiles } from "../dump/format.ts";
 import { type Compression, unpackIfCompressed } from "../io/compressed.ts";
 import { type FileIdentity, FileSource } from "../io/file.ts";
+
+/** What a user says of a dump beside its name. */
+export interface DumpNaming {
+  /** Further files of a dump in several. */
+  readonly parts?: readonly string[] | undefined;
+  /** Where a raw image keeps what. */
+  readonly map?: readonly RamPiece[] | undefined;
+}
 
 /** Of a file that was compressed. */
 export interface UnpackedFacts {
@@ -18,7 +30,10 @@ export interface UnpackedFacts {
 /** A file opened for a job. */
 export interface Input {
   readonly source: ByteSource;
-  readonly identity: FileIdentity;
+  /** What opening the dump in it may need. */
+  readonly files: DumpFiles;
+  /** Of every file opened for it until now. */
+  readonly identities: readonly FileIdentity[];
   readonly facts: {
     readonly path: string;
     /** Bytes of the file as it lies on disk under that name. */
@@ -37,7 +52,56 @@ export interface Input {
  * Opens a file by name; a gzip or zstd file is unpacked into a temporary one first.
  * @throws IoError, CorruptError
  */
-export async function openInput(path: string, context: JobContext): Promise<Input> {
+export async function openInput(path: string, context: JobContext, named: DumpNaming = {}): Promise<Input> {
+  const opened: OpenedFile[] = [];
+  const close = () => {
+    for (const file of opened) file.close();
+  };
+  try {
+    const first = await openFile(path, context);
+    opened.push(first);
+    const parts: ByteSource[] = [];
+    for (const part of named.parts ?? []) {
+      const file = await openFile(part, context);
+      opened.push(file);
+      parts.push(file.source);
+    }
+    const beside = (name: string): ByteSource | undefined => {
+      const file = openBeside(path, name);
+      if (file === undefined) return undefined;
+      opened.push({ source: file, identity: file.identity(), close: () => file.close(), warnings: [] });
+      return file;
+    };
+    return {
+      source: first.source,
+      files: {
+        checkpoint: context.checkpoint,
+        parts,
+        beside,
+        ...(named.map === undefined || named.map.length === 0 ? {} : { map: named.map }),
+      },
+      get identities() {
+        return opened.map(({ identity }) => identity);
+      },
+      facts: first.facts,
+      whole: first.facts.unpacked?.whole ?? true,
+      warnings: opened.flatMap(({ warnings }) => warnings),
+      close,
+    };
+  } catch (error) {
+    close();
+    throw error;
+  }
+}
+
+interface OpenedFile {
+  readonly source: ByteSource;
+  readonly identity: FileIdentity;
+  readonly warnings: readonly Warning[];
+  close(): void;
+}
+
+async function openFile(path: string, context: JobContext): Promise<OpenedFile & Pick<Input, "facts">> {
   const file = FileSource.open(path);
   const warnings: Warning[] = [];
   try {
@@ -50,6 +114,7 @@ export async function openInput(path: string, context: JobContext): Promise<Inpu
     return {
       source,
       identity: file.identity(),
+      warnings,
       facts: {
         path,
         size: file.size,
@@ -64,8 +129,6 @@ export async function openInput(path: string, context: JobContext): Promise<Inpu
                 unpacking: unpacked.source.unpacking,
               },
       },
-      whole: unpacked?.whole ?? true,
-      warnings,
       close: () => {
         unpacked?.source.close();
         file.close();
@@ -73,6 +136,17 @@ export async function openInput(path: string, context: JobContext): Promise<Inpu
     };
   } catch (error) {
     file.close();
+    throw error;
+  }
+}
+
+/** A plain name is looked for in the folder of the dump; whatever is no regular file there is as nothing. */
+function openBeside(path: string, name: string): FileSource | undefined {
+  if (name === "" || name.includes("/") || name.includes("\0")) return undefined;
+  try {
+    return FileSource.open(join(dirname(path), name));
+  } catch (error) {
+    if (error instanceof GuestcoreError) return undefined;
     throw error;
   }
 }

@@ -6,7 +6,7 @@ import type { Warning } from "../core/warnings.ts";
 import { type ElfKind, elfKind } from "../dump/elf-kind.ts";
 import { ElfVmcore } from "../dump/elf-vmcore.ts";
 import { type Identification, identify } from "../dump/identify.ts";
-import { isCompressedDump, type MachineDump, openDump } from "../dump/open.ts";
+import { isMachineDump, type MachineDump, openAnyDump } from "../dump/open.ts";
 import { openProcessCore, type ProcessCore } from "../dump/process-core.ts";
 import { EM_X86_64, ET_CORE, NT_PRPSINFO, NT_PRSTATUS } from "../elf/constants.ts";
 import { decodePrpsinfo, decodePrstatus, type Prpsinfo, type Prstatus } from "../elf/core-notes.ts";
@@ -19,7 +19,7 @@ import { describeLinux, type LinuxImage } from "../kernel/linux.ts";
 import { Vmcoreinfo } from "../kernel/vmcoreinfo.ts";
 import { findVmcoreinfo, overlookedWarnings, type VmcoreinfoSearch } from "../kernel/vmcoreinfo-scan.ts";
 import { findMachine, type QemuMachine } from "../qemu/machine.ts";
-import { type Input, openInput } from "./input.ts";
+import { type DumpNaming, type Input, openInput } from "./input.ts";
 import { withVcpuNotes } from "./vcpu-notes.ts";
 
 /** Reading all of a guest's memory for VMCOREINFO is worth it up to here; `extract` reads it in any case. */
@@ -76,9 +76,9 @@ export interface InspectResult {
  * Says what a file is, as deep as that can be told without reading all of it.
  * @throws IoError when it cannot be read; CorruptError when an ELF file has no usable header
  */
-export function inspect(path: string, context: JobContext): Promise<InspectResult> {
+export function inspect(path: string, context: JobContext, named: DumpNaming = {}): Promise<InspectResult> {
   return naming(path, async () => {
-    const input = await openInput(path, context);
+    const input = await openInput(path, context, named);
     try {
       return await inspectInput(input, context);
     } finally {
@@ -92,7 +92,7 @@ async function inspectInput(input: Input, context: JobContext): Promise<InspectR
   const identification = identify(source);
   const nothing = { elf: undefined, process: undefined, vmcore: undefined };
   if (!isElf(source)) {
-    const found = await inspectDump(source, context);
+    const found = await inspectDump(input, context);
     const warnings = [...input.warnings, ...(found?.warnings ?? [])];
     return { input: input.facts, identification, ...nothing, vmcore: found?.info, warnings };
   }
@@ -168,17 +168,17 @@ async function inspectGuest(
 }
 
 async function inspectDump(
-  source: ByteSource,
+  { source, files }: Input,
   context: JobContext,
 ): Promise<{ info: VmcoreInfo | undefined; warnings: readonly Warning[] } | undefined> {
-  if (!isCompressedDump(source)) return undefined;
-  const dump = await attempt(() => openDump(source, context.checkpoint));
+  if (!isMachineDump(source, files)) return undefined;
+  const dump = await attempt(() => openAnyDump(source, files));
   if (dump instanceof GuestcoreError) {
     const { message, where, hint } = dump;
     const warning = { code: "DMP003", message: `what is inside cannot be read: ${message}` };
     return { info: undefined, warnings: [{ ...warning, ...(where && { where }), ...(hint && { hint }) }] };
   }
-  const { info, warnings } = await inspectVmcore(dump, true, context);
+  const { info, warnings } = await inspectVmcore(dump, dump.machine === EM_X86_64, context);
   return { info, warnings: [...dump.warnings, ...warnings] };
 }
 

@@ -43,7 +43,7 @@ export function withHost<T>(
   use: (host: HostDump, facts: Pick<VmcsListResult, "input" | "warnings">) => T | Promise<T>,
 ): Promise<T> {
   return naming(path, async () => {
-    const input = await openInput(path, context);
+    const input = await openInput(path, context, options);
     const warnings: Warning[] = [];
     const warn = (found: readonly Warning[]) => {
       for (const warning of found) {

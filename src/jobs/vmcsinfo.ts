@@ -4,7 +4,7 @@ import type { ByteSource } from "../core/memory.ts";
 import { plural } from "../core/text.ts";
 import type { Warning } from "../core/warnings.ts";
 import { identify } from "../dump/identify.ts";
-import { isCompressedDump, openDump } from "../dump/open.ts";
+import { isMachineDump, openDump } from "../dump/open.ts";
 import { isElf, readElf } from "../elf/header.ts";
 import { type Note, parseNotes, readNotes } from "../elf/notes.ts";
 import { identitiesOf } from "../io/file.ts";
@@ -90,14 +90,14 @@ type Found = Pick<OpenedVmcsInfo, "container" | "noteOffset" | "vcpuNotes" | "wa
   readonly contents: VmcsInfoInput;
 };
 
-const isDump = (source: ByteSource): boolean => isElf(source) || isCompressedDump(source);
+const isDump = (source: ByteSource): boolean => isElf(source) || isMachineDump(source);
 
 async function notesOf(
   source: ByteSource,
   { checkpoint }: JobContext,
 ): Promise<ReturnType<typeof readNotes>> {
   if (isElf(source)) return readNotes(source, readElf(source));
-  const { notes, warnings } = await openDump(source, checkpoint);
+  const { notes, warnings } = await openDump(source, { checkpoint });
   return { notes: [...notes], warnings: [...warnings] };
 }
 

@@ -5,6 +5,7 @@ import { type JobFlags, jobContext, withJobOptions } from "../context.ts";
 import { deliver, prepareDelivery } from "../deliver.ts";
 import { withExamples } from "../examples.ts";
 import type { AddCommand, Terminal } from "../terminal.ts";
+import { type DumpFlags, dumpNamingOf, withDumpOptions } from "./dump-options.ts";
 
 const EXAMPLES = [
   "guestcore convert vmcore.kdump vmcore.elf      a compressed dump as ELF",
@@ -13,7 +14,7 @@ const EXAMPLES = [
   "guestcore convert vmcore - | ssh host 'cat > vmcore.elf'",
 ];
 
-interface ConvertFlags extends JobFlags {
+interface ConvertFlags extends JobFlags, DumpFlags {
   readonly format: "elf" | "raw";
   readonly force: boolean;
   readonly strict: boolean;
@@ -21,7 +22,7 @@ interface ConvertFlags extends JobFlags {
 }
 
 export const convertCommand: AddCommand = (program, terminal) =>
-  withJobOptions(withExamples(program.command("convert"), EXAMPLES))
+  withJobOptions(withDumpOptions(withExamples(program.command("convert"), EXAMPLES)))
     .summary("write a machine's dump anew, as ELF vmcore or raw image")
     .description(
       "Writes a machine's dump anew, as the ELF vmcore that every tool opens or as a raw image.\nReads ELF vmcores of every maker and kdump-compressed dumps, plain or flattened.",
@@ -52,7 +53,7 @@ async function run(input: string, output: string, flags: ConvertFlags, terminal:
   const began = terminal.now();
   const { format, force, keepPartial } = flags;
   const result = await convertDump(
-    { input, output, format, force, keepPartial },
+    { input, output, format, force, keepPartial, ...dumpNamingOf(flags) },
     jobContext(terminal, flags),
   );
   const text = convertText(result, (terminal.now() - began) / 1000);

@@ -3,7 +3,7 @@ import { type JobFlags, jobContext, withJobOptions } from "../context.ts";
 import { deliver, prepareDelivery } from "../deliver.ts";
 import { withExamples } from "../examples.ts";
 import type { AddCommand, Terminal } from "../terminal.ts";
-import { type HostFlags, hostOptionsOf, withHostOptions, withLayoutOption } from "./host-options.ts";
+import { filesOf, type HostFlags, hostOptionsOf, withHostOptions, withLayoutOption } from "./host-options.ts";
 
 const EXAMPLES = [
   "guestcore dmesg vmcore                         the dumped machine's own kernel log",
@@ -38,7 +38,7 @@ function count(value: string): number {
 }
 
 async function run(path: string, flags: DmesgCommandFlags, terminal: Terminal): Promise<void> {
-  const files = [path, ...(flags.vmcsinfo === undefined ? [] : [flags.vmcsinfo])];
+  const files = filesOf(path, flags);
   prepareDelivery(flags, files);
   const [{ kernelLog }, { dmesgJson, dmesgText }] = await Promise.all([
     import("../../jobs/dmesg.ts"),

@@ -6,7 +6,7 @@ import { type JobFlags, jobContext, withJobOptions } from "../context.ts";
 import { deliver, prepareDelivery } from "../deliver.ts";
 import { withExamples } from "../examples.ts";
 import type { AddCommand, Terminal } from "../terminal.ts";
-import { guestNumber, type HostFlags, hostOptionsOf, withHostOptions } from "./host-options.ts";
+import { filesOf, guestNumber, type HostFlags, hostOptionsOf, withHostOptions } from "./host-options.ts";
 
 const EXAMPLES = [
   "guestcore extract core.qemu -o guest.vmcore",
@@ -81,9 +81,8 @@ async function run(core: string, flags: ExtractFlags, terminal: Terminal): Promi
     });
   }
   const files = [
-    core,
+    ...filesOf(core, flags),
     ...flags.ram.values(),
-    ...(flags.vmcsinfo === undefined ? [] : [flags.vmcsinfo]),
     ...(flags.output === undefined ? [] : [flags.output]),
   ];
   prepareDelivery(flags, files);

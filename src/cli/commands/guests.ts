@@ -3,7 +3,7 @@ import { type JobFlags, jobContext, withJobOptions } from "../context.ts";
 import { deliver, prepareDelivery } from "../deliver.ts";
 import { withExamples } from "../examples.ts";
 import type { AddCommand, Terminal } from "../terminal.ts";
-import { type HostFlags, hostOptionsOf, withHostOptions, withLayoutOption } from "./host-options.ts";
+import { filesOf, type HostFlags, hostOptionsOf, withHostOptions, withLayoutOption } from "./host-options.ts";
 
 const EXAMPLES = [
   "guestcore guests vmcore",
@@ -25,7 +25,7 @@ export const guestsCommand: AddCommand = (program, terminal) =>
     .action((host: string, flags: GuestsFlags) => run(host, flags, terminal));
 
 async function run(path: string, flags: GuestsFlags, terminal: Terminal): Promise<void> {
-  const files = [path, ...(flags.vmcsinfo === undefined ? [] : [flags.vmcsinfo])];
+  const files = filesOf(path, flags);
   prepareDelivery(flags, files);
   const [{ listGuests }, { guestsJson, guestsText }] = await Promise.all([
     import("../../jobs/guests.ts"),

@@ -1,9 +1,10 @@
 import { type Command, InvalidArgumentError, Option } from "commander";
 import type { HostOptions, Virtualization } from "../../jobs/host.ts";
+import { type DumpFlags, dumpNamingOf, withDumpOptions } from "./dump-options.ts";
 import { type VmcsInfoFlags, withVmcsInfoOptions } from "./vmcsinfo-options.ts";
 
 /** Options of every command that looks for guests in a host's dump. */
-export interface HostFlags extends VmcsInfoFlags {
+export interface HostFlags extends VmcsInfoFlags, DumpFlags {
   readonly vmcsinfo?: string;
   readonly layout?: string;
   readonly arch?: Virtualization;
@@ -11,7 +12,7 @@ export interface HostFlags extends VmcsInfoFlags {
 
 export const withHostOptions = (command: Command): Command =>
   withVmcsInfoOptions(
-    command
+    withDumpOptions(command)
       .option("--vmcsinfo <file>", "where the processor keeps VMCS fields, for a dump without the note")
       .addOption(new Option("--arch <arch>", "look for Intel's or AMD's vCPUs only").choices(["vmx", "svm"])),
   );
@@ -19,13 +20,18 @@ export const withHostOptions = (command: Command): Command =>
 export const withLayoutOption = (command: Command): Command =>
   command.option("--layout <name>", "VMCS layout to use: a name of `vmcs layout list`, or a file");
 
-export const hostOptionsOf = ({ vmcsinfo, layout, arch, numbers, accessRights }: HostFlags): HostOptions => ({
-  vmcsinfo,
-  layout,
-  arch,
-  numbers,
-  accessRights,
-});
+/** @throws UsageError for a map of a raw image that is none */
+export const hostOptionsOf = (flags: HostFlags): HostOptions => {
+  const { vmcsinfo, layout, arch, numbers, accessRights } = flags;
+  return { vmcsinfo, layout, arch, numbers, accessRights, ...dumpNamingOf(flags) };
+};
+
+/** Files that a command on a host's dump reads. */
+export const filesOf = (path: string, { vmcsinfo, part }: HostFlags): string[] => [
+  path,
+  ...part,
+  ...(vmcsinfo === undefined ? [] : [vmcsinfo]),
+];
 
 /** @throws InvalidArgumentError, which commander turns into a usage error */
 export function guestNumber(text: string): number {

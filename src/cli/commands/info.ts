@@ -5,6 +5,7 @@ import { deliver, prepareDelivery } from "../deliver.ts";
 import { ToldError, tell } from "../errors.ts";
 import { withExamples } from "../examples.ts";
 import type { AddCommand, Terminal } from "../terminal.ts";
+import { type DumpFlags, dumpNamingOf, withDumpOptions } from "./dump-options.ts";
 
 const EXAMPLES = [
   "guestcore info core.qemu                    what it is, whether it is whole, what to do with it",
@@ -12,13 +13,13 @@ const EXAMPLES = [
   "guestcore info vmcore --json | jq -r .result.vmcore.vmcoreinfo.keys.OSRELEASE",
 ];
 
-interface InfoFlags extends JobFlags {
+interface InfoFlags extends JobFlags, DumpFlags {
   readonly segments: boolean;
   readonly force: boolean;
 }
 
 export const infoCommand: AddCommand = (program, terminal) =>
-  withJobOptions(withExamples(program.command("info"), EXAMPLES))
+  withJobOptions(withDumpOptions(withExamples(program.command("info"), EXAMPLES)))
     .summary("say what a file is, whether it is whole, and what to do with it")
     .description("Says what a file is, whether it is whole, and what to do with it.")
     .usage("FILE... [options]")
@@ -53,7 +54,7 @@ async function show(file: string, flags: InfoFlags, terminal: Terminal): Promise
     import("../../report/info.ts"),
   ]);
   const context = jobContext(terminal, flags);
-  const result = await inspect(file, context);
+  const result = await inspect(file, context, dumpNamingOf(flags));
   for (const warning of result.warnings) context.warn(warning);
   deliver(
     terminal,

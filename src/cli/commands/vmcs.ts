@@ -3,7 +3,7 @@ import { type JobFlags, jobContext, withJobOptions } from "../context.ts";
 import { deliver, prepareDelivery } from "../deliver.ts";
 import { withExamples } from "../examples.ts";
 import type { AddCommand, Terminal } from "../terminal.ts";
-import { type HostFlags, hostOptionsOf, withHostOptions, withLayoutOption } from "./host-options.ts";
+import { filesOf, type HostFlags, hostOptionsOf, withHostOptions, withLayoutOption } from "./host-options.ts";
 import { vmcsDmesgCommand } from "./vmcs-dmesg.ts";
 import { vmcsLayoutCommand } from "./vmcs-layout.ts";
 
@@ -47,7 +47,7 @@ const addList: AddCommand = (parent, terminal): Command =>
     .action((host: string, flags: ListFlags) => list(host, flags, terminal));
 
 async function list(path: string, flags: ListFlags, terminal: Terminal): Promise<void> {
-  const files = [path, ...(flags.vmcsinfo === undefined ? [] : [flags.vmcsinfo])];
+  const files = filesOf(path, flags);
   prepareDelivery(flags, files);
   const [{ listVmcs }, { vmcsListJson, vmcsListText }] = await Promise.all([
     import("../../jobs/vmcs.ts"),
@@ -95,7 +95,7 @@ const addShow: AddCommand = (parent, terminal): Command =>
     .action((host: string, which: string, flags: ShowFlags) => show(host, which, flags, terminal));
 
 async function show(path: string, which: string, flags: ShowFlags, terminal: Terminal): Promise<void> {
-  const files = [path, ...(flags.vmcsinfo === undefined ? [] : [flags.vmcsinfo])];
+  const files = filesOf(path, flags);
   prepareDelivery(flags, files);
   const [{ showVmcs }, { blockJson, blockKind, blockText }] = await Promise.all([
     import("../../jobs/vmcs.ts"),
@@ -145,7 +145,7 @@ async function diff(
   flags: ShowFlags,
   terminal: Terminal,
 ): Promise<void> {
-  const files = [path, ...(flags.vmcsinfo === undefined ? [] : [flags.vmcsinfo])];
+  const files = filesOf(path, flags);
   prepareDelivery(flags, files);
   const [{ diffVmcs }, { diffReport }] = await Promise.all([
     import("../../jobs/vmcs.ts"),

@@ -1,0 +1,22 @@
+import type { Command } from "commander";
+import { parseRamMap } from "../../core/ram-map.ts";
+import type { DumpNaming } from "../../jobs/input.ts";
+
+/** Options of every command that reads a machine's dump. */
+export interface DumpFlags {
+  readonly part: readonly string[];
+  readonly map: readonly string[];
+}
+
+const collect = (text: string, before: readonly string[]): string[] => [...before, text];
+
+export const withDumpOptions = (command: Command): Command =>
+  command
+    .option("--part <file>", "further file of a dump in several (split, disk set); repeatable", collect, [])
+    .option("--map <piece>", "START-END@OFFSET: memory a raw image holds; repeatable", collect, []);
+
+/** @throws UsageError for a map that is none */
+export const dumpNamingOf = ({ part, map }: DumpFlags): DumpNaming => ({
+  parts: part,
+  ...(map.length === 0 ? {} : { map: parseRamMap(map) }),
+});
