@@ -70,7 +70,7 @@ describe("completion", () => {
       ],
       [
         ["extract", "core", "--format", ""],
-        ["elf", "raw"],
+        ["elf", "flat", "kdump", "lime", "raw"],
       ],
       [["extract", "core", "--vaddr", "=", "n"], ["none"]],
       [

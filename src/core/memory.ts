@@ -74,6 +74,27 @@ export function rawExtent(
   };
 }
 
+/** How a page is compressed in a dump; `none`: as it is. */
+export type PageCodec = "none" | "zlib" | "lzo" | "snappy" | "zstd";
+
+/** A compressed page of a dump. */
+export interface PackedBlock {
+  /** Of its bytes in the dump. */
+  readonly offset: number;
+  readonly size: number;
+  readonly codec: PageCodec;
+}
+
+/** Memory whose pages are compressed one by one, for whoever unpacks many at once. */
+export interface PackedPages {
+  /** Bytes of an unpacked block, a power of two from 4096 to 65 536. */
+  readonly blockSize: number;
+  /** The block at an address that it divides, of memory that is present; undefined where it is not to be found. */
+  blockAt(address: number): PackedBlock | undefined;
+  /** Reads the packed bytes of a block; fewer than its size at the end of the dump. */
+  readPacked(block: PackedBlock, target: Uint8Array): number;
+}
+
 /**
  * The physical memory of one machine, whoever holds it: a dump format, a host through EPT, a qemu process.
  * Addresses are bytes below 2^52; ranges are page-aligned, ascending and disjoint.
@@ -88,6 +109,8 @@ export interface PhysicalMemory {
   extentAt(address: number, limit: number, holes?: boolean): Extent;
   /** Reads the whole page that contains `address`; `target` (4096 bytes) is filled unless absent or excluded. */
   readPage(address: number, target: Uint8Array): PageState;
+  /** Of memory that is present without lying raw in a file. */
+  readonly packed?: PackedPages | undefined;
 }
 
 /** Why a virtual address has no physical one: at which table level (1 = leaf) the walk ended, and how. */

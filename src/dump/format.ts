@@ -12,6 +12,8 @@ export interface MachineDump {
   readonly notes: readonly Note[];
   /** Processors whose registers the format keeps in a form of its own, not as notes. */
   readonly cpus: readonly DumpedCpu[];
+  /** makedumpfile's -d that it was filtered with, where the format tells. */
+  readonly dumpLevel?: number;
   /** ELF's e_machine of the machine dumped. */
   readonly machine: number;
   readonly warnings: readonly Warning[];

@@ -4,7 +4,15 @@ import { unpackSnappy } from "../codec/snappy.ts";
 import { alignDown, PAGE_SIZE } from "../core/address.ts";
 import { isZero, u64, viewOf } from "../core/bytes.ts";
 import { UnsupportedError } from "../core/errors.ts";
-import type { ByteSource, Extent, PageState, PhysicalMemory } from "../core/memory.ts";
+import type {
+  ByteSource,
+  Extent,
+  PackedBlock,
+  PackedPages,
+  PageCodec,
+  PageState,
+  PhysicalMemory,
+} from "../core/memory.ts";
 import { indexAtOrAbove, type Range } from "../core/ranges.ts";
 import { CachedSource } from "../io/cached-source.ts";
 import { Bitmap } from "./bitmap.ts";
@@ -27,6 +35,14 @@ const UNPACK: Readonly<Record<number, Unpack>> = {
 /** Unpacked blocks that are kept for those who come back: page tables are read over and over. */
 const KEPT = 256;
 
+const CODECS: Readonly<Record<number, PageCodec>> = {
+  0: "none",
+  1: "zlib",
+  2: "lzo",
+  4: "snappy",
+  32: "zstd",
+};
+
 /** Where the bytes of a page frame are. */
 interface Descriptor {
   readonly offset: number;
@@ -39,7 +55,7 @@ interface Descriptor {
  * *excluded* by whoever filtered the dump; pages of zeros are not among them, for their descriptors share one place. One
  * whose bytes are not in the file, or cannot be unpacked, is *absent*.
  */
-export class KdumpMemory implements PhysicalMemory {
+export class KdumpMemory implements PhysicalMemory, PackedPages {
   readonly ranges: readonly Range[];
   readonly #header: KdumpHeader;
   readonly #source: ByteSource;
@@ -98,6 +114,24 @@ export class KdumpMemory implements PhysicalMemory {
     const at = alignDown(address, PAGE_SIZE) - pfn * blockSize;
     target.set(block.subarray(at, at + PAGE_SIZE));
     return "present";
+  }
+
+  get packed(): PackedPages {
+    return this;
+  }
+
+  get blockSize(): number {
+    return this.#header.blockSize;
+  }
+
+  blockAt(address: number): PackedBlock | undefined {
+    const descriptor = this.#descriptorOf(Math.floor(address / this.#header.blockSize));
+    const codec = CODECS[descriptor.flags & COMPRESSED];
+    return codec !== undefined && this.#isInFile(descriptor) ? { ...descriptor, codec } : undefined;
+  }
+
+  readPacked({ offset }: PackedBlock, target: Uint8Array): number {
+    return this.#data.read(offset, target);
   }
 
   #isRam(address: number): boolean {

@@ -19,7 +19,7 @@ function openKdump(source: ByteSource): MachineDump {
     throw new UnsupportedError(`a dump of ${header.machine}: only those of x86-64 machines are read`);
   }
   const memory = new KdumpMemory(source, header);
-  return { memory, cpus: [], machine: EM_X86_64, ...kdumpNotes(source, header) };
+  return { memory, cpus: [], machine: EM_X86_64, dumpLevel: header.dumpLevel, ...kdumpNotes(source, header) };
 }
 
 /** The notes of a kdump-compressed dump; before version 4 VMCOREINFO stands alone. */

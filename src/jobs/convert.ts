@@ -9,16 +9,16 @@ import { describeLinux, type LinuxImage } from "../kernel/linux.ts";
 import { Vmcoreinfo } from "../kernel/vmcoreinfo.ts";
 import { findVmcoreinfo } from "../kernel/vmcoreinfo-scan.ts";
 import { type Coverage, sumOf } from "../vmcore/copy.ts";
-import { planVmcore, type VmcoreFormat, type VmcorePlan } from "../vmcore/plan.ts";
-import { type KernelView, writeVmcore } from "../vmcore/write.ts";
+import { planVmcore, type VmcoreFormat } from "../vmcore/plan.ts";
+import { type WriteOptions, writeVmcore } from "../vmcore/write.ts";
 import { type DumpNaming, type Input, openInput } from "./input.ts";
-import { MISSING_IN_RAW } from "./write-guest.ts";
+import { kdumpStyleOf, type VmcoreStyle } from "./vmcore-style.ts";
+import { firmwareLeftOut, fittedTo, MISSING_IN_RAW, viewOfKernel } from "./write-guest.ts";
 
-export interface ConvertDumpOptions extends DumpNaming {
+export interface ConvertDumpOptions extends DumpNaming, VmcoreStyle {
   readonly input: string;
   /** Path, or "-" for standard output. */
   readonly output: string;
-  readonly format: VmcoreFormat;
   readonly force: boolean;
   readonly keepPartial: boolean;
 }
@@ -45,6 +45,7 @@ export interface ConvertDumpResult {
  */
 export function convertDump(options: ConvertDumpOptions, context: JobContext): Promise<ConvertDumpResult> {
   return naming(options.input, async () => {
+    kdumpStyleOf(options, options.output);
     if (options.output !== "-") {
       refuseToOverwrite(
         options.output,
@@ -69,22 +70,25 @@ async function convertInput(
   const dump = await openDump(input.source, input.files);
   const { vmcoreinfo, source } = await vmcoreinfoOf(dump, context);
   const linux = await describeLinux(dump.memory, { states: [], vmcoreinfo }, context.checkpoint);
-  const machine = machineOf(dump);
+  const { guest: machine, firmware } = fittedTo(machineOf(dump), options);
   const plan = await planVmcore(machine, options.format, context.checkpoint);
   const warnings = [
     ...input.warnings,
     ...dump.warnings,
     ...(linux?.warnings ?? []),
+    ...(firmware > 0 ? [firmwareLeftOut(firmware)] : []),
     ...(options.format === "raw" && plan.missing.length > 0 ? [MISSING_IN_RAW] : []),
   ];
   for (const warning of warnings) context.warn(warning);
   if (plan.loads.length === 0) throw new UnavailableError("none of the machine's memory is in this dump");
-  const view: KernelView = {
-    vmcoreinfo: vmcoreinfo && Buffer.from(vmcoreinfo.text, "latin1"),
-    pageOffset: linux?.pageOffset?.value,
-    image: linux?.text?.value,
-  };
-  const ranges = await writing(machine, plan, options, input.identities, view, context);
+  const view = viewOfKernel(dump.memory, linux, vmcoreinfo);
+  const style = kdumpStyleOf(options, options.output);
+  const kdump = style && { ...style, dumpLevel: dump.dumpLevel ?? 0 };
+  const { ranges, size } = await writing(
+    { guest: machine, plan, kernel: () => view, context, ...(kdump && { kdump }) },
+    options,
+    input.identities,
+  );
   return {
     input: input.facts,
     coverage: sumOf(ranges.map(({ coverage }) => coverage)),
@@ -93,7 +97,7 @@ async function convertInput(
     output: {
       path: options.output,
       format: options.format,
-      size: plan.size,
+      size,
       headers: plan.headers,
       kernelAddresses: view.pageOffset !== undefined,
     },
@@ -129,21 +133,18 @@ const machineOf = ({ memory, notes, cpus }: MachineDump): Guest => ({
 });
 
 async function writing(
-  guest: Guest,
-  plan: VmcorePlan,
+  writeOptions: Omit<WriteOptions, "output"> & { readonly context: JobContext },
   { output: path, force, keepPartial }: ConvertDumpOptions,
   inputs: readonly FileIdentity[],
-  view: KernelView,
-  context: JobContext,
 ) {
   const output: Output = path === "-" ? new OutputStream(1) : OutputFile.create(path, { force, inputs });
   try {
-    return await writeVmcore({ guest, plan, output, context, kernel: () => view });
+    return await writeVmcore({ ...writeOptions, output });
   } catch (error) {
     const kept = output.abandon(keepPartial);
     if (kept !== undefined) {
       const message = `what was written until then is in ${kept}; it may not be a whole vmcore`;
-      context.warn({ code: "OUT002", message });
+      writeOptions.context.warn({ code: "OUT002", message });
     }
     throw error;
   }

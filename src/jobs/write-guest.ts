@@ -1,11 +1,15 @@
 import { UnavailableError, UsageError } from "../core/errors.ts";
 import type { JobContext } from "../core/job.ts";
+import type { PhysicalMemory } from "../core/memory.ts";
 import { bytesText } from "../core/text.ts";
 import type { Warning } from "../core/warnings.ts";
 import type { Guest } from "../guest/guest.ts";
 import type { FileIdentity } from "../io/file.ts";
 import { freeSpaceFor, type Output, OutputFile, OutputStream } from "../io/output.ts";
+import { spaceOfVmcoreinfo } from "../kernel/kernel-tables.ts";
 import { describeLinux, type LinuxImage } from "../kernel/linux.ts";
+import { readUtsname } from "../kernel/utsname.ts";
+import type { Vmcoreinfo } from "../kernel/vmcoreinfo.ts";
 import { overlookedWarnings, VmcoreinfoScanner, type VmcoreinfoSearch } from "../kernel/vmcoreinfo-scan.ts";
 import { type Coverage, sumOf } from "../vmcore/copy.ts";
 import {
@@ -15,13 +19,19 @@ import {
   type VmcoreFormat,
   type VmcorePlan,
 } from "../vmcore/plan.ts";
-import { copyGuest, type KernelView, type RangeCoverage, writeVmcore } from "../vmcore/write.ts";
+import {
+  copyGuest,
+  type KernelView,
+  type RangeCoverage,
+  type WrittenVmcore,
+  writeVmcore,
+} from "../vmcore/write.ts";
+import { kdumpStyleOf, type VmcoreStyle } from "./vmcore-style.ts";
 
 /** How a guest is to be written, whoever found it. */
-export interface WriteGuestOptions {
+export interface WriteGuestOptions extends VmcoreStyle {
   /** Path of the vmcore, or "-" for standard output; not needed for a dry run. */
   readonly output: string | undefined;
-  readonly format: VmcoreFormat;
   /** p_vaddr of the PT_LOADs: the guest kernel's direct map, or equal to p_paddr. */
   readonly vaddr: "direct-map" | "none";
   readonly dryRun: boolean;
@@ -70,7 +80,8 @@ export async function writeGuest(
   warn: (warnings: readonly Warning[]) => void,
   context: JobContext,
 ): Promise<WrittenGuest> {
-  const guest = options.format === "raw" ? withoutDevices(whole) : whole;
+  const { guest, firmware } = fittedTo(whole, options);
+  if (firmware > 0) warn([firmwareLeftOut(firmware)]);
   const plan = await planVmcore(guest, options.format, context.checkpoint);
   if (plan.loads.length === 0) {
     throw new UnavailableError("none of the guest's memory is in this file", { hint: inputs.hint });
@@ -78,7 +89,7 @@ export async function writeGuest(
   if (options.format === "raw" && plan.missing.length > 0) warn([MISSING_IN_RAW]);
   const kernel = new KernelFinder(guest, options, context);
   const output = openOutput(options, plan, inputs, warn);
-  const ranges = await write(guest, plan, output, kernel, options, context);
+  const { ranges, size } = await write(guest, plan, output, kernel, options, context);
   warn(await kernel.warnings());
   const coverage = sumOf(ranges.map((range) => range.coverage));
   if (coverage.excluded > 0) warn([excludedWarning(coverage.excluded, inputs.hint)]);
@@ -93,7 +104,7 @@ export async function writeGuest(
     output: {
       path: output === undefined ? undefined : options.output,
       format: options.format,
-      size: plan.size,
+      size,
       bytes: coverage.present,
       kernelAddresses: (await kernel.view()).pageOffset !== undefined,
     },
@@ -112,10 +123,60 @@ export const MISSING_IN_RAW: Warning = {
   hint: "--format elf leaves them out; --json lists them",
 };
 
-/** A raw image is as long as its highest address: memory behind PCI BARs is no part of it. */
-const withoutDevices = (guest: Guest): Guest => ({
-  ...guest,
-  ranges: guest.ranges.filter(({ kind }) => kind !== "device"),
+/** What the headers of a vmcore say of its kernel. */
+export const viewOfKernel = (
+  memory: PhysicalMemory,
+  linux: LinuxImage | undefined,
+  vmcoreinfo: Vmcoreinfo | undefined,
+): KernelView => ({
+  is32Bit: linux?.architecture === "i386",
+  vmcoreinfo: vmcoreinfo && Buffer.from(vmcoreinfo.text, "latin1"),
+  utsname: utsnameOf(memory, linux, vmcoreinfo),
+  crashTime: vmcoreinfo?.crashTime,
+  physBase: linux?.physBase && BigInt(linux.physBase.value),
+  pageOffset: linux?.pageOffset?.value,
+  image: linux?.text?.value,
+});
+
+/** What the kernel itself says; libkdumpfile believes a kdump-compressed dump only with all of it. */
+function utsnameOf(
+  memory: PhysicalMemory,
+  linux: LinuxImage | undefined,
+  vmcoreinfo: Vmcoreinfo | undefined,
+): string[] {
+  const space = vmcoreinfo && spaceOfVmcoreinfo(memory, vmcoreinfo);
+  const own = space && readUtsname(memory, space, vmcoreinfo);
+  const machine = linux?.architecture === "i386" ? "i686" : "x86_64";
+  if (own === undefined) return ["Linux", "", linux?.release?.value ?? "", "", machine, ""];
+  return [own.sysname, own.nodename, own.release, own.version, own.machine, own.domainname];
+}
+
+const TOP = 2 ** 32;
+const MAX_FIRMWARE = 16 * 2 ** 20;
+
+/**
+ * What of a machine's memory goes into a format. A raw image is as long as its highest address, and so are bitmaps: memory
+ * behind PCI BARs is no part of them. Firmware below 4 GiB, with no RAM above it, has no struct page, and makedumpfile
+ * fails on a kdump-compressed dump that has it, as on QEMU's own: only -d 0 keeps it.
+ */
+export function fittedTo(
+  guest: Guest,
+  { format, dumpLevel }: VmcoreStyle,
+): { readonly guest: Guest; readonly firmware: number } {
+  if (format === "elf" || format === "lime") return { guest, firmware: 0 };
+  const ranges = guest.ranges.filter(({ kind }) => kind !== "device");
+  const [last, before] = [ranges.at(-1), ranges.at(-2)];
+  const size = last === undefined ? 0 : last.end - last.start;
+  const isFirmware =
+    last?.end === TOP && size <= MAX_FIRMWARE && before !== undefined && before.end < last.start;
+  if (format === "raw" || dumpLevel === 0 || !isFirmware) return { guest: { ...guest, ranges }, firmware: 0 };
+  return { guest: { ...guest, ranges: ranges.slice(0, -1) }, firmware: size };
+}
+
+export const firmwareLeftOut = (bytes: number): Warning => ({
+  code: "OUT004",
+  message: `${bytesText(bytes)} of firmware below 4 GiB are left out: makedumpfile reads no such dump that has them`,
+  hint: "-d 0 keeps them; crash and drgn do not mind",
 });
 
 /** Looks for the guest's kernel in memory that is being read anyway. */
@@ -155,14 +216,10 @@ class KernelFinder {
   }
 
   async view(): Promise<KernelView> {
-    const vmcoreinfo = (await this.search()).best?.vmcoreinfo.text;
-    const identity = this.#options.vaddr === "none";
-    return {
-      is32Bit: this.linux?.architecture === "i386",
-      vmcoreinfo: vmcoreinfo === undefined ? undefined : Buffer.from(vmcoreinfo, "latin1"),
-      pageOffset: identity ? undefined : this.linux?.pageOffset?.value,
-      image: identity ? undefined : this.linux?.text?.value,
-    };
+    const { best } = await this.search();
+    const view = viewOfKernel(this.#guest.memory, this.linux, best?.vmcoreinfo);
+    if (this.#options.vaddr === "direct-map") return view;
+    return { ...view, pageOffset: undefined, image: undefined };
   }
 }
 
@@ -173,13 +230,20 @@ async function write(
   kernel: KernelFinder,
   options: WriteGuestOptions,
   context: JobContext,
-): Promise<RangeCoverage[]> {
+): Promise<WrittenVmcore> {
   const { observe } = kernel;
-  if (output === undefined) return await copyGuest(guest, plan, { context, observe });
+  if (output === undefined) {
+    return { ranges: await copyGuest(guest, plan, { context, observe }), size: plan.size };
+  }
+  const style = kdumpStyleOf(options, options.output);
+  const kdump = style && { ...style, dumpLevel: 0 };
   try {
     // A pipe takes the header first, so the kernel has to be found before: the memory is read twice.
     if (!output.seekable && options.format === "elf") await copyGuest(guest, plan, { context, observe });
-    return await writeVmcore({ guest, plan, output, context, observe, kernel: () => kernel.view() });
+    return await writeVmcore({
+      ...{ guest, plan, output, context, observe, kernel: () => kernel.view() },
+      ...(kdump && { kdump }),
+    });
   } catch (error) {
     const kept = output.abandon(options.keepPartial);
     if (kept !== undefined) {

@@ -54,10 +54,13 @@ export async function describeLinux(
 function is32Bit(vmcoreinfo: Vmcoreinfo | undefined, states: readonly X86State[]): boolean {
   const root = vmcoreinfo?.symbol("swapper_pg_dir");
   if (root !== undefined) return root < 1n << 32n;
-  return states.every((state) => {
-    const shape = shapeFor(state);
-    return shape === undefined || !isLongMode(shape);
-  });
+  return (
+    states.length > 0 &&
+    states.every((state) => {
+      const shape = shapeFor(state);
+      return shape === undefined || !isLongMode(shape);
+    })
+  );
 }
 
 function viewOfVmcoreinfo(

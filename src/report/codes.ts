@@ -165,6 +165,12 @@ export const EXPLANATIONS: Readonly<Record<string, Explanation>> = {
       "A raw image has no way to say that a page is missing: its place is a hole, which reads as zeros.",
     cure: "Use --format elf, or take the missing ranges from --json (.result.missing).",
   },
+  OUT004: {
+    title: "firmware is left out of a kdump-compressed dump",
+    meaning:
+      "QEMU's dumps hold the firmware's ROM right below 4 GiB. The kernel has no struct page for it, and where the machine has no RAM above, makedumpfile ends in silence on a kdump-compressed dump that holds it, QEMU's own too.",
+    cure: "`-d 0` keeps it for crash and drgn, which do not mind; ELF keeps it in any case.",
+  },
   RAM001: {
     title: "guest memory is shared and was filtered out of the core",
     meaning:

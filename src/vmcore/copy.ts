@@ -2,10 +2,11 @@ import { PAGE_SIZE } from "../core/address.ts";
 import { isZero } from "../core/bytes.ts";
 import { CorruptError, IoError } from "../core/errors.ts";
 import type { JobContext } from "../core/job.ts";
-import type { ByteSource, PhysicalMemory } from "../core/memory.ts";
+import type { ByteSource, Extent, PageState, PhysicalMemory } from "../core/memory.ts";
 import type { Range } from "../core/ranges.ts";
 import { hex } from "../core/text.ts";
-import type { Output } from "../io/output.ts";
+import { type Batch, PageBatches, type PageThreads } from "../io/page-threads.ts";
+import type { MemorySink } from "./sink.ts";
 
 /** Bytes per read: measured best between 64 KiB and 1 MiB, and larger means longer runs. */
 const CHUNK = 1 << 20;
@@ -39,99 +40,165 @@ export function sumOf(coverages: readonly Coverage[]): Coverage {
 export interface CopyOptions {
   readonly memory: PhysicalMemory;
   readonly context: Pick<JobContext, "checkpoint" | "progress">;
-  /** Where the memory goes; without it the memory is only read and counted. */
-  readonly output?: Output;
+  /** Who takes the memory; without it the memory is only read and counted. */
+  readonly sink?: MemorySink;
+  /** Threads to unpack compressed pages with. */
+  readonly threads?: PageThreads;
   /** Sees every run of memory read, page-aligned. */
   readonly observe?: (bytes: Buffer, address: number) => void;
 }
 
-/** Copies guest memory in runs of non-zero pages; zero pages are left as holes and counted. */
+/** A stretch of memory as it comes out of a batch: pages that were unpacked from `page` on, or none. */
+interface Piece extends Range {
+  readonly state: PageState;
+  readonly page: number;
+}
+
+/** Hands a machine's memory on in runs of non-zero pages; zero pages are told from them and counted. */
 export class MemoryCopier {
   readonly #options: CopyOptions;
   readonly #buffer = Buffer.allocUnsafeSlow(CHUNK);
+  readonly #unpacking: PageBatches<Piece> | undefined;
+  #coverage = noCoverage();
   #done = 0;
   #untilCheckpoint = CHECKPOINT;
 
   constructor(options: CopyOptions) {
     this.#options = options;
+    const { memory, threads } = options;
+    if (memory.packed === undefined || threads === undefined) return;
+    const job = { kind: "unpack", codec: "none", pageSize: memory.packed.blockSize } as const;
+    this.#unpacking = new PageBatches(threads, job, (batch) => this.#land(batch));
   }
 
-  /** Copies one range; `offsetOf` gives the file offset of an address that is present. */
-  async copy(range: Range, offsetOf: (address: number) => number): Promise<Coverage> {
-    const coverage = noCoverage();
+  /** Copies one range. */
+  async copy(range: Range): Promise<Coverage> {
+    this.#coverage = noCoverage();
     for (let at = range.start; at < range.end; ) {
       const extent = this.#options.memory.extentAt(at, range.end);
-      const length = extent.end - at;
-      if (extent.at !== undefined) {
-        await this.#copyRun(extent.at.source, extent.at.offset, extent, offsetOf(at), coverage);
-      } else if (extent.state === "present") {
-        await this.#copyPages(extent, offsetOf(at), coverage);
-      } else if (extent.state === "zero") {
-        coverage.zero += length;
-        await this.#advance(length);
-      } else if (extent.state === "excluded") coverage.excluded += length;
-      else coverage.missing += length;
+      if (extent.state !== "present") await this.#pass(extent);
+      else if (extent.at !== undefined) await this.#copyRun(extent.at.source, extent.at.offset, extent);
+      else if (this.#unpacking !== undefined) await this.#unpack(extent);
+      else await this.#copyPages(extent);
       at = extent.end;
     }
-    return coverage;
+    await this.#unpacking?.drain();
+    return this.#coverage;
   }
 
-  async #copyRun(
-    source: ByteSource,
-    from: number,
-    run: Range,
-    to: number,
-    coverage: Coverage,
-  ): Promise<void> {
+  async #copyRun(source: ByteSource, from: number, run: Range): Promise<void> {
+    await this.#unpacking?.drain();
     for (let done = 0; done < run.end - run.start; done += CHUNK) {
       const length = Math.min(CHUNK, run.end - run.start - done);
       if (source.read(from + done, this.#buffer.subarray(0, length)) < length) {
         throw new IoError(`${source.name} became shorter while it was read, at offset ${hex(from + done)}`);
       }
-      this.#take(length, run.start + done, to + done, coverage);
+      await this.#take(this.#buffer, 0, length, run.start + done);
       await this.#advance(length);
     }
   }
 
   /** Memory that does not lie raw in a file is gathered page by page into the same buffer. */
-  async #copyPages(run: Range, to: number, coverage: Coverage): Promise<void> {
+  async #copyPages(run: Range): Promise<void> {
+    await this.#unpacking?.drain();
     for (let at = run.start; at < run.end; at += CHUNK) {
       const length = Math.min(CHUNK, run.end - at);
       for (let page = 0; page < length; page += PAGE_SIZE) {
         const target = this.#buffer.subarray(page, page + PAGE_SIZE);
         const state = this.#options.memory.readPage(at + page, target);
         // The plan counts on what extentAt promised.
-        if (state === "absent" || state === "excluded") {
-          throw new CorruptError(
-            `the page at ${hex(at + page)} is not what the dump says: it cannot be read`,
-            {
-              hint: "it is damaged, or the file became shorter; guestcore info FILE says whether it is whole",
-            },
-          );
-        }
+        if (state === "absent" || state === "excluded") throw unreadable(at + page);
       }
-      this.#take(length, at, to + (at - run.start), coverage);
+      await this.#take(this.#buffer, 0, length, at);
       await this.#advance(length);
     }
   }
 
-  /** Writes the buffer's runs of non-zero pages. */
-  #take(length: number, address: number, to: number, coverage: Coverage): void {
-    const { output, observe } = this.#options;
-    const buffer = this.#buffer;
-    observe?.(length === buffer.length ? buffer : buffer.subarray(0, length), address);
-    let runStart = -1;
-    for (let page = 0; page < length; page += PAGE_SIZE) {
-      if (isZero(buffer, page, PAGE_SIZE)) {
-        if (runStart >= 0) output?.write(buffer, runStart, page - runStart, to + runStart);
-        runStart = -1;
-        coverage.zero += PAGE_SIZE;
-      } else {
-        if (runStart < 0) runStart = page;
-        coverage.present += PAGE_SIZE;
-      }
+  /** Compressed pages are sent off in batches, and come back to `#land` in the same order. */
+  async #unpack(run: Range): Promise<void> {
+    const packed = this.#options.memory.packed!;
+    const batches = this.#unpacking!;
+    const { blockSize } = packed;
+    if (run.start % blockSize !== 0 || run.end % blockSize !== 0) {
+      await this.#copyPages(run);
+      return;
     }
-    if (runStart >= 0) output?.write(buffer, runStart, length - runStart, to + runStart);
+    for (let at = run.start; at < run.end; at += blockSize) {
+      const { buffers, count, notes } = batches.open;
+      const block = packed.blockAt(at);
+      if (block === undefined || block.size > blockSize) throw unreadable(at);
+      const place = count * blockSize;
+      const got = packed.readPacked(block, buffers.input.subarray(place, place + block.size));
+      if (got < block.size) throw unreadable(at);
+      buffers.describe(count, place, block);
+      const last = notes.at(-1);
+      if (last?.state === "present" && last.end === at)
+        notes[notes.length - 1] = { ...last, end: at + blockSize };
+      else notes.push({ start: at, end: at + blockSize, state: "present", page: count });
+      batches.open.count++;
+      await batches.advance();
+    }
+  }
+
+  async #land({ buffers, notes }: Batch<Piece>): Promise<void> {
+    const { blockSize } = this.#options.memory.packed!;
+    for (const piece of notes) {
+      const { start, end, state, page } = piece;
+      const length = end - start;
+      if (state !== "present") {
+        await this.#skip(piece);
+        continue;
+      }
+      for (let i = 0; i < length / blockSize; i++) {
+        if (buffers.ok[page + i] !== 1) throw unreadable(start + i * blockSize);
+      }
+      await this.#take(buffers.output, page * blockSize, length, start);
+      await this.#advance(length);
+    }
+  }
+
+  /** Memory without bytes, in its turn. */
+  async #pass({ start, end, state }: Extent): Promise<void> {
+    const piece = { start, end, state, page: 0 };
+    if (this.#unpacking === undefined) {
+      await this.#skip(piece);
+      return;
+    }
+    this.#unpacking.open.notes.push(piece);
+    await this.#unpacking.advance();
+  }
+
+  async #skip(range: Piece): Promise<void> {
+    const { sink } = this.#options;
+    const coverage = this.#coverage;
+    const length = range.end - range.start;
+    if (range.state === "zero") {
+      coverage.zero += length;
+      await sink?.zeros(range);
+      await this.#advance(length);
+    } else if (range.state === "excluded") {
+      coverage.excluded += length;
+      await sink?.excluded(range);
+    } else coverage.missing += length;
+  }
+
+  /** Hands on runs of non-zero and of zero pages. */
+  async #take(bytes: Buffer, from: number, length: number, address: number): Promise<void> {
+    const { sink, observe } = this.#options;
+    observe?.(bytes.subarray(from, from + length), address);
+    for (let start = 0; start < length; ) {
+      const zero = isZero(bytes, from + start, PAGE_SIZE);
+      let end = start + PAGE_SIZE;
+      while (end < length && isZero(bytes, from + end, PAGE_SIZE) === zero) end += PAGE_SIZE;
+      if (zero) {
+        this.#coverage.zero += end - start;
+        await sink?.zeros({ start: address + start, end: address + end });
+      } else {
+        this.#coverage.present += end - start;
+        await sink?.data(bytes, from + start, end - start, address + start);
+      }
+      start = end;
+    }
   }
 
   async #advance(length: number): Promise<void> {
@@ -143,3 +210,8 @@ export class MemoryCopier {
     await this.#options.context.checkpoint();
   }
 }
+
+const unreadable = (address: number): CorruptError =>
+  new CorruptError(`the page at ${hex(address)} is not what the dump says: it cannot be read`, {
+    hint: "it is damaged, or the file became shorter; guestcore info FILE says whether it is whole",
+  });

@@ -85,7 +85,10 @@ export const encodeQemuNote = (state: X86State): Buffer => encodeNote("QEMU", 0,
 
 export const encodeVmcoreinfo = (text: Buffer): Buffer => encodeNote("VMCOREINFO", 0, text);
 
+/** Where the text begins in what `encodeVmcoreinfo` returns: behind the header and the padded name. */
+export const VMCOREINFO_TEXT_AT = 24;
+
 /** Sizes of the notes of one vCPU: header 12, name padded, descriptor. */
 export const VCPU_NOTES_SIZE = 20 + PRSTATUS_SIZE + 20 + QEMU_CPU_STATE_SIZE;
 /** The text is at most one page of the guest's kernel, 64 KiB on the largest; the note has 24 bytes in front. */
-export const VMCOREINFO_NOTE_LIMIT = 24 + 65_536;
+export const VMCOREINFO_NOTE_LIMIT = VMCOREINFO_TEXT_AT + 65_536;

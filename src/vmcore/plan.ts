@@ -4,12 +4,15 @@ import type { JobContext } from "../core/job.ts";
 import { type Range, totalSize } from "../core/ranges.ts";
 import { elfHeadersSize } from "../elf/encode.ts";
 import type { Guest } from "../guest/guest.ts";
+import { BLOCK, type KdumpLayout, layOutKdump } from "./kdump-header.ts";
+import { LIME_HEADER_SIZE } from "./lime-sink.ts";
 import { encodeCarried, VCPU_NOTES_SIZE, VMCOREINFO_NOTE_LIMIT } from "./notes.ts";
 
-export type VmcoreFormat = "elf" | "raw";
+/** `flat`: a kdump-compressed dump as the flattened stream that can be piped. */
+export type VmcoreFormat = "elf" | "kdump" | "flat" | "raw" | "lime";
 
-/** A run of guest-physical memory that is there, and where in the file it goes. */
-interface PlannedLoad extends Range {
+/** A run of guest-physical memory that is there, and where in the file it goes; in a kdump there is no one place. */
+export interface PlannedLoad extends Range {
   readonly offset: number;
 }
 
@@ -29,8 +32,10 @@ export interface VmcorePlan {
   readonly missing: readonly MissingRange[];
   readonly notesOffset: number;
   readonly size: number;
-  /** Program headers there is room for; 0 in a raw image. */
+  /** Program headers there is room for; 0 in other formats than ELF. */
   readonly headers: number;
+  /** Of a kdump-compressed dump; `size` is then what it is at most. */
+  readonly kdump?: KdumpLayout;
 }
 
 /** 65 535 program headers need section header 0, which makedumpfile and vmcore-dmesg of 2022 cannot read. */
@@ -51,22 +56,47 @@ export async function planVmcore(
   checkpoint?: JobContext["checkpoint"],
 ): Promise<VmcorePlan> {
   const { present, missing } = await survey(guest, checkpoint);
+  const others = { format, missing, headers: 0 };
   if (format === "raw") {
     const loads = present.map(({ start, end }) => ({ start, end, offset: start }));
-    return { format, loads, missing, notesOffset: 0, size: loads.at(-1)?.end ?? 0, headers: 0 };
+    return { ...others, loads, notesOffset: 0, size: loads.at(-1)?.end ?? 0 };
+  }
+  if (format === "lime") {
+    const { loads, size } = placed(present, 0, LIME_HEADER_SIZE);
+    return { ...others, loads, notesOffset: 0, size };
+  }
+  const notesRoom = notesRoomOf(guest);
+  if (format !== "elf") {
+    const bytes = totalSize(present);
+    const kdump = layOutKdump(Math.ceil(guest.ranges.at(-1)!.end / BLOCK), notesRoom, bytes / BLOCK);
+    const loads = present.map((range) => ({ ...range, offset: 0 }));
+    return { ...others, loads, notesOffset: kdump.notes, size: kdump.data + bytes, kdump };
   }
   // One entry for the notes, one for each load that the kernel image may reach into.
   const headers = 1 + present.length + Math.min(present.length, MAX_IMAGE_LOADS);
   const notesOffset = elfHeadersSize(headers);
-  const carried = encodeCarried(guest.notes ?? []).length;
-  const notesRoom = carried + guest.vcpus.length * VCPU_NOTES_SIZE + VMCOREINFO_NOTE_LIMIT;
-  let offset = alignUp(notesOffset + notesRoom, PAGE_SIZE);
-  const loads: PlannedLoad[] = [];
-  for (const { start, end } of present) {
-    loads.push({ start, end, offset });
-    offset += end - start;
-  }
-  return { format, loads, missing, notesOffset, size: offset, headers };
+  const { loads, size } = placed(present, alignUp(notesOffset + notesRoom, PAGE_SIZE), 0);
+  return { format, loads, missing, notesOffset, size, headers };
+}
+
+/** Room for the notes of a vmcore. */
+function notesRoomOf({ notes, vcpus }: Guest): number {
+  return encodeCarried(notes ?? []).length + vcpus.length * VCPU_NOTES_SIZE + VMCOREINFO_NOTE_LIMIT;
+}
+
+/** One load behind the other, each behind a header of its own. */
+function placed(
+  ranges: readonly Range[],
+  start: number,
+  header: number,
+): { readonly loads: PlannedLoad[]; readonly size: number } {
+  let size = start;
+  const loads = ranges.map((range) => {
+    const offset = size + header;
+    size = offset + (range.end - range.start);
+    return { ...range, offset };
+  });
+  return { loads, size };
 }
 
 /** Extents looked at between two looks at signals. */

@@ -1,19 +1,37 @@
 import type { JobContext } from "../core/job.ts";
-import { indexAtOrAbove, rangeAt } from "../core/ranges.ts";
-import { EM_386, EM_X86_64, ET_CORE, PF_R, PF_W, PF_X, PT_LOAD, PT_NOTE } from "../elf/constants.ts";
+import type { PageCodec } from "../core/memory.ts";
+import { indexAtOrAbove } from "../core/ranges.ts";
+import {
+  EM_386,
+  EM_X86_64,
+  ET_CORE,
+  NT_PRSTATUS,
+  PF_R,
+  PF_W,
+  PF_X,
+  PT_LOAD,
+  PT_NOTE,
+} from "../elf/constants.ts";
 import { encodeElfHeaders } from "../elf/encode.ts";
 import type { ProgramHeader } from "../elf/header.ts";
 import type { Guest, GuestRange } from "../guest/guest.ts";
+import { FlatOutput } from "../io/flat-output.ts";
 import type { Output } from "../io/output.ts";
-import { type Coverage, MemoryCopier } from "./copy.ts";
+import { PageThreads } from "../io/page-threads.ts";
+import { type CopyOptions, type Coverage, MemoryCopier } from "./copy.ts";
+import { encodeKdumpHeader, type KdumpLayout } from "./kdump-header.ts";
+import { KdumpSink } from "./kdump-sink.ts";
+import { LimeSink } from "./lime-sink.ts";
 import {
   encodeCarried,
   encodePrstatus,
   encodePrstatus32,
   encodeQemuNote,
   encodeVmcoreinfo,
+  VMCOREINFO_TEXT_AT,
 } from "./notes.ts";
 import { MAX_IMAGE_LOADS, plannedBytes, type VmcorePlan } from "./plan.ts";
+import { PositionedSink } from "./sink.ts";
 
 /**
  * p_align of every PT_LOAD is 0, as in /proc/vmcore: crash takes a page-aligned first PT_LOAD with any other value
@@ -29,12 +47,26 @@ export interface KernelView {
   readonly vmcoreinfo: Buffer | undefined;
   /** Virtual address of physical address 0 in the direct map; undefined writes p_vaddr = p_paddr. */
   readonly pageOffset: bigint | undefined;
+  /** The six fields of struct new_utsname in order; "" what is not known. */
+  readonly utsname?: readonly string[];
+  /** When it crashed, in seconds since 1970. */
+  readonly crashTime?: number | undefined;
+  /** x86_64: physical − (virtual − 0xffffffff80000000) within the image. */
+  readonly physBase?: bigint | undefined;
   /** Where the kernel image is mapped; it gets a PT_LOAD of its own over the same bytes. */
   readonly image: { readonly virtual: bigint; readonly physical: number; readonly size: number } | undefined;
 }
 
 export interface RangeCoverage extends GuestRange {
   readonly coverage: Coverage;
+}
+
+/** How pages are stored in a kdump-compressed dump. */
+export interface KdumpStyle {
+  readonly codec: PageCodec;
+  /** makedumpfile's -d of the dump this is made from; 1 is added where pages of zeros share one place. */
+  readonly dumpLevel: number;
+  readonly shareZeros: boolean;
 }
 
 export interface WriteOptions {
@@ -45,46 +77,118 @@ export interface WriteOptions {
   readonly observe?: (bytes: Buffer, address: number) => void;
   /** Called once: after the memory was copied, or before when the output takes bytes in order only. */
   readonly kernel: () => KernelView | Promise<KernelView>;
+  /** Of a plan for a kdump-compressed dump; by default pages are compressed with zlib. */
+  readonly kdump?: KdumpStyle;
+}
+
+export interface WrittenVmcore {
+  readonly ranges: RangeCoverage[];
+  /** Length of the file or stream in bytes. */
+  readonly size: number;
 }
 
 /** Writes a planned vmcore and makes it complete. */
-export async function writeVmcore(options: WriteOptions): Promise<RangeCoverage[]> {
+export async function writeVmcore(options: WriteOptions): Promise<WrittenVmcore> {
+  const { plan, guest } = options;
+  const threads = threadsFor(guest, plan);
+  try {
+    if (plan.kdump !== undefined) return await writeKdump(options, plan.kdump, threads);
+    return await writePlaced(options, threads);
+  } finally {
+    await threads.close();
+  }
+}
+
+/** Below this, threads take longer to start than they save. */
+const WORTH_THREADS = 32 * 2 ** 20;
+
+function threadsFor({ memory }: Guest, plan: VmcorePlan): PageThreads {
+  const useful = plan.kdump !== undefined || memory.packed !== undefined;
+  return new PageThreads(useful && plannedBytes(plan) >= WORTH_THREADS ? undefined : 0);
+}
+
+/** Formats in which every page has its place. */
+async function writePlaced(options: WriteOptions, threads: PageThreads): Promise<WrittenVmcore> {
   const { guest, plan, output, kernel } = options;
-  const header = async () => encodeVmcoreHeader(plan, guest, await kernel());
   const writeHeader = async () => {
-    if (plan.format === "raw") return;
-    const bytes = await header();
+    if (plan.format !== "elf") return;
+    const bytes = encodeVmcoreHeader(plan, guest, await kernel());
     output.write(bytes, 0, bytes.length, 0);
   };
   if (!output.seekable) await writeHeader();
-  const ranges = await copyGuest(guest, plan, options);
+  const lime = plan.format === "lime" ? new LimeSink(output, plan.loads) : undefined;
+  const sink = lime ?? new PositionedSink(output, plan.loads);
+  const ranges = await copyGuest(guest, plan, { ...options, sink, threads });
+  lime?.finish();
   if (output.seekable) await writeHeader();
   output.finish(plan.size);
-  return ranges;
+  return { ranges, size: plan.size };
 }
 
-/** Copies, or without an output only reads and counts, every range of the guest. */
+/** A kdump-compressed dump, or the flattened stream of one. */
+async function writeKdump(
+  options: WriteOptions,
+  layout: KdumpLayout,
+  threads: PageThreads,
+): Promise<WrittenVmcore> {
+  const { guest, plan, kernel } = options;
+  const { codec, shareZeros, dumpLevel } = options.kdump ?? { codec: "zlib", shareZeros: true, dumpLevel: 0 };
+  const flat = plan.format === "flat" ? new FlatOutput(options.output) : undefined;
+  const output = flat ?? options.output;
+  const sink = new KdumpSink({ layout, output, codec, shareZeros, threads });
+  const ranges = await copyGuest(guest, plan, { ...options, sink, threads });
+  const size = await sink.finish();
+  const view = await kernel();
+  const notes = encodeNotes(guest, view);
+  const header = encodeKdumpHeader(layout, {
+    codec,
+    dumpLevel: shareZeros ? dumpLevel | 1 : dumpLevel,
+    utsname: view.utsname ?? [],
+    time: view.crashTime ?? 0,
+    physBase: view.physBase ?? 0n,
+    cpus: cpusOf(guest),
+    notesSize: notes.bytes.length,
+    ...notes.vmcoreinfo,
+  });
+  const head = Buffer.concat([header, notes.bytes]);
+  output.write(head, 0, head.length, 0);
+  output.finish(size);
+  return { ranges, size: flat?.length ?? size };
+}
+
+/** Processors that the notes are of. */
+const cpusOf = ({ vcpus, notes = [] }: Guest): number =>
+  vcpus.length + notes.filter(({ name, type }) => name === "CORE" && type === NT_PRSTATUS).length;
+
+/** Hands on, or without a sink only reads and counts, every range of the guest. */
 export async function copyGuest(
   guest: Guest,
   plan: VmcorePlan,
-  options: Pick<WriteOptions, "context" | "observe"> & { readonly output?: Output },
+  options: Pick<CopyOptions, "context" | "observe" | "sink" | "threads">,
 ): Promise<RangeCoverage[]> {
-  const { context, observe, output } = options;
-  const copier = new MemoryCopier({
-    memory: guest.memory,
-    context,
-    ...(output === undefined ? {} : { output }),
-    ...(observe === undefined ? {} : { observe }),
-  });
-  const offsetOf = (address: number): number => {
-    const load = rangeAt(plan.loads, address);
-    return load === undefined ? 0 : load.offset + (address - load.start);
-  };
-  context.progress.start(plannedBytes(plan), output === undefined ? "reading" : "copying");
+  const { context, sink } = options;
+  const copier = new MemoryCopier({ ...options, memory: guest.memory });
+  context.progress.start(plannedBytes(plan), sink === undefined ? "reading" : "copying");
   const ranges: RangeCoverage[] = [];
-  for (const range of guest.ranges) ranges.push({ ...range, coverage: await copier.copy(range, offsetOf) });
+  for (const range of guest.ranges) ranges.push({ ...range, coverage: await copier.copy(range) });
   context.progress.finish();
   return ranges;
+}
+
+/** All notes, in the order of the field: processors, QEMU's of them, VMCOREINFO last. */
+function encodeNotes({ vcpus, notes: carried }: Guest, kernel: KernelView) {
+  const others = Buffer.concat([
+    encodeCarried(carried ?? []),
+    ...vcpus.map((vcpu) => (kernel.is32Bit === true ? encodePrstatus32(vcpu) : encodePrstatus(vcpu))),
+    ...vcpus.map((vcpu) => encodeQemuNote(vcpu.state)),
+  ]);
+  const text = kernel.vmcoreinfo;
+  const bytes = text === undefined ? others : Buffer.concat([others, encodeVmcoreinfo(text)]);
+  const vmcoreinfo = {
+    vmcoreinfoAt: others.length + VMCOREINFO_TEXT_AT,
+    vmcoreinfoSize: text?.length ?? 0,
+  };
+  return { bytes, vmcoreinfo };
 }
 
 /**
@@ -92,13 +196,8 @@ export async function copyGuest(
  * no section headers, one PT_NOTE and it first, PT_LOADs ascending by p_paddr with direct-map p_vaddr, then the
  * kernel image at its own virtual address.
  */
-function encodeVmcoreHeader(plan: VmcorePlan, { vcpus, notes: carried }: Guest, kernel: KernelView): Buffer {
-  const notes = Buffer.concat([
-    encodeCarried(carried ?? []),
-    ...vcpus.map((vcpu) => (kernel.is32Bit === true ? encodePrstatus32(vcpu) : encodePrstatus(vcpu))),
-    ...vcpus.map((vcpu) => encodeQemuNote(vcpu.state)),
-    ...(kernel.vmcoreinfo === undefined ? [] : [encodeVmcoreinfo(kernel.vmcoreinfo)]),
-  ]);
+function encodeVmcoreHeader(plan: VmcorePlan, guest: Guest, kernel: KernelView): Buffer {
+  const notes = encodeNotes(guest, kernel).bytes;
   const programs: ProgramHeader[] = [
     {
       type: PT_NOTE,

@@ -4,7 +4,7 @@ import { describeLinux, type LinuxImage } from "../../src/kernel/linux.ts";
 import { VmcoreinfoScanner } from "../../src/kernel/vmcoreinfo-scan.ts";
 import { findMachine, type MachineOptions } from "../../src/qemu/machine.ts";
 import { planVmcore, type VmcoreFormat } from "../../src/vmcore/plan.ts";
-import { type RangeCoverage, writeVmcore } from "../../src/vmcore/write.ts";
+import { writeVmcore } from "../../src/vmcore/write.ts";
 import { MemoryOutput, MemorySource, quiet } from "./memory-io.ts";
 
 /** The whole of `extract` without a file system: core in, vmcore out. */
@@ -21,7 +21,7 @@ export async function extractInMemory(
   const states = guest.vcpus.map(({ state }) => state);
   const scanner = new VmcoreinfoScanner(guest.memory, { states });
   let linux: LinuxImage | undefined;
-  const ranges: RangeCoverage[] = await writeVmcore({
+  const { ranges } = await writeVmcore({
     guest,
     plan,
     output,

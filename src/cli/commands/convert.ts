@@ -1,4 +1,4 @@
-import { Argument, Option } from "commander";
+import { Argument } from "commander";
 import { GapsError, UsageError } from "../../core/errors.ts";
 import { bytesText } from "../../core/text.ts";
 import { type JobFlags, jobContext, withJobOptions } from "../context.ts";
@@ -6,31 +6,32 @@ import { deliver, prepareDelivery } from "../deliver.ts";
 import { withExamples } from "../examples.ts";
 import type { AddCommand, Terminal } from "../terminal.ts";
 import { type DumpFlags, dumpNamingOf, withDumpOptions } from "./dump-options.ts";
+import { type FormatFlags, styleOf, withFormatOptions } from "./format-options.ts";
 
 const EXAMPLES = [
   "guestcore convert vmcore.kdump vmcore.elf      a compressed dump as ELF",
   "guestcore convert qemu.dump vmcore.elf         QEMU's dump as drgn and makedumpfile want it",
+  "guestcore convert vmcore vmcore.kdump --format kdump --compress zstd",
   "guestcore convert vmcore.flat ram.img --format raw",
+  "guestcore convert vmcore - --format flat | ssh host 'makedumpfile -R vmcore.kdump'",
   "guestcore convert vmcore - | ssh host 'cat > vmcore.elf'",
 ];
 
-interface ConvertFlags extends JobFlags, DumpFlags {
-  readonly format: "elf" | "raw";
+interface ConvertFlags extends JobFlags, DumpFlags, FormatFlags {
   readonly force: boolean;
   readonly strict: boolean;
   readonly keepPartial: boolean;
 }
 
 export const convertCommand: AddCommand = (program, terminal) =>
-  withJobOptions(withDumpOptions(withExamples(program.command("convert"), EXAMPLES)))
-    .summary("write a machine's dump anew, as ELF vmcore or raw image")
+  withJobOptions(withDumpOptions(withFormatOptions(withExamples(program.command("convert"), EXAMPLES))))
+    .summary("write a machine's dump anew, in another format")
     .description(
-      "Writes a machine's dump anew, as the ELF vmcore that every tool opens or as a raw image.\nReads ELF vmcores of every maker and kdump-compressed dumps, plain or flattened.",
+      "Writes a machine's dump anew: as the ELF vmcore that every tool opens, kdump-compressed, raw or as LiME has it.\nReads ELF vmcores of every maker and kdump-compressed dumps, plain or flattened.",
     )
     .usage("IN OUT [options]")
     .addArgument(new Argument("<in>", "the dump; plain or compressed (.zst, .gz)"))
     .addArgument(new Argument("<out>", 'what to write, "-" for standard output'))
-    .addOption(new Option("--format <format>", "format to write").choices(["elf", "raw"]).default("elf"))
     .option("--force", "replace an existing output", false)
     .option("--strict", "exit with 6 when any of the memory is missing", false)
     .option("--keep-partial", "after a failure keep what was written, as OUT.incomplete", false)
@@ -51,9 +52,9 @@ async function run(input: string, output: string, flags: ConvertFlags, terminal:
     import("../../report/convert.ts"),
   ]);
   const began = terminal.now();
-  const { format, force, keepPartial } = flags;
+  const { force, keepPartial } = flags;
   const result = await convertDump(
-    { input, output, format, force, keepPartial, ...dumpNamingOf(flags) },
+    { input, output, force, keepPartial, ...styleOf(flags), ...dumpNamingOf(flags) },
     jobContext(terminal, flags),
   );
   const text = convertText(result, (terminal.now() - began) / 1000);

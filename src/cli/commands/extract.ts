@@ -6,6 +6,7 @@ import { type JobFlags, jobContext, withJobOptions } from "../context.ts";
 import { deliver, prepareDelivery } from "../deliver.ts";
 import { withExamples } from "../examples.ts";
 import type { AddCommand, Terminal } from "../terminal.ts";
+import { type FormatFlags, styleOf, withFormatOptions } from "./format-options.ts";
 import { filesOf, guestNumber, type HostFlags, hostOptionsOf, withHostOptions } from "./host-options.ts";
 
 const EXAMPLES = [
@@ -17,10 +18,9 @@ const EXAMPLES = [
   "guestcore extract host.vmcore --guest 2 -o guest.vmcore            a guest out of its host's dump",
 ];
 
-interface ExtractFlags extends JobFlags, HostFlags {
+interface ExtractFlags extends JobFlags, HostFlags, FormatFlags {
   readonly guest?: number;
   readonly output?: string;
-  readonly format: "elf" | "raw";
   readonly vaddr: "direct-map" | "none";
   readonly ram: ReadonlyMap<string, string>;
   readonly dryRun: boolean;
@@ -45,9 +45,8 @@ export const extractCommand: AddCommand = (program, terminal) =>
     .action((core: string, flags: ExtractFlags) => run(core, flags, terminal));
 
 const extractOptions = (command: Command): Command =>
-  command
+  withFormatOptions(command)
     .option("-o, --output <out>", 'the vmcore to write, "-" for standard output')
-    .addOption(new Option("--format <format>", "format to write").choices(["elf", "raw"]).default("elf"))
     .addOption(
       new Option("--vaddr <how>", "p_vaddr of the memory segments: the guest kernel's, or p_paddr")
         .choices(["direct-map", "none"])
@@ -91,14 +90,14 @@ async function run(core: string, flags: ExtractFlags, terminal: Terminal): Promi
     import("../../report/extract.ts"),
   ]);
   const began = terminal.now();
-  const { ram, format, vaddr, dryRun, force, keepPartial, guest } = flags;
+  const { ram, vaddr, dryRun, force, keepPartial, guest } = flags;
   const result = await extract(
     {
       input: core,
       output: flags.output,
       layout: flags.layout,
       ram,
-      format,
+      ...styleOf(flags),
       vaddr,
       dryRun,
       force,
