@@ -327,7 +327,16 @@ const CASES: readonly Case[] = [
     bytes: Buffer.concat([header(32, "little", [0, "EMiL"], [4, 1], [8, 0x1000n], [16, 0x9fbffn]), noise]),
     phrase: "LiME memory image v1, first range 0x1000-0x9fc00",
     facts: { version: 1, firstRange: "0x1000-0x9fc00" },
-    advice: /^vol -f dump/,
+    advice: /^guestcore convert dump vmcore /,
+    readable: true,
+  },
+  {
+    format: "avml",
+    bytes: Buffer.concat([header(32, "little", [0, "AVML"], [4, 2], [8, 0x1000n], [16, 0x9efffn]), noise]),
+    phrase: "AVML compressed memory image v2, first range 0x1000-0x9f000",
+    facts: { version: 2 },
+    advice: /^guestcore convert dump vmcore /,
+    readable: true,
   },
   {
     format: "lkcd",

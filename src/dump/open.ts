@@ -4,16 +4,18 @@ import type { Warning } from "../core/warnings.ts";
 import { EM_X86_64, machineName } from "../elf/constants.ts";
 import { isElf } from "../elf/header.ts";
 import { FlattenedSource } from "../io/flattened.ts";
+import { AVML } from "./avml.ts";
 import { ELF } from "./elf.ts";
 import type { DumpFiles, DumpFormat, MachineDump } from "./format.ts";
 import { identify } from "./identify.ts";
 import { KDUMP } from "./kdump.ts";
+import { LIME } from "./lime.ts";
 import { openRaw } from "./raw.ts";
 
 export type { MachineDump } from "./format.ts";
 
 /** Every format that is read, in the order they are tried. */
-export const DUMP_FORMATS: readonly DumpFormat[] = [ELF, KDUMP];
+export const DUMP_FORMATS: readonly DumpFormat[] = [ELF, KDUMP, LIME, AVML];
 
 /** Whether a file is in a format that only machines are dumped in; an ELF file may be the core of a process. */
 export const isMachineDump = (source: ByteSource, { map }: DumpFiles = {}): boolean =>

@@ -1,8 +1,10 @@
 import { ADDRESS_LIMIT, alignDown, alignUp, PAGE_SIZE } from "../core/address.ts";
 import type { PageState } from "../core/memory.ts";
 import { overlay, type Range, sizeOf } from "../core/ranges.ts";
-import { PT_LOAD } from "../elf/constants.ts";
 import type { ProgramHeader } from "../elf/header.ts";
+
+/** Memory at `paddr` whose first `filesz` bytes of `memsz` lie in the file from `offset` on. */
+export type Segment = Pick<ProgramHeader, "paddr" | "memsz" | "filesz" | "offset">;
 
 /** A run of physical memory of one state. */
 export interface Run extends Range {
@@ -11,7 +13,7 @@ export interface Run extends Range {
   readonly offset: number | undefined;
 }
 
-/** What the segments of an ELF vmcore say of physical memory; both lists are ascending and disjoint. */
+/** What segments say of physical memory; both lists are ascending and disjoint. */
 export interface VmcoreRuns {
   /** Whole pages. */
   readonly runs: readonly Run[];
@@ -26,10 +28,10 @@ const MAX_PIECES = 16;
  * Segments may overlap, in what they have and in what they leave out: of a page, the first segment of the file that
  * has all of it counts, then several that have it together, then that one of them left it out on purpose.
  */
-export function layOut(programs: readonly ProgramHeader[], fileSize: number): VmcoreRuns {
+export function layOut(segments: readonly Segment[], fileSize: number): VmcoreRuns {
   const runs: Run[] = [];
   const ends: Run[] = [];
-  for (const program of programs) addSegment(runs, ends, program, fileSize);
+  for (const segment of segments) addSegment(runs, ends, segment, fileSize);
   const pieces = overlay(ends, layerOf, cut);
   addSeams(runs, pieces);
   return { runs: joined(overlay(runs, layerOf, cut)), pieces };
@@ -43,11 +45,11 @@ function layerOf({ state, offset }: Run): number {
 function addSegment(
   runs: Run[],
   ends: Run[],
-  { type, paddr, memsz, filesz, offset }: ProgramHeader,
+  { paddr, memsz, filesz, offset }: Segment,
   fileSize: number,
 ): void {
   // p_paddr is all ones where makedumpfile knows no physical address.
-  if (type !== PT_LOAD || !(paddr + memsz <= ADDRESS_LIMIT)) return;
+  if (!(paddr + memsz <= ADDRESS_LIMIT)) return;
   const dumped = Math.min(filesz, memsz);
   const presentEnd = paddr + Math.max(0, Math.min(dumped, fileSize - offset));
   const first = alignUp(paddr, PAGE_SIZE);

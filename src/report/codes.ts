@@ -62,6 +62,18 @@ export const EXPLANATIONS: Readonly<Record<string, Explanation>> = {
       "The machine's memory was written into several files (makedumpfile --split), each with the page frames of a range. What lies in the other parts counts as missing.",
     cure: "Put the parts together with makedumpfile --reassemble.",
   },
+  DMP020: {
+    title: "an image of ranges ends early, or is damaged",
+    meaning:
+      "A LiME or AVML image is a chain of ranges, each behind a header. The file ends before the last range does, or what should be the next header is none. What the image has up to there is read; the rest is missing.",
+    cure: "Copy the image again, or take it again with room for all of it.",
+  },
+  DMP021: {
+    title: "ranges of an image overlap",
+    meaning:
+      "The same memory is in the image more than once. LiME and AVML do not write such images; where the copies differ, the machine ran while they were made. The first in the file counts.",
+    cure: "Take the image again, with one tool.",
+  },
   GST001: {
     title: "the guest's second-level tables did not end",
     meaning:

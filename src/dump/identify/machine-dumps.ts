@@ -64,7 +64,8 @@ function describeSadump(head: Head, offset: number, what: string): Description {
 
 const limeHeader = new Parser().endianness("little").seek(4).uint32("version").uint64("start").uint64("end");
 
-function describeLime(head: Head): Description {
+/** LiME's header, which AVML has too. */
+function describeLime(head: Head, what: string): Description {
   const header =
     head.bytes.length < 24
       ? undefined
@@ -73,9 +74,10 @@ function describeLime(head: Head): Description {
   const range =
     header === undefined ? undefined : `0x${header.start.toString(16)}-0x${(header.end + 1n).toString(16)}`;
   return {
-    phrase: `LiME memory image${header === undefined ? "" : ` v${header.version}`}${range === undefined ? "" : `, first range ${range}`}`,
+    phrase: `${what}${header === undefined ? "" : ` v${header.version}`}${range === undefined ? "" : `, first range ${range}`}`,
     facts: known({ version: header?.version, firstRange: range }),
-    advice: `vol -f ${head.file} linux.pslist    # Volatility 3 reads LiME; guestcore does not yet`,
+    readable: true,
+    advice: `guestcore convert ${head.file} vmcore    # then crash, drgn and makedumpfile open it`,
   };
 }
 
@@ -139,7 +141,12 @@ export const MACHINE_DUMP_FORMATS: readonly Format[] = [
     matches: magic(SADUMP, SADUMP_BLOCK),
     describe: (head) => describeSadump(head, SADUMP_BLOCK, "Fujitsu sadump media backup"),
   },
-  { name: "lime", matches: magic("EMiL"), describe: describeLime },
+  { name: "lime", matches: magic("EMiL"), describe: (head) => describeLime(head, "LiME memory image") },
+  {
+    name: "avml",
+    matches: magic("AVML"),
+    describe: (head) => describeLime(head, "AVML compressed memory image"),
+  },
   {
     name: "lkcd",
     matches: magic([0xed, 0x23, 0x8f, 0x61, 0x73, 0x01, 0x19, 0xa8]),
