@@ -174,6 +174,8 @@ const noise = Buffer.from(Array.from({ length: 8192 }, (_, i) => (i * 167 + (i >
 interface Case {
   readonly format: string;
   readonly bytes: Buffer;
+  /** Of the file; default "dump". */
+  readonly name?: string;
   readonly phrase: string | RegExp;
   readonly facts?: Record<string, unknown>;
   readonly advice: string | RegExp;
@@ -413,14 +415,31 @@ const CASES: readonly Case[] = [
     bytes: header(512, "little", [0, 0xbed2bed2], [4, 8], [8, 2], [12, "Checkpoint"], [92, "memory"]),
     phrase: "VMware suspended state or snapshot (vmss, vmsn), 2 groups",
     facts: { groups: "Checkpoint memory", memoryGroup: true },
-    advice: /\.vmem/,
+    advice: /^guestcore convert dump vmcore .*\.vmem/,
+    readable: true,
   },
   {
     format: "vmware-state",
     bytes: header(64, "little", [0, 0xbed3bed3], [8, 0xffffffff]),
     phrase: /4294967295 groups/,
     facts: { memoryGroup: false },
-    advice: /^crash/,
+    advice: /^guestcore/,
+    readable: true,
+  },
+  {
+    format: "vmware-state",
+    bytes: header(64, "little", [0, 0xbed0bed0], [8, 3]),
+    phrase: /32-bit, 3 groups/,
+    advice: /not read/,
+  },
+  {
+    format: "vmware-memory",
+    name: "web1.vmem",
+    bytes: Buffer.concat([Buffer.alloc(4096), noise]),
+    phrase: "VMware memory of a suspended machine or snapshot (vmem), 12.0 KiB",
+    advice: /^guestcore convert web1\.vmem vmcore .*\.vmss/,
+    readable: true,
+    uncertain: true,
   },
   {
     format: "xen-save",
@@ -628,18 +647,21 @@ const CASES: readonly Case[] = [
   },
 ];
 
-test.each(CASES)("$format: $phrase", ({ format, bytes, phrase, facts, advice, readable, uncertain }) => {
-  const source = new Bytes(bytes);
-  const found = identify(source);
-  expect(found.format).toBe(format);
-  if (typeof phrase === "string") expect(found.phrase).toBe(phrase);
-  else expect(found.phrase).toMatch(phrase);
-  if (facts !== undefined) expect(found.facts).toMatchObject(facts);
-  if (typeof advice === "string") expect(found.advice).toBe(advice);
-  else expect(found.advice).toMatch(advice);
-  expect([found.readable, found.certain]).toEqual([readable ?? false, uncertain !== true]);
-  expect(source.total).toBeLessThanOrEqual(128 * 1024);
-});
+test.each(CASES)(
+  "$format: $phrase",
+  ({ format, bytes, name, phrase, facts, advice, readable, uncertain }) => {
+    const source = new Bytes(bytes, name);
+    const found = identify(source);
+    expect(found.format).toBe(format);
+    if (typeof phrase === "string") expect(found.phrase).toBe(phrase);
+    else expect(found.phrase).toMatch(phrase);
+    if (facts !== undefined) expect(found.facts).toMatchObject(facts);
+    if (typeof advice === "string") expect(found.advice).toBe(advice);
+    else expect(found.advice).toMatch(advice);
+    expect([found.readable, found.certain]).toEqual([readable ?? false, uncertain !== true]);
+    expect(source.total).toBeLessThanOrEqual(128 * 1024);
+  },
+);
 
 test("every format of the table has a case here", () => {
   const covered = new Set(CASES.map(({ format }) => format));

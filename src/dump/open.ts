@@ -11,11 +11,12 @@ import { identify } from "./identify.ts";
 import { KDUMP } from "./kdump.ts";
 import { LIME } from "./lime.ts";
 import { openRaw } from "./raw.ts";
+import { VMWARE, VMWARE_MEMORY } from "./vmware.ts";
 
 export type { MachineDump } from "./format.ts";
 
-/** Every format that is read, in the order they are tried. */
-export const DUMP_FORMATS: readonly DumpFormat[] = [ELF, KDUMP, LIME, AVML];
+/** Every format that is read, in the order they are tried; one that is known by a file's name alone comes last. */
+export const DUMP_FORMATS: readonly DumpFormat[] = [ELF, KDUMP, LIME, AVML, VMWARE, VMWARE_MEMORY];
 
 /** Whether a file is in a format that only machines are dumped in; an ELF file may be the core of a process. */
 export const isMachineDump = (source: ByteSource, { map }: DumpFiles = {}): boolean =>

@@ -74,6 +74,24 @@ export const EXPLANATIONS: Readonly<Record<string, Explanation>> = {
       "The same memory is in the image more than once. LiME and AVML do not write such images; where the copies differ, the machine ran while they were made. The first in the file counts.",
     cure: "Take the image again, with one tool.",
   },
+  DMP022: {
+    title: "a VMware state file's registers cannot be read",
+    meaning:
+      "The group of values that holds the registers of the vCPUs is missing, cut, or lacks one that a debugger cannot do without. The memory is exact; the vCPUs named have no notes.",
+    cure: "Suspend the machine again. With VMCOREINFO in memory crash and drgn open the dump without registers.",
+  },
+  DMP023: {
+    title: "registers that a dump does not tell are zero in the notes",
+    meaning:
+      "The format keeps some registers in no way that is known, or not at all, and an ELF note has no way to say so. VMware state files: segment registers and EFER. Xen cores: descriptor tables, and bases and limits of most segments.",
+    cure: "None is needed for crash, drgn and gdb: instruction and stack pointers, the other general registers and the page tables' root are right.",
+  },
+  DMP024: {
+    title: "a file with memory ends early",
+    meaning:
+      "What describes the machine's memory says that there is more of it than the file has. What lies behind the file's end counts as missing.",
+    cure: "Copy the file again; a memory file is as long as the machine's memory, holes of a sparse file included.",
+  },
   GST001: {
     title: "the guest's second-level tables did not end",
     meaning:

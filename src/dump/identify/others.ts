@@ -196,6 +196,16 @@ const WITHOUT_MAGIC: readonly Format[] = [
       advice: "take the dump again: only its first bytes are here",
     }),
   },
+  {
+    name: "vmware-memory",
+    matches: ({ source }) => /\.vmem$/i.test(source.unpacking?.name ?? source.name),
+    describe: ({ source, file }) => ({
+      phrase: `VMware memory of a suspended machine or snapshot (vmem), ${bytesText(source.size)}`,
+      certain: false,
+      readable: true,
+      advice: `guestcore convert ${file} vmcore    # with the .vmss or .vmsn of the same name beside it`,
+    }),
+  },
   diskFormat("disk-gpt", magic("EFI PART", 512), "raw disk image with a GUID partition table"),
   {
     name: "raw",

@@ -93,14 +93,20 @@ function describeVmware(head: Head): Description {
     groups.push(field(bytes, at, 64));
   }
   const hasMemory = groups.includes("memory");
+  const isOld = VMWARE_OLD_IDS.includes(bytes.readUInt32LE(0));
   return {
-    phrase: `VMware suspended state or snapshot (vmss, vmsn), ${plural(count, "group")}`,
+    phrase: `VMware suspended state or snapshot (vmss, vmsn), ${isOld ? "32-bit, " : ""}${plural(count, "group")}`,
     facts: known({ groups: groups.join(" "), memoryGroup: hasMemory }),
-    advice: `crash vmlinux ${head.file}    # with the .vmem file of the same name beside it`,
+    readable: !isOld,
+    advice: isOld
+      ? "resume the machine in a newer VMware product and suspend it again: this kind of state file is not read"
+      : `guestcore convert ${head.file} vmcore    # with the .vmem file of the same name beside it, if there is one`,
   };
 }
 
-const VMWARE_IDS = [0xbed2bed2, 0xbed3bed3, 0xbed0bed0];
+/** Written whole, in part, restored, not to be restored; and before sizes had 64 bits (crash vmware_vmss.h). */
+const VMWARE_IDS = [0xbed2bed2, 0xbed3bed3, 0xbad1bad1, 0xbed1bed1, 0xbad2bad2];
+const VMWARE_OLD_IDS = [0xbed0bed0, 0xbad0bad0];
 
 /** Saved virtual machines: facts of dump formats §5, §6 and §7. */
 export const VM_STATE_FORMATS: readonly Format[] = [
@@ -117,7 +123,8 @@ export const VM_STATE_FORMATS: readonly Format[] = [
   },
   {
     name: "vmware-state",
-    matches: ({ bytes }) => bytes.length >= 4 && VMWARE_IDS.includes(bytes.readUInt32LE(0)),
+    matches: ({ bytes }) =>
+      bytes.length >= 4 && [...VMWARE_IDS, ...VMWARE_OLD_IDS].includes(bytes.readUInt32LE(0)),
     describe: describeVmware,
   },
   {
