@@ -112,7 +112,7 @@ describe("progress", () => {
     progress.start(0, "copying");
     terminal.time = 20_000;
     progress.update(0);
-    expect(terminal.err).toBe("copying 0 B of 0 B  100%\n");
+    expect(terminal.err).toBe("copying 0 B\n");
   });
 });
 

@@ -6,14 +6,19 @@ import {
   mkdirSync,
   mkdtempSync,
   readdirSync,
+  readFileSync,
+  readlinkSync,
   rmSync,
   symlinkSync,
   writeFileSync,
 } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { setTimeout } from "node:timers/promises";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { runProcess } from "../src/cli/process.ts";
+import { buildKdump } from "./synth/kdump.ts";
+import { patternBytes } from "./synth/pattern.ts";
 
 /** The program as it is shipped, compiled into a directory of its own. */
 const root = join(import.meta.dirname, "..");
@@ -52,6 +57,52 @@ async function statusOf(child: ChildProcess): Promise<number | string | null> {
   return code ?? signal;
 }
 
+describe("a dump on standard input", () => {
+  const pages = new Map([1, 2, 700].map((pfn) => [pfn, patternBytes(4096, pfn)] as const));
+
+  test.each([
+    ["a pipe", 'cat dump | node "$1" convert - piped'],
+    ["a file", 'node "$1" convert - piped < dump'],
+    ["a compressed pipe", 'gzip -c dump | node "$1" convert - piped'],
+    [
+      "the stream that convert itself writes",
+      'node "$1" convert dump - --format flat 2>/dev/null | node "$1" convert - piped',
+    ],
+    ["a FIFO", 'mkfifo fifo; cat dump > fifo & node "$1" convert - piped < fifo'],
+  ])("from %s", (_, command) => {
+    writeFileSync(join(directory, "dump"), buildKdump({ pages }));
+    rmSync(join(directory, "piped"), { force: true });
+    expect(shell(command)).toMatchObject({ status: 0, err: "" });
+    shell('node "$1" convert dump named --force');
+    const [piped, named] = [join(directory, "piped"), join(directory, "named")].map((path) =>
+      readFileSync(path),
+    );
+    expect(piped!.equals(named!)).toBe(true);
+  });
+
+  test("info tells how to save it", () => {
+    const { out } = shell('gzip -c dump | node "$1" info -');
+    expect(out).toContain("cat > saved.dump && gunzip -c saved.dump > saved.dump.unpacked");
+  });
+
+  test("that is nothing", () => {
+    expect(shell('printf "" | node "$1" convert - piped --force')).toMatchObject({ status: 3 });
+    expect(shell('node "$1" convert - piped --force < /dev/null')).toMatchObject({ status: 3 });
+  });
+});
+
+/** Waits until a process has a file in a directory open, though it has no name there any more. */
+async function untilOpen({ pid }: ChildProcess, folder: string): Promise<void> {
+  const isInFolder = (fd: string): boolean => {
+    try {
+      return readlinkSync(`/proc/${pid}/fd/${fd}`).startsWith(folder);
+    } catch {
+      return false;
+    }
+  };
+  while (!readdirSync(`/proc/${pid}/fd`).some(isInFolder)) await setTimeout(20);
+}
+
 describe("signals", () => {
   test.each([
     ["SIGINT", 130],
@@ -66,7 +117,8 @@ describe("signals", () => {
     child.stderr.on("data", (text: Buffer) => {
       err += text.toString();
     });
-    setTimeout(() => child.kill(signal), 700);
+    await untilOpen(child, temporary);
+    child.kill(signal);
     expect(await statusOf(child)).toBe(status);
     expect(err).toMatch(new RegExp(`^guestcore: .*interrupted by ${signal}\\n$`));
     expect(readdirSync(temporary)).toEqual([]);

@@ -2,7 +2,7 @@ import type { Warning } from "./warnings.ts";
 
 /** How a job tells how far it is. Implementations decide whether and how to show it. */
 export interface ProgressSink {
-  /** @param total bytes of work; @param label what is being done, e.g. "copying" */
+  /** @param total bytes of work, 0 where that is not known; @param label what is being done, e.g. "copying" */
   start(total: number, label: string): void;
   update(done: number): void;
   finish(): void;

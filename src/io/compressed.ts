@@ -42,6 +42,13 @@ export function unpackingOf(path: string, compression: Compression): Unpacking {
   };
 }
 
+/** `unpackingOf` a source, which may have to be saved under a name first. */
+function unpackingFrom({ name, unpacking: saving }: ByteSource, compression: Compression): Unpacking {
+  if (saving === undefined) return unpackingOf(name, compression);
+  const unpacking = unpackingOf(saving.name, compression);
+  return { ...unpacking, command: `${saving.command} && ${unpacking.command}` };
+}
+
 /**
  * Unpacks a gzip or zstd file into a temporary one, because a dump is read at random. A damaged or truncated stream
  * yields what could be decoded, with warning CORE004.
@@ -63,7 +70,7 @@ export async function unpackIfCompressed(
     const steps = compression === "gzip" ? unpackGzip(file, output) : unpackZstd(file, output);
     const problem = await follow(steps, context, compression, output);
     if (problem !== undefined) context.warn(problem);
-    const source = output.finish(file.name, unpackingOf(file.name, compression));
+    const source = output.finish(file.name, unpackingFrom(file, compression));
     return { source, compression, whole: problem === undefined };
   } catch (error) {
     output.close();

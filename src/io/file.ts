@@ -40,7 +40,9 @@ export class FileSource implements ByteSource {
       if (!stat.isFile()) {
         throw new UnsupportedError("not a regular file", {
           where,
-          hint: stat.isFIFO() ? "a core is read at random: save the stream to a file first" : undefined,
+          hint: stat.isFIFO()
+            ? `a dump is read at random: name "-" and redirect the pipe, which saves it first: - < ${path}`
+            : undefined,
         });
       }
       return new FileSource(path, fd, stat.size);

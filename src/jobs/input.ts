@@ -7,6 +7,8 @@ import type { Warning } from "../core/warnings.ts";
 import type { DumpFiles } from "../dump/format.ts";
 import { type Compression, unpackIfCompressed } from "../io/compressed.ts";
 import { type FileIdentity, FileSource } from "../io/file.ts";
+import { openStandardInput } from "../io/standard-input.ts";
+import { STANDARD_INPUT } from "../io/stream.ts";
 
 /** What a user says of a dump beside its name. */
 export interface DumpNaming {
@@ -49,7 +51,7 @@ export interface Input {
 }
 
 /**
- * Opens a file by name; a gzip or zstd file is unpacked into a temporary one first.
+ * Opens a file by name, "-" being standard input; a gzip or zstd file is unpacked into a temporary one first.
  * @throws IoError, CorruptError
  */
 export async function openInput(path: string, context: JobContext, named: DumpNaming = {}): Promise<Input> {
@@ -102,14 +104,14 @@ interface OpenedFile {
 }
 
 async function openFile(path: string, context: JobContext): Promise<OpenedFile & Pick<Input, "facts">> {
-  const file = FileSource.open(path);
+  const temporary = { directories: context.temporaryDirectories };
+  const file = path === STANDARD_INPUT ? await openStandardInput(temporary, context) : FileSource.open(path);
   const warnings: Warning[] = [];
   try {
-    const unpacked = await unpackIfCompressed(
-      file,
-      { directories: context.temporaryDirectories },
-      { ...context, warn: (warning) => warnings.push(warning) },
-    );
+    const unpacked = await unpackIfCompressed(file, temporary, {
+      ...context,
+      warn: (warning) => warnings.push(warning),
+    });
     const source = unpacked?.source ?? file;
     return {
       source,

@@ -4,19 +4,20 @@ import { bytesText } from "../core/text.ts";
 export interface ProgressState {
   readonly label: string;
   readonly done: number;
+  /** 0 where it is not known. */
   readonly total: number;
   /** Since the job began. */
   readonly seconds: number;
 }
 
-/** `copying 1.2 GiB of 5.0 GiB  24%  812.0 MiB/s  5 s left`. */
+/** `copying 1.2 GiB of 5.0 GiB  24%  812.0 MiB/s  5 s left`; of a stream there is no telling how long it is. */
 export function progressLine({ label, done, total, seconds }: ProgressState): string {
-  const percent = total === 0 ? 100 : Math.floor((done / total) * 100);
+  const rate = seconds > 0 && done > 0 ? done / seconds : undefined;
+  const speed = rate === undefined ? [] : [`${bytesText(rate)}/s`];
+  if (total === 0) return [`${label} ${bytesText(done)}`, ...speed].join("  ");
+  const percent = Math.floor((done / total) * 100);
   const parts = [`${label} ${bytesText(done)} of ${bytesText(total)}`, `${String(percent).padStart(3)}%`];
-  if (seconds > 0 && done > 0) {
-    const rate = done / seconds;
-    parts.push(`${bytesText(rate)}/s`, `${Math.ceil((total - done) / rate)} s left`);
-  }
+  if (rate !== undefined) parts.push(...speed, `${Math.ceil((total - done) / rate)} s left`);
   return parts.join("  ");
 }
 
