@@ -5,6 +5,8 @@
 
 import { BlockCopier } from "./block-copier.ts";
 import { MatchFinder } from "./match-finder.ts";
+import type { PageCodec } from "./page-codec.ts";
+import { Scratch } from "./scratch.ts";
 
 /** Ends every stream: a copy of length 3 from a distance of 16384. */
 const END_MARK = [0x11, 0, 0] as const;
@@ -129,6 +131,16 @@ export class LzoPacker {
     writer.literals(rest, input.length);
     return writer.end();
   }
+}
+
+/** Both directions, for pages. */
+export function ownLzo(): PageCodec {
+  const packer = new LzoPacker();
+  const scratch = new Scratch();
+  return {
+    unpack: unpackLzo,
+    pack: (input, output) => scratch.to(output, packer.pack(input, scratch.of(maxPackedLzo(input.length)))),
+  };
 }
 
 /** Longest that a block of `size` bytes can become. */

@@ -2,6 +2,8 @@
 
 import { BlockCopier } from "./block-copier.ts";
 import { MatchFinder } from "./match-finder.ts";
+import type { PageCodec } from "./page-codec.ts";
+import { Scratch } from "./scratch.ts";
 
 /** A block is compressed in fragments of this length, so that distances fit into 16 bits. */
 const FRAGMENT = 1 << 16;
@@ -94,6 +96,17 @@ export class SnappyPacker {
     });
     return literals(input, rest, input.length, output, to);
   }
+}
+
+/** Both directions, for pages. */
+export function ownSnappy(): PageCodec {
+  const packer = new SnappyPacker();
+  const scratch = new Scratch();
+  return {
+    unpack: unpackSnappy,
+    pack: (input, output) =>
+      scratch.to(output, packer.pack(input, scratch.of(maxPackedSnappy(input.length)))),
+  };
 }
 
 /** Longest that a block of `size` bytes can become. */

@@ -15,12 +15,14 @@ const CAPACITY = 2 * KEEP;
 /** Below this a byte loop beats the call of copyWithin. */
 const SHORT = 24;
 
+const NOWHERE: UnpackedBytes = { append: () => {}, readBack: () => {} };
+
 /**
  * The output of a decoder: the newest bytes in memory, all older ones behind `UnpackedBytes`, so that a window of
  * 128 MiB (`zstd --long=27`) or 2 GiB costs no memory.
  */
 export class History {
-  readonly #sink: UnpackedBytes;
+  #sink: UnpackedBytes = NOWHERE;
   readonly #bytes = Buffer.allocUnsafeSlow(CAPACITY);
   /** Output position of #bytes[0]. */
   #base = 0;
@@ -28,8 +30,13 @@ export class History {
   #appended = 0;
   #frameStart = 0;
 
-  constructor(sink: UnpackedBytes) {
+  /** Start of a stream. */
+  open(sink: UnpackedBytes): void {
     this.#sink = sink;
+    this.#base = 0;
+    this.#fill = 0;
+    this.#appended = 0;
+    this.#frameStart = 0;
   }
 
   /** Bytes of output so far. */

@@ -8,12 +8,16 @@ export class Input {
   readonly bytes = Buffer.alloc(BIT_STREAM_MARGIN + INPUT_SIZE + BIT_STREAM_MARGIN);
   /** Index of the next byte. */
   at = BIT_STREAM_MARGIN;
-  readonly #source: ByteSource;
+  #source: ByteSource | undefined;
   #end = BIT_STREAM_MARGIN;
   #next = 0;
 
-  constructor(source: ByteSource) {
+  /** Goes to the start of a source. */
+  open(source: ByteSource): void {
     this.#source = source;
+    this.#next = 0;
+    this.at = BIT_STREAM_MARGIN;
+    this.#end = BIT_STREAM_MARGIN;
   }
 
   /** Offset in the source of the next byte. */
@@ -30,7 +34,7 @@ export class Input {
   /** @returns false when the source ends before */
   skip(count: number): boolean {
     const target = this.offset + count;
-    if (target > this.#source.size) return false;
+    if (target > (this.#source?.size ?? 0)) return false;
     if (count <= this.#end - this.at) {
       this.at += count;
       return true;
@@ -46,7 +50,7 @@ export class Input {
     this.#end -= this.at - BIT_STREAM_MARGIN;
     this.at = BIT_STREAM_MARGIN;
     const room = this.bytes.subarray(this.#end, BIT_STREAM_MARGIN + INPUT_SIZE);
-    const got = this.#source.read(this.#next, room);
+    const got = this.#source?.read(this.#next, room) ?? 0;
     this.#end += got;
     this.#next += got;
   }

@@ -22,16 +22,26 @@ import { MAX_BLOCK_SIZE, SequencesDecoder } from "./sequences.ts";
  * @throws CorruptError with the offset of the damaged block or frame
  * @throws UnsupportedError when it needs a dictionary
  */
-export function* unpackZstd(source: ByteSource, sink: UnpackedBytes): Generator<number, boolean> {
-  const input = new Input(source);
-  const decoder = new FrameDecoder(input, sink);
-  while (input.have(1) > 0) {
-    const next = nextFrame(input);
-    if (next === "truncated") return false;
-    if (next === "skipped") yield input.offset;
-    else if (!(yield* decoder.frame(next))) return false;
+export const unpackZstd = (source: ByteSource, sink: UnpackedBytes): Generator<number, boolean> =>
+  new ZstdUnpacker().unpack(source, sink);
+
+/** `unpackZstd` of one stream after another, in the same memory. */
+export class ZstdUnpacker {
+  readonly #input = new Input();
+  readonly #frames = new FrameDecoder(this.#input);
+
+  *unpack(source: ByteSource, sink: UnpackedBytes): Generator<number, boolean> {
+    const input = this.#input;
+    input.open(source);
+    this.#frames.open(sink);
+    while (input.have(1) > 0) {
+      const next = nextFrame(input);
+      if (next === "truncated") return false;
+      if (next === "skipped") yield input.offset;
+      else if (!(yield* this.#frames.frame(next))) return false;
+    }
+    return true;
   }
-  return true;
 }
 
 /** Reads a frame header, or skips a skippable frame. */
@@ -57,16 +67,20 @@ function nextFrame(input: Input): ZstdFrameHeader | "skipped" | "truncated" {
 
 class FrameDecoder {
   readonly #input: Input;
-  readonly #history: History;
+  readonly #history = new History();
   readonly #hash = new XxHash64();
   readonly #literalBytes = Buffer.allocUnsafeSlow(MAX_BLOCK_SIZE);
   readonly #literals = new LiteralsDecoder(this.#literalBytes);
   readonly #sequences: SequencesDecoder;
 
-  constructor(input: Input, sink: UnpackedBytes) {
+  constructor(input: Input) {
     this.#input = input;
-    this.#history = new History(sink);
     this.#sequences = new SequencesDecoder(input.bytes);
+  }
+
+  /** Start of a stream. */
+  open(sink: UnpackedBytes): void {
+    this.#history.open(sink);
   }
 
   /** Decodes the blocks and the checksum behind a frame header; false when the input ends before. */
