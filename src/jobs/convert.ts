@@ -1,3 +1,4 @@
+import { type Coverage, sumOf } from "../core/coverage.ts";
 import { naming, UnavailableError } from "../core/errors.ts";
 import type { JobContext } from "../core/job.ts";
 import type { Warning } from "../core/warnings.ts";
@@ -8,7 +9,6 @@ import { type Output, OutputFile, OutputStream, refuseToOverwrite } from "../io/
 import { describeLinux, type LinuxImage } from "../kernel/linux.ts";
 import { Vmcoreinfo } from "../kernel/vmcoreinfo.ts";
 import { findVmcoreinfo } from "../kernel/vmcoreinfo-scan.ts";
-import { type Coverage, sumOf } from "../vmcore/copy.ts";
 import { planVmcore, type VmcoreFormat } from "../vmcore/plan.ts";
 import { type WriteOptions, writeVmcore } from "../vmcore/write.ts";
 import { type DumpNaming, type Input, openInput } from "./input.ts";

@@ -1,3 +1,4 @@
+import { type Coverage, sumOf } from "../core/coverage.ts";
 import { UnavailableError, UsageError } from "../core/errors.ts";
 import type { JobContext } from "../core/job.ts";
 import type { PhysicalMemory } from "../core/memory.ts";
@@ -11,7 +12,6 @@ import { describeLinux, type LinuxImage } from "../kernel/linux.ts";
 import { readUtsname } from "../kernel/utsname.ts";
 import type { Vmcoreinfo } from "../kernel/vmcoreinfo.ts";
 import { overlookedWarnings, VmcoreinfoScanner, type VmcoreinfoSearch } from "../kernel/vmcoreinfo-scan.ts";
-import { type Coverage, sumOf } from "../vmcore/copy.ts";
 import {
   type MissingRange,
   plannedBytes,

@@ -1,6 +1,6 @@
+import type { Coverage } from "../core/coverage.ts";
 import { bytesText, printable } from "../core/text.ts";
 import type { ConvertDumpResult } from "../jobs/convert.ts";
-import type { Coverage } from "../vmcore/copy.ts";
 import { coverageText } from "./extract.ts";
 import { kernelDetail, kernelJson, kernelLine } from "./guest.ts";
 import { openingCommands, symbolsHint } from "./next.ts";

@@ -1,10 +1,10 @@
+import type { Coverage } from "../core/coverage.ts";
 import { bytesText, printable } from "../core/text.ts";
 import { registersBySource } from "../guest/from-notes.ts";
 import type { ExtractResult } from "../jobs/extract.ts";
 import type { HostOrigin } from "../jobs/extract-host.ts";
 import type { ProcessOrigin } from "../jobs/extract-process.ts";
 import type { UsedNote } from "../jobs/vcpu-notes.ts";
-import type { Coverage } from "../vmcore/copy.ts";
 import type { RangeCoverage } from "../vmcore/write.ts";
 import {
   caveatLines,

@@ -1,9 +1,9 @@
+import { type Coverage, noCoverage } from "../core/coverage.ts";
 import { bytesText, hex, hexAddress, plural, printable } from "../core/text.ts";
 import type { ControlBlock } from "../guest/cluster.ts";
 import type { HostGuest } from "../guest/host-guest.ts";
 import { LARGE_GAP } from "../guest/second-level.ts";
 import type { Block, HostDump } from "../jobs/host.ts";
-import { type Coverage, noCoverage } from "../vmcore/copy.ts";
 import type { RangeCoverage } from "../vmcore/write.ts";
 
 /** What the host is, in a few words. */

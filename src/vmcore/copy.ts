@@ -1,5 +1,6 @@
 import { PAGE_SIZE } from "../core/address.ts";
 import { isZero } from "../core/bytes.ts";
+import { type Coverage, noCoverage } from "../core/coverage.ts";
 import { CorruptError, IoError } from "../core/errors.ts";
 import type { JobContext } from "../core/job.ts";
 import type { ByteSource, Extent, PageState, PhysicalMemory } from "../core/memory.ts";
@@ -12,30 +13,6 @@ import type { MemorySink } from "./sink.ts";
 const CHUNK = 1 << 20;
 /** How much is copied between two looks at signals. */
 const CHECKPOINT = 64 * 2 ** 20;
-
-/** Coverage of a range, in bytes; the four add up to its size. */
-export interface Coverage {
-  present: number;
-  zero: number;
-  /** Left out on purpose by whoever made the dump. */
-  excluded: number;
-  /** Not in the input, which should have it. */
-  missing: number;
-}
-
-export const noCoverage = (): Coverage => ({ present: 0, zero: 0, excluded: 0, missing: 0 });
-
-/** All of them together. */
-export function sumOf(coverages: readonly Coverage[]): Coverage {
-  const total = noCoverage();
-  for (const { present, zero, excluded, missing } of coverages) {
-    total.present += present;
-    total.zero += zero;
-    total.excluded += excluded;
-    total.missing += missing;
-  }
-  return total;
-}
 
 export interface CopyOptions {
   readonly memory: PhysicalMemory;
@@ -213,5 +190,5 @@ export class MemoryCopier {
 
 const unreadable = (address: number): CorruptError =>
   new CorruptError(`the page at ${hex(address)} is not what the dump says: it cannot be read`, {
-    hint: "it is damaged, or the file became shorter; guestcore info FILE says whether it is whole",
+    hint: "it is damaged, or the file became shorter; guestcore verify FILE says what else is",
   });

@@ -1,3 +1,4 @@
+import type { Coverage } from "../core/coverage.ts";
 import type { JobContext } from "../core/job.ts";
 import type { PageCodec } from "../core/memory.ts";
 import { indexAtOrAbove } from "../core/ranges.ts";
@@ -18,7 +19,7 @@ import type { Guest, GuestRange } from "../guest/guest.ts";
 import { FlatOutput } from "../io/flat-output.ts";
 import type { Output } from "../io/output.ts";
 import { PageThreads } from "../io/page-threads.ts";
-import { type CopyOptions, type Coverage, MemoryCopier } from "./copy.ts";
+import { type CopyOptions, MemoryCopier } from "./copy.ts";
 import { encodeKdumpHeader, type KdumpLayout } from "./kdump-header.ts";
 import { KdumpSink } from "./kdump-sink.ts";
 import { LimeSink } from "./lime-sink.ts";
