@@ -74,15 +74,15 @@ export function rawExtent(
   };
 }
 
-/** How a page is compressed in a dump; `none`: as it is. */
-export type PageCodec = "none" | "zlib" | "lzo" | "snappy" | "zstd";
+/** How a page is stored in a dump; `none`: as it is. */
+export type PageStorage = "none" | "zlib" | "lzo" | "snappy" | "zstd";
 
 /** A compressed page of a dump. */
 export interface PackedBlock {
   /** Of its bytes in the dump. */
   readonly offset: number;
   readonly size: number;
-  readonly codec: PageCodec;
+  readonly codec: PageStorage;
 }
 
 /** Memory whose pages are compressed one by one, for whoever unpacks many at once. */

@@ -8,6 +8,8 @@ import { plural } from "../core/text.ts";
 export interface KdumpHeader {
   readonly signature: "KDUMP   " | "DISKDUMP";
   readonly version: number;
+  /** DUMP_DH_COMPRESSED_*: how pages may be compressed, and whether the dump is incomplete. */
+  readonly status: number;
   /** `uname -m` of the machine; "" where whoever wrote the dump did not know. */
   readonly machine: string;
   /** Of the kernel; "" as above. */
@@ -18,11 +20,17 @@ export interface KdumpHeader {
   readonly blockSize: number;
   /** Page frames, from 0 to the highest there is. */
   readonly maxMapnr: number;
+  /** The same as versions before 6 have it, in 32 bits; 0 where a later one does not say. */
+  readonly maxMapnr32: number;
+  /** Pages in the dump, as diskdump counts them; 0 where whoever wrote the dump did not. */
+  readonly writtenBlocks: number;
   /** makedumpfile's -d; 0 where the version does not have it. */
   readonly dumpLevel: number;
   /** Page frames that a member of a split set holds; undefined for a dump in one file. */
   readonly split: { readonly start: number; readonly end: number } | undefined;
   readonly cpus: number;
+  readonly subHeaderBlocks: number;
+  readonly bitmapBlocks: number;
   /** Offset of the first bitmap, of the second (the same where there is one only), and bytes of each. */
   readonly ramBitmap: number;
   readonly dumpedBitmap: number;
@@ -31,6 +39,8 @@ export interface KdumpHeader {
   readonly descriptors: number;
   readonly notes: Span | undefined;
   readonly vmcoreinfo: Span | undefined;
+  /** What makedumpfile erased on request. */
+  readonly eraseinfo: Span | undefined;
 }
 
 /** Where bytes are in the file. */
@@ -41,7 +51,7 @@ export interface Span {
 
 const UTSNAME_FIELD = 65;
 const HEADER_SIZE = 464;
-const SUB_HEADER_SIZE = 104;
+export const SUB_HEADER_SIZE = 104;
 
 const text = (length: number) => ({ length, encoding: "latin1" as const, stripNull: true });
 
@@ -61,7 +71,9 @@ const header = new Parser()
   .uint32("subHeaderBlocks")
   .uint32("bitmapBlocks")
   .uint32("maxMapnr")
-  .seek(16)
+  .seek(8)
+  .uint32("writtenBlocks")
+  .seek(4)
   .uint32("cpus");
 
 /** struct kdump_sub_header of a 64-bit little-endian machine; later fields exist from a version on. */
@@ -76,7 +88,8 @@ const subHeader = new Parser()
   .uint64("vmcoreinfoSize")
   .uint64("notesOffset")
   .uint64("notesSize")
-  .seek(16)
+  .uint64("eraseinfoOffset")
+  .uint64("eraseinfoSize")
   .uint64("startPfn64")
   .uint64("endPfn64")
   .uint64("maxMapnr64");
@@ -91,6 +104,7 @@ interface Header {
   readonly subHeaderBlocks: number;
   readonly bitmapBlocks: number;
   readonly maxMapnr: number;
+  readonly writtenBlocks: number;
   readonly cpus: number;
 }
 
@@ -103,13 +117,15 @@ interface SubHeader {
   readonly vmcoreinfoSize: bigint;
   readonly notesOffset: bigint;
   readonly notesSize: bigint;
+  readonly eraseinfoOffset: bigint;
+  readonly eraseinfoSize: bigint;
   readonly startPfn64: bigint;
   readonly endPfn64: bigint;
   readonly maxMapnr64: bigint;
 }
 
 /** From which header version on the sub header has what. */
-const SINCE = { dumpLevel: 1, split: 2, vmcoreinfo: 3, notes: 4, pfns64: 6 } as const;
+const SINCE = { dumpLevel: 1, split: 2, vmcoreinfo: 3, notes: 4, eraseinfo: 5, pfns64: 6 } as const;
 const INCOMPLETE = 8;
 /** 256 TiB, more than any machine has: bitmaps of 8 GiB. */
 const MAX_PFNS = 2 ** 36;
@@ -156,20 +172,26 @@ export function readKdumpHeader(source: ByteSource): KdumpHeader {
   return {
     signature: parsed.signature as KdumpHeader["signature"],
     version,
+    status: parsed.status,
     machine: parsed.machine,
     release: parsed.release,
     incomplete: (parsed.status & INCOMPLETE) !== 0,
     blockSize,
     maxMapnr,
+    maxMapnr32: parsed.maxMapnr,
+    writtenBlocks: parsed.writtenBlocks,
     dumpLevel: version >= SINCE.dumpLevel ? sub.dumpLevel : 0,
     split: version >= SINCE.split && sub.split === 1 ? splitOf(sub, version) : undefined,
     cpus: parsed.cpus,
+    subHeaderBlocks,
+    bitmapBlocks,
     ramBitmap,
     dumpedBitmap: two ? ramBitmap + half : ramBitmap,
     bitmapSize: half,
     descriptors: ramBitmap + bitmaps,
     notes: version >= SINCE.notes ? spanOf(sub.notesOffset, sub.notesSize) : undefined,
     vmcoreinfo: version >= SINCE.vmcoreinfo ? spanOf(sub.vmcoreinfoOffset, sub.vmcoreinfoSize) : undefined,
+    eraseinfo: version >= SINCE.eraseinfo ? spanOf(sub.eraseinfoOffset, sub.eraseinfoSize) : undefined,
   };
 }
 

@@ -1,15 +1,11 @@
-import { unpackZlib, unpackZstdBlock } from "../codec/inflate.ts";
-import { unpackLzo } from "../codec/lzo.ts";
-import { unpackSnappy } from "../codec/snappy.ts";
 import { alignDown, PAGE_SIZE } from "../core/address.ts";
-import { isZero, u64, viewOf } from "../core/bytes.ts";
+import { isZero, viewOf } from "../core/bytes.ts";
 import { UnsupportedError } from "../core/errors.ts";
 import type {
   ByteSource,
   Extent,
   PackedBlock,
   PackedPages,
-  PageCodec,
   PageState,
   PhysicalMemory,
 } from "../core/memory.ts";
@@ -17,38 +13,16 @@ import { indexAtOrAbove, type Range } from "../core/ranges.ts";
 import { CachedSource } from "../io/cached-source.ts";
 import { Bitmap } from "./bitmap.ts";
 import type { KdumpHeader } from "./kdump-header.ts";
-
-/** page_desc_t: u64 offset, u32 size, u32 flags, u64 page_flags. */
-const DESCRIPTOR = 24;
-const COMPRESSED = 0x27;
-
-type Unpack = (input: Buffer, output: Buffer) => number | undefined;
-
-/** By the flag of a page descriptor (DUMP_DH_COMPRESSED_*). */
-const UNPACK: Readonly<Record<number, Unpack>> = {
-  1: unpackZlib,
-  2: unpackLzo,
-  4: unpackSnappy,
-  32: unpackZstdBlock,
-};
+import {
+  DESCRIPTOR_SIZE,
+  decodeDescriptor,
+  type PageDescriptor,
+  storageOf,
+  unpackPage,
+} from "./kdump-page.ts";
 
 /** Unpacked blocks that are kept for those who come back: page tables are read over and over. */
 const KEPT = 256;
-
-const CODECS: Readonly<Record<number, PageCodec>> = {
-  0: "none",
-  1: "zlib",
-  2: "lzo",
-  4: "snappy",
-  32: "zstd",
-};
-
-/** Where the bytes of a page frame are. */
-interface Descriptor {
-  readonly offset: number;
-  readonly size: number;
-  readonly flags: number;
-}
 
 /**
  * Physical memory of a kdump-compressed dump. A page frame that the first bitmap has and the second has not was
@@ -64,7 +38,7 @@ export class KdumpMemory implements PhysicalMemory, PackedPages {
   readonly #data: CachedSource;
   readonly #packed: Buffer;
   readonly #kept = new Map<number, Buffer>();
-  readonly #descriptor = Buffer.alloc(DESCRIPTOR);
+  readonly #descriptor = Buffer.alloc(DESCRIPTOR_SIZE);
   readonly #fields = viewOf(this.#descriptor);
   /** Where all pages of zeros are, once it is known; every descriptor of one leads there. */
   #zeros: number | undefined;
@@ -81,7 +55,7 @@ export class KdumpMemory implements PhysicalMemory, PackedPages {
     this.#descriptors = new CachedSource(source);
     this.#data = new CachedSource(source);
     this.#packed = Buffer.allocUnsafeSlow(blockSize);
-    this.#first = header.descriptors + DESCRIPTOR * this.#dumped.rank(maxMapnr);
+    this.#first = header.descriptors + DESCRIPTOR_SIZE * this.#dumped.rank(maxMapnr);
     const window = split ?? { start: 0, end: maxMapnr };
     this.ranges = rangesOf(ram.runs(window.start, Math.min(window.end, maxMapnr)), blockSize);
   }
@@ -126,7 +100,7 @@ export class KdumpMemory implements PhysicalMemory, PackedPages {
 
   blockAt(address: number): PackedBlock | undefined {
     const descriptor = this.#descriptorOf(Math.floor(address / this.#header.blockSize));
-    const codec = CODECS[descriptor.flags & COMPRESSED];
+    const codec = storageOf(descriptor.flags);
     return codec !== undefined && this.#isInFile(descriptor) ? { ...descriptor, codec } : undefined;
   }
 
@@ -151,7 +125,7 @@ export class KdumpMemory implements PhysicalMemory, PackedPages {
     return descriptor.offset === this.#zeros ? "zero" : "present";
   }
 
-  #isInFile({ offset, size }: Descriptor): boolean {
+  #isInFile({ offset, size }: PageDescriptor): boolean {
     return (
       offset >= this.#header.descriptors &&
       size > 0 &&
@@ -160,18 +134,17 @@ export class KdumpMemory implements PhysicalMemory, PackedPages {
     );
   }
 
-  #descriptorOf(pfn: number): Descriptor {
+  #descriptorOf(pfn: number): PageDescriptor {
     const from = this.#header.split?.start ?? 0;
     const index = this.#dumped.rank(pfn) - (from === 0 ? 0 : this.#dumped.rank(from));
     const bytes = this.#descriptor;
-    const got = this.#descriptors.read(this.#header.descriptors + index * DESCRIPTOR, bytes);
-    if (got < DESCRIPTOR) return { offset: 0, size: 0, flags: 0 };
-    const view = this.#fields;
-    return { offset: u64(view, 0), size: view.getUint32(8, true), flags: view.getUint32(12, true) };
+    const got = this.#descriptors.read(this.#header.descriptors + index * DESCRIPTOR_SIZE, bytes);
+    if (got < DESCRIPTOR_SIZE) return { offset: 0, size: 0, flags: 0 };
+    return decodeDescriptor(this.#fields, 0);
   }
 
   /** The unpacked block; undefined where it is not whole. */
-  #block(descriptor: Descriptor): Buffer | undefined {
+  #block(descriptor: PageDescriptor): Buffer | undefined {
     const { offset, size, flags } = descriptor;
     const kept = this.#kept.get(offset);
     if (kept !== undefined) return kept;
@@ -179,19 +152,9 @@ export class KdumpMemory implements PhysicalMemory, PackedPages {
     const packed = this.#packed.subarray(0, size);
     if (this.#data.read(offset, packed) < size) return undefined;
     const block = this.#reused();
-    if (!this.#unpack(packed, flags, block)) return undefined;
+    if (unpackPage(packed, flags, block) !== this.#header.blockSize) return undefined;
     this.#kept.set(offset, block);
     return block;
-  }
-
-  #unpack(packed: Buffer, flags: number, block: Buffer): boolean {
-    const { blockSize } = this.#header;
-    if ((flags & COMPRESSED) === 0) {
-      if (packed.length !== blockSize) return false;
-      packed.copy(block);
-      return true;
-    }
-    return UNPACK[flags & COMPRESSED]?.(packed, block) === blockSize;
   }
 
   /** A buffer for one more block: the oldest, when enough are kept. */

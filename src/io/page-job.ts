@@ -1,7 +1,7 @@
-import { packerOf, unpackerOf } from "../codec/packers.ts";
-import type { PackedBlock, PageCodec } from "../core/memory.ts";
+import { packers, unpackers } from "../codec/pages.ts";
+import type { PackedBlock, PageStorage } from "../core/memory.ts";
 
-const CODECS: readonly PageCodec[] = ["none", "zlib", "lzo", "snappy", "zstd"];
+const CODECS: readonly PageStorage[] = ["none", "zlib", "lzo", "snappy", "zstd"];
 
 /** Bytes of pages in a batch; a whole number of blocks of any size up to 64 KiB. */
 const BATCH_BYTES = 1 << 20;
@@ -11,7 +11,7 @@ const MAX_PAGES = BATCH_BYTES / 4096;
 export interface PageJob {
   readonly kind: "pack" | "unpack";
   /** What to pack with; a page that is unpacked says it itself. */
-  readonly codec: PageCodec;
+  readonly codec: PageStorage;
   /** Bytes of a page, at most 64 KiB. */
   readonly pageSize: number;
 }
@@ -42,7 +42,7 @@ export class BatchBuffers {
     this.ok = new Uint8Array(shared, next(MAX_PAGES), MAX_PAGES);
   }
 
-  codecOf(page: number): PageCodec {
+  codecOf(page: number): PageStorage {
     return CODECS[this.#codec[page]!]!;
   }
 
@@ -55,7 +55,7 @@ export class BatchBuffers {
 }
 
 /** Whether this machine can pack with a codec. */
-export const canPack = (codec: PageCodec): boolean => codec === "none" || packerOf(codec) !== undefined;
+export const canPack = (codec: PageStorage): boolean => codec === "none" || packers[codec] !== undefined;
 
 /** Pages of one size that a batch holds. */
 export const pagesInBatch = (pageSize: number): number => BATCH_BYTES / pageSize;
@@ -70,12 +70,12 @@ export function runPageJob({ kind, codec, pageSize }: PageJob, batch: BatchBuffe
   else for (let page = 0; page < count; page++) unpackPage(batch, page, pageSize);
 }
 
-function packPage(batch: BatchBuffers, page: number, codec: PageCodec, pageSize: number): void {
+function packPage(batch: BatchBuffers, page: number, codec: PageStorage, pageSize: number): void {
   const at = page * pageSize;
   const input = batch.input.subarray(at, at + pageSize);
   // One byte less: what does not become shorter is stored as it is.
   const room = batch.output.subarray(at, at + pageSize - 1);
-  const packed = codec === "none" ? undefined : packerOf(codec)!(input, room);
+  const packed = codec === "none" ? undefined : packers[codec]!(input, room);
   if (packed === undefined) input.copy(batch.output, at);
   batch.describe(page, at, { size: packed ?? pageSize, codec: packed === undefined ? "none" : codec });
 }
@@ -85,6 +85,6 @@ function unpackPage(batch: BatchBuffers, page: number, pageSize: number): void {
   const packed = batch.input.subarray(at, at + batch.size[page]!);
   const target = batch.output.subarray(page * pageSize, (page + 1) * pageSize);
   const codec = batch.codecOf(page);
-  const size = codec === "none" ? packed.copy(target) : unpackerOf(codec)(packed, target);
+  const size = codec === "none" ? packed.copy(target) : unpackers[codec](packed, target);
   batch.ok[page] = size === pageSize ? 1 : 0;
 }

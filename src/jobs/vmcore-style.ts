@@ -1,5 +1,5 @@
 import { UnsupportedError, UsageError } from "../core/errors.ts";
-import type { PageCodec } from "../core/memory.ts";
+import type { PageStorage } from "../core/memory.ts";
 import { canPack } from "../io/page-job.ts";
 import type { VmcoreFormat } from "../vmcore/plan.ts";
 import type { KdumpStyle } from "../vmcore/write.ts";
@@ -8,7 +8,7 @@ import type { KdumpStyle } from "../vmcore/write.ts";
 export interface VmcoreStyle {
   readonly format: VmcoreFormat;
   /** Of the formats that compress pages; zlib where it is not said. */
-  readonly compress?: PageCodec | undefined;
+  readonly compress?: PageStorage | undefined;
   /** makedumpfile's -d, of the same formats: 0 stores every page of zeros, 1 (the default) one for all. */
   readonly dumpLevel?: 0 | 1 | undefined;
 }

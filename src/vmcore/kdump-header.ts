@@ -1,5 +1,5 @@
 import { viewOf } from "../core/bytes.ts";
-import type { PageCodec } from "../core/memory.ts";
+import type { PageStorage } from "../core/memory.ts";
 
 /** Bytes of a page, and of a block of headers. */
 export const BLOCK = 4096;
@@ -12,7 +12,7 @@ const VERSION = 6;
 const UTSNAME_FIELD = 65;
 
 /** DUMP_DH_COMPRESSED_*: in the header's status and in a page descriptor's flags. */
-export const CODEC_FLAGS: Readonly<Record<PageCodec, number>> = {
+export const CODEC_FLAGS: Readonly<Record<PageStorage, number>> = {
   none: 0,
   zlib: 1,
   lzo: 2,
@@ -56,7 +56,7 @@ export function layOutKdump(maxMapnr: number, notesRoom: number, pages: number):
 }
 
 export interface KdumpFacts {
-  readonly codec: PageCodec;
+  readonly codec: PageStorage;
   /** makedumpfile's -d. */
   readonly dumpLevel: number;
   /** The six fields of struct new_utsname in order; "" what is not known. */

@@ -1,5 +1,5 @@
 import { viewOf } from "../core/bytes.ts";
-import type { PageCodec } from "../core/memory.ts";
+import type { PageStorage } from "../core/memory.ts";
 import type { Range } from "../core/ranges.ts";
 import type { Output } from "../io/output.ts";
 import { type Batch, PageBatches, type PageThreads } from "../io/page-threads.ts";
@@ -16,7 +16,7 @@ interface Piece {
 export interface KdumpSinkOptions {
   readonly layout: KdumpLayout;
   readonly output: Output;
-  readonly codec: PageCodec;
+  readonly codec: PageStorage;
   /** Whether pages of zeros share one place (makedumpfile's -d 1), or each is compressed and stored. */
   readonly shareZeros: boolean;
   readonly threads: PageThreads;
@@ -117,7 +117,7 @@ export class KdumpSink implements MemorySink {
     }
   }
 
-  #describe(offset: number, size: number, codec: PageCodec): void {
+  #describe(offset: number, size: number, codec: PageStorage): void {
     this.#fields.setBigUint64(0, BigInt(offset), true);
     this.#fields.setUint32(8, size, true);
     this.#fields.setUint32(12, CODEC_FLAGS[codec], true);

@@ -1,6 +1,6 @@
 import type { Coverage } from "../core/coverage.ts";
 import type { JobContext } from "../core/job.ts";
-import type { PageCodec } from "../core/memory.ts";
+import type { PageStorage } from "../core/memory.ts";
 import { indexAtOrAbove } from "../core/ranges.ts";
 import {
   EM_386,
@@ -64,7 +64,7 @@ export interface RangeCoverage extends GuestRange {
 
 /** How pages are stored in a kdump-compressed dump. */
 export interface KdumpStyle {
-  readonly codec: PageCodec;
+  readonly codec: PageStorage;
   /** makedumpfile's -d of the dump this is made from; 1 is added where pages of zeros share one place. */
   readonly dumpLevel: number;
   readonly shareZeros: boolean;
