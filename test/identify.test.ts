@@ -9,6 +9,7 @@ import type { ByteSource } from "../src/core/memory.ts";
 import { printable } from "../src/core/text.ts";
 import { FORMATS, identify } from "../src/dump/identify.ts";
 import { sampleZstd } from "./support/zstd-sample.ts";
+import { buildXenCore } from "./synth/xen.ts";
 
 /** Counts what is read of it, so that "a few kilobytes" is held. */
 class Bytes implements ByteSource {
@@ -366,14 +367,30 @@ const CASES: readonly Case[] = [
     bytes: header(4096, "little", [0, 0xf00febed], [4, 2], [8, 0x10000]),
     phrase: "Xen PV domain core (xc_core), 2 vCPUs, 256.0 MiB of memory",
     facts: { cpus: 2, pages: 0x10000 },
-    advice: /^crash/,
+    advice: /^crash vmlinux dump /,
   },
   {
     format: "xc-core-hvm",
-    bytes: header(4096, "little", [0, 0xf00febee], [4, 1], [8, 16]),
+    bytes: header(64, "little", [0, 0xf00febee], [4, 1], [8, 16]),
     phrase: /^Xen HVM/,
     facts: { cpus: 1 },
-    advice: /^crash/,
+    advice: /^guestcore convert dump vmcore /,
+    readable: true,
+  },
+  {
+    format: "xc-core-elf",
+    bytes: buildXenCore({ pages: [[7, noise.subarray(0, 4096)]], contexts: [] }),
+    phrase: "Xen HVM or PVH domain core (xc_core ELF), 4.0 KiB of memory",
+    facts: { paravirtualised: false, memory: 4096 },
+    advice: /^guestcore convert dump vmcore /,
+    readable: true,
+  },
+  {
+    format: "xc-core-elf",
+    bytes: buildXenCore({ pages: [[7, noise.subarray(0, 4096)]], contexts: [], p2m: true }),
+    phrase: "Xen PV domain core (xc_core ELF), 4.0 KiB of memory",
+    facts: { paravirtualised: true },
+    advice: /^crash vmlinux dump .*HVM and PVH/,
   },
   {
     format: "minidump",

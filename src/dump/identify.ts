@@ -2,7 +2,7 @@ import type { ByteSource } from "../core/memory.ts";
 import { shellWord } from "../core/text.ts";
 import { type Format, HEAD_SIZE, type Head, type Identification } from "./identify/format.ts";
 import { KDUMP_FORMATS } from "./identify/kdump.ts";
-import { MACHINE_DUMP_FORMATS } from "./identify/machine-dumps.ts";
+import { MACHINE_DUMP_FORMATS, XEN_ELF_CORE } from "./identify/machine-dumps.ts";
 import { ELF_FORMAT, OTHER_FORMATS } from "./identify/others.ts";
 import { VM_STATE_FORMATS } from "./identify/vm-state.ts";
 
@@ -10,6 +10,7 @@ export type { Identification } from "./identify/format.ts";
 
 /** Every format known by sight, in the order they are tried; the last matches anything. */
 export const FORMATS: readonly Format[] = [
+  XEN_ELF_CORE,
   ELF_FORMAT,
   ...KDUMP_FORMATS,
   ...MACHINE_DUMP_FORMATS,

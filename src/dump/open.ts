@@ -2,7 +2,6 @@ import { UnsupportedError } from "../core/errors.ts";
 import type { ByteSource } from "../core/memory.ts";
 import type { Warning } from "../core/warnings.ts";
 import { EM_X86_64, machineName } from "../elf/constants.ts";
-import { isElf } from "../elf/header.ts";
 import { FlattenedSource } from "../io/flattened.ts";
 import { AVML } from "./avml.ts";
 import { ELF } from "./elf.ts";
@@ -12,17 +11,31 @@ import { KDUMP } from "./kdump.ts";
 import { LIME } from "./lime.ts";
 import { openRaw } from "./raw.ts";
 import { VMWARE, VMWARE_MEMORY } from "./vmware.ts";
+import { XEN_CORE, XEN_CORE_OLD } from "./xen-core.ts";
 
 export type { MachineDump } from "./format.ts";
 
-/** Every format that is read, in the order they are tried; one that is known by a file's name alone comes last. */
-export const DUMP_FORMATS: readonly DumpFormat[] = [ELF, KDUMP, LIME, AVML, VMWARE, VMWARE_MEMORY];
+/**
+ * Every format that is read, in the order they are tried: a Xen core is an ELF file too; one that is known by a file's
+ * name alone comes last.
+ */
+export const DUMP_FORMATS: readonly DumpFormat[] = [
+  XEN_CORE,
+  ELF,
+  KDUMP,
+  LIME,
+  AVML,
+  VMWARE,
+  XEN_CORE_OLD,
+  VMWARE_MEMORY,
+];
 
 /** Whether a file is in a format that only machines are dumped in; an ELF file may be the core of a process. */
-export const isMachineDump = (source: ByteSource, { map }: DumpFiles = {}): boolean =>
-  map !== undefined ||
-  FlattenedSource.matches(source) ||
-  (!isElf(source) && DUMP_FORMATS.some(({ matches }) => matches(source)));
+export function isMachineDump(source: ByteSource, { map }: DumpFiles = {}): boolean {
+  if (map !== undefined || FlattenedSource.matches(source)) return true;
+  const format = DUMP_FORMATS.find(({ matches }) => matches(source));
+  return format !== undefined && format !== ELF;
+}
 
 /**
  * Opens the dump of an x86-64 machine.

@@ -91,7 +91,7 @@ async function inspectInput(input: Input, context: JobContext): Promise<InspectR
   const { source } = input;
   const identification = identify(source);
   const nothing = { elf: undefined, process: undefined, vmcore: undefined };
-  if (!isElf(source)) {
+  if (!isElf(source) || isMachineDump(source, input.files)) {
     const found = await inspectDump(input, context);
     const warnings = [...input.warnings, ...(found?.warnings ?? [])];
     return { input: input.facts, identification, ...nothing, vmcore: found?.info, warnings };

@@ -23,6 +23,8 @@ const guests = inject("lab")
   .guests.filter((guest) => isLinux(guest) && guest.recipe.vcpus > 1)
   .filter(({ recipe }, i, all) => all.findIndex((other) => other.recipe.name === recipe.name) === i);
 
+if (guests.length === 0) test.skip("the laboratory has no Linux guest of two vCPUs", () => {});
+
 describe.each(guests)("$name as VMware's files", (guest) => {
   const truth = new VmcoreFile(guest.dump);
   afterAll(() => truth.close());

@@ -1,5 +1,7 @@
 import { Parser } from "binary-parser";
 import { bytesText, plural } from "../../core/text.ts";
+import { readSections } from "../../elf/sections.ts";
+import { isXenCore } from "../xen-core.ts";
 import { type Description, type Format, type Head, known, magic, readAt } from "./format.ts";
 
 const SADUMP = "sadump\0\0";
@@ -105,8 +107,11 @@ function describeWindows(head: Head, wide: boolean): Description {
   };
 }
 
+const NOT_PV =
+  "its page tables hold machine frames, which no tool follows in a vmcore; guestcore reads cores of HVM and PVH domains";
+
 /** struct xc_core_header of Xen before 3.1: magic, vCPUs, pages, three offsets, all u32. */
-function describeXenCore(head: Head, kind: string): Description {
+function describeXenCore(head: Head, kind: "PV" | "HVM"): Description {
   const complete = head.bytes.length >= 12;
   const cpus = complete ? head.bytes.readUInt32LE(4) : undefined;
   const pages = complete ? head.bytes.readUInt32LE(8) : undefined;
@@ -114,7 +119,26 @@ function describeXenCore(head: Head, kind: string): Description {
   return {
     phrase: `Xen ${kind} domain core (xc_core)${size}`,
     facts: known({ cpus, pages }),
-    advice: `crash vmlinux ${head.file}    # guestcore does not read this format`,
+    readable: kind === "HVM",
+    advice:
+      kind === "HVM"
+        ? `guestcore convert ${head.file} vmcore    # then crash, drgn and makedumpfile open it`
+        : `crash vmlinux ${head.file}    # ${NOT_PV}`,
+  };
+}
+
+/** An ELF file of sections instead of segments (Xen docs/misc/dump-core-format.txt). */
+function describeXenElfCore(head: Head): Description {
+  const sections = readSections(head.source);
+  const isPv = sections.some(({ name }) => name === ".xen_p2m");
+  const size = sections.find(({ name }) => name === ".xen_pages")?.size ?? 0;
+  return {
+    phrase: `Xen ${isPv ? "PV" : "HVM or PVH"} domain core (xc_core ELF), ${bytesText(size)} of memory`,
+    facts: known({ paravirtualised: isPv, memory: size }),
+    readable: !isPv,
+    advice: isPv
+      ? `crash vmlinux ${head.file}    # ${NOT_PV}`
+      : `guestcore convert ${head.file} vmcore    # then crash, drgn and makedumpfile open it`,
   };
 }
 
@@ -128,6 +152,13 @@ function describeMinidump(head: Head): Description {
     advice: `minidump-stackwalk ${head.file}    # a process's crash report; it holds no guest memory`,
   };
 }
+
+/** Known before other ELF files are. */
+export const XEN_ELF_CORE: Format = {
+  name: "xc-core-elf",
+  matches: ({ source }) => isXenCore(source),
+  describe: describeXenElfCore,
+};
 
 /** Dumps of whole machines by firmware, LiME, LKCD, Windows and Xen: facts of dump formats §4, §7 and §8. */
 export const MACHINE_DUMP_FORMATS: readonly Format[] = [
