@@ -1,4 +1,6 @@
+import { UnsupportedError } from "../core/errors.ts";
 import type { ByteSource } from "../core/memory.ts";
+import type { Range } from "../core/ranges.ts";
 
 /** Bytes of a bitmap between two entries of the index: 32 768 bits. */
 const BLOCK = 4096;
@@ -7,6 +9,12 @@ const BITS = 8 * BLOCK;
 const KEPT = 64;
 
 const POPULATION = Uint8Array.from({ length: 256 }, (_, byte) => byte.toString(2).replaceAll("0", "").length);
+const REVERSED = Uint8Array.from({ length: 256 }, (_, byte) =>
+  Number.parseInt([...byte.toString(2).padStart(8, "0")].reverse().join(""), 2),
+);
+
+/** Which bit of a byte is its first. */
+export type BitOrder = "least-significant-first" | "most-significant-first";
 
 /** A run of bits that are all set, or all clear. */
 export interface BitRun {
@@ -15,21 +23,22 @@ export interface BitRun {
 }
 
 /**
- * A bitmap in a file, least significant bit first, with an index of how many bits are set before each block: memory is
- * 8 bytes for 128 MiB of pages.
+ * A bitmap in a file, with an index of how many bits are set before each block: memory is 8 bytes for 128 MiB of pages.
  */
 export class Bitmap {
   readonly #source: ByteSource;
   readonly #offset: number;
   readonly #size: number;
+  readonly #order: BitOrder;
   readonly #ranks: Float64Array;
   readonly #blocks = new Map<number, Buffer>();
 
   /** @param size bits; what the file lacks of them is clear */
-  constructor(source: ByteSource, offset: number, size: number) {
+  constructor(source: ByteSource, offset: number, size: number, order: BitOrder = "least-significant-first") {
     this.#source = source;
     this.#offset = offset;
     this.#size = size;
+    this.#order = order;
     this.#ranks = new Float64Array(Math.ceil(size / BITS) + 1);
     const bytes = Buffer.alloc(BLOCK);
     for (let block = 0; block + 1 < this.#ranks.length; block++) {
@@ -93,6 +102,9 @@ export class Bitmap {
     const length = Math.min(BLOCK, Math.ceil((this.#size - block * BITS) / 8));
     bytes.fill(0);
     this.#source.read(this.#offset + block * BLOCK, bytes.subarray(0, length));
+    if (this.#order === "most-significant-first") {
+      for (let i = 0; i < length; i++) bytes[i] = REVERSED[bytes[i]!]!;
+    }
     // Bits behind the last are none.
     const spare = 8 * length - (this.#size - block * BITS);
     if (spare > 0) bytes[length - 1]! &= 0xff >> spare;
@@ -106,4 +118,24 @@ function population(bytes: Buffer, bits: number): number {
   for (let i = 0; i < whole; i++) count += POPULATION[bytes[i]!]!;
   const rest = bits & 7;
   return rest === 0 ? count : count + POPULATION[bytes[whole]! & ((1 << rest) - 1)]!;
+}
+
+/** A machine's RAM is in some dozen ranges. */
+const MAX_RANGES = 1 << 20;
+
+/**
+ * The addresses of runs of page frames.
+ * @throws UnsupportedError for RAM in more than a million pieces
+ */
+export function rangesOfFrames(runs: Iterable<Range>, blockSize: number): Range[] {
+  const ranges: Range[] = [];
+  for (const { start, end } of runs) {
+    ranges.push({ start: start * blockSize, end: end * blockSize });
+    if (ranges.length > MAX_RANGES) {
+      throw new UnsupportedError(`the dump's first bitmap has RAM in more than ${MAX_RANGES} pieces`, {
+        hint: "it is damaged: RAM lies in some dozen",
+      });
+    }
+  }
+  return ranges;
 }

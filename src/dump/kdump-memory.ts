@@ -1,6 +1,5 @@
 import { alignDown, PAGE_SIZE } from "../core/address.ts";
 import { isZero, viewOf } from "../core/bytes.ts";
-import { UnsupportedError } from "../core/errors.ts";
 import type {
   ByteSource,
   Extent,
@@ -11,7 +10,7 @@ import type {
 } from "../core/memory.ts";
 import { indexAtOrAbove, type Range } from "../core/ranges.ts";
 import { CachedSource } from "../io/cached-source.ts";
-import { Bitmap } from "./bitmap.ts";
+import { Bitmap, rangesOfFrames } from "./bitmap.ts";
 import type { KdumpHeader } from "./kdump-header.ts";
 import {
   DESCRIPTOR_SIZE,
@@ -57,7 +56,7 @@ export class KdumpMemory implements PhysicalMemory, PackedPages {
     this.#packed = Buffer.allocUnsafeSlow(blockSize);
     this.#first = header.descriptors + DESCRIPTOR_SIZE * this.#dumped.rank(maxMapnr);
     const window = split ?? { start: 0, end: maxMapnr };
-    this.ranges = rangesOf(ram.runs(window.start, Math.min(window.end, maxMapnr)), blockSize);
+    this.ranges = rangesOfFrames(ram.runs(window.start, Math.min(window.end, maxMapnr)), blockSize);
   }
 
   extentAt(address: number, limit: number): Extent {
@@ -164,23 +163,6 @@ export class KdumpMemory implements PhysicalMemory, PackedPages {
     this.#kept.delete(oldest![0]);
     return oldest![1];
   }
-}
-
-/** A machine's RAM is in some dozen ranges. */
-const MAX_RANGES = 1 << 20;
-
-/** @throws UnsupportedError for RAM in more than a million pieces */
-function rangesOf(runs: Iterable<Range>, blockSize: number): Range[] {
-  const ranges: Range[] = [];
-  for (const { start, end } of runs) {
-    ranges.push({ start: start * blockSize, end: end * blockSize });
-    if (ranges.length > MAX_RANGES) {
-      throw new UnsupportedError(`the dump's first bitmap has RAM in more than ${MAX_RANGES} pieces`, {
-        hint: "it is damaged: RAM lies in some dozen",
-      });
-    }
-  }
-  return ranges;
 }
 
 /** An extent ends after so many pages, that signals are heard: 64 MiB. */

@@ -10,6 +10,7 @@ import { identify } from "./identify.ts";
 import { KDUMP } from "./kdump.ts";
 import { LIME } from "./lime.ts";
 import { openRaw } from "./raw.ts";
+import { SADUMP, SADUMP_MEDIA } from "./sadump.ts";
 import { VMWARE, VMWARE_MEMORY } from "./vmware.ts";
 import { XEN_CORE, XEN_CORE_OLD } from "./xen-core.ts";
 
@@ -23,6 +24,8 @@ export const DUMP_FORMATS: readonly DumpFormat[] = [
   XEN_CORE,
   ELF,
   KDUMP,
+  SADUMP,
+  SADUMP_MEDIA,
   LIME,
   AVML,
   VMWARE,

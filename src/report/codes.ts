@@ -62,6 +62,30 @@ export const EXPLANATIONS: Readonly<Record<string, Explanation>> = {
       "The machine's memory was written into several files (makedumpfile --split), each with the page frames of a range. What lies in the other parts counts as missing.",
     cure: "Put the parts together with makedumpfile --reassemble.",
   },
+  DMP010: {
+    title: "a sadump is cut",
+    meaning:
+      "The dump's bitmap tells of more pages than the files have room for. Those that are behind the end are missing from the output and counted as such.",
+    cure: "Copy the dump again and compare its size with the original; name further media of a backup with `--part`.",
+  },
+  DMP011: {
+    title: "files of a sadump have different time stamps",
+    meaning:
+      "The UUIDs of machine, disk set and volume say that the files belong together, but their headers were written at different times. One may be left from an older dump on the same disks; crash and makedumpfile go on, too.",
+    cure: "Compare when the files were copied, and take those of one dump.",
+  },
+  DMP012: {
+    title: "registers may not be those of the host's processor of that number",
+    meaning:
+      "A processor that was in a guest when the dump was made has the guest's registers, in the notes as well: the host's are not in the dump. And where the descriptor tables do not tell how Linux numbers the processors, their notes are in the order of APIC IDs, which may be another.",
+    cure: "Use `guestcore guests` and `extract --guest` on the dump itself for the guests. Do not trust backtraces of such a processor's active task.",
+  },
+  DMP014: {
+    title: "further media of a sadump are read by analogy",
+    meaning:
+      "How media behind the first of a backup are laid out is documented nowhere, and no other program reads them. They are taken to begin with a media header and to go on with the next page.",
+    cure: "If page tables or the kernel's log look damaged, copy the dump from its disk or put it onto one medium.",
+  },
   DMP020: {
     title: "an image of ranges ends early, or is damaged",
     meaning:

@@ -1,6 +1,7 @@
 import { Parser } from "binary-parser";
 import { bytesText, plural } from "../../core/text.ts";
 import { readSections } from "../../elf/sections.ts";
+import { efiTime } from "../efi-time.ts";
 import { isXenCore } from "../xen-core.ts";
 import { type Description, type Format, type Head, known, magic, readAt } from "./format.ts";
 
@@ -28,15 +29,6 @@ interface SadumpHeader {
   readonly cpus: number;
 }
 
-/** EFI_TIME: year u16, then month, day, hour, minute, second (UEFI specification §8.3). */
-function efiTime(bytes: Buffer, offset: number): string | undefined {
-  const year = bytes.readUInt16LE(offset);
-  const [month, day, hour, minute, second] = bytes.subarray(offset + 2, offset + 7);
-  if (year < 1990 || month! < 1 || month! > 12 || day! < 1 || day! > 31) return undefined;
-  const two = (value: number) => String(value).padStart(2, "0");
-  return `${year}-${two(month!)}-${two(day!)}T${two(hour!)}:${two(minute!)}:${two(second!)}`;
-}
-
 /** Describes the partition header at `offset` and, on the first disk, the dump header in the block behind it. */
 function describeSadump(head: Head, offset: number, what: string): Description {
   const partition = readAt(head, offset, 160);
@@ -57,10 +49,11 @@ function describeSadump(head: Head, offset: number, what: string): Description {
       maxPfn: header?.maxMapnr,
       cpus: header?.cpus,
     }),
+    readable: true,
     advice:
-      disk === 0
-        ? `crash vmlinux ${head.file}    # guestcore does not read this format yet`
-        : `crash vmlinux DISK1 DISK2…    # all files of the set, ${head.file} being number ${disk}`,
+      disk === 0 || offset > 0
+        ? `guestcore convert ${head.file} vmcore    # then crash, drgn and makedumpfile open it`
+        : `guestcore convert DISK1 --part DISK2… vmcore    # all files of the set, ${head.file} being number ${disk}`,
   };
 }
 
