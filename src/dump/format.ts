@@ -39,8 +39,17 @@ export interface DumpFiles {
   readonly parts?: readonly ByteSource[];
   /** Opens a file in the folder of the dump by its plain name; undefined when there is no such regular file. */
   readonly beside?: (name: string) => ByteSource | undefined;
+  /** Unpacks what is gzip or zstd inside a dump into a temporary file; undefined when it is neither. */
+  readonly unpack?: (packed: ByteSource) => Promise<UnpackedPart | undefined>;
   /** Where a raw image keeps what, as the user says. */
   readonly map?: readonly RamPiece[];
+}
+
+/** What was compressed inside a dump. */
+export interface UnpackedPart {
+  readonly source: ByteSource;
+  /** Where it is not whole. */
+  readonly warnings: readonly Warning[];
 }
 
 /** One format that a machine is dumped in. */

@@ -8,7 +8,9 @@ import { ELF } from "./elf.ts";
 import type { DumpFiles, DumpFormat, MachineDump } from "./format.ts";
 import { identify } from "./identify.ts";
 import { KDUMP } from "./kdump.ts";
+import { LIBVIRT_SAVE } from "./libvirt-save.ts";
 import { LIME } from "./lime.ts";
+import { MIGRATION } from "./migration.ts";
 import { openRaw } from "./raw.ts";
 import { SADUMP, SADUMP_MEDIA } from "./sadump.ts";
 import { VMWARE, VMWARE_MEMORY } from "./vmware.ts";
@@ -28,6 +30,8 @@ export const DUMP_FORMATS: readonly DumpFormat[] = [
   SADUMP_MEDIA,
   LIME,
   AVML,
+  MIGRATION,
+  LIBVIRT_SAVE,
   VMWARE,
   XEN_CORE_OLD,
   VMWARE_MEMORY,

@@ -69,7 +69,15 @@ async function convertInput(
 ): Promise<ConvertDumpResult> {
   const dump = await openDump(input.source, input.files);
   const { vmcoreinfo, source } = await vmcoreinfoOf(dump, context);
-  const linux = await describeLinux(dump.memory, { states: [], vmcoreinfo }, context.checkpoint);
+  const linux = await describeLinux(
+    dump.memory,
+    // Registers of a processor that was in a guest are not this machine's.
+    {
+      states: dump.cpus.filter(({ inGuest }) => inGuest === undefined).map(({ state }) => state),
+      vmcoreinfo,
+    },
+    context.checkpoint,
+  );
   const { guest: machine, firmware } = fittedTo(machineOf(dump), options);
   const plan = await planVmcore(machine, options.format, context.checkpoint);
   const warnings = [

@@ -4,7 +4,7 @@ import type { JobContext } from "../core/job.ts";
 import type { ByteSource, Unpacking } from "../core/memory.ts";
 import type { RamPiece } from "../core/ram-map.ts";
 import type { Warning } from "../core/warnings.ts";
-import type { DumpFiles } from "../dump/format.ts";
+import type { DumpFiles, UnpackedPart } from "../dump/format.ts";
 import { type Compression, unpackIfCompressed } from "../io/compressed.ts";
 import { type FileIdentity, FileSource } from "../io/file.ts";
 import { openStandardInput } from "../io/standard-input.ts";
@@ -74,12 +74,18 @@ export async function openInput(path: string, context: JobContext, named: DumpNa
       opened.push({ source: file, identity: file.identity(), close: () => file.close(), warnings: [] });
       return file;
     };
+    const unpack = async (packed: ByteSource): Promise<UnpackedPart | undefined> => {
+      const part = await unpackPart(packed, context);
+      if (part !== undefined) opened.push(part);
+      return part;
+    };
     return {
       source: first.source,
       files: {
         checkpoint: context.checkpoint,
         parts,
         beside,
+        unpack,
         ...(named.map === undefined || named.map.length === 0 ? {} : { map: named.map }),
       },
       get identities() {
@@ -140,6 +146,19 @@ async function openFile(path: string, context: JobContext): Promise<OpenedFile &
     file.close();
     throw error;
   }
+}
+
+/** What is compressed inside a file, whose warnings go to whoever asked. */
+async function unpackPart(packed: ByteSource, context: JobContext): Promise<OpenedFile | undefined> {
+  const warnings: Warning[] = [];
+  const unpacked = await unpackIfCompressed(
+    packed,
+    { directories: context.temporaryDirectories },
+    { ...context, warn: (warning) => warnings.push(warning) },
+  );
+  if (unpacked === undefined) return undefined;
+  const { source } = unpacked;
+  return { source, identity: source.identity(), warnings, close: () => source.close() };
 }
 
 /** A plain name is looked for in the folder of the dump; whatever is no regular file there is as nothing. */

@@ -116,6 +116,66 @@ export const EXPLANATIONS: Readonly<Record<string, Explanation>> = {
       "What describes the machine's memory says that there is more of it than the file has. What lies behind the file's end counts as missing.",
     cure: "Copy the file again; a memory file is as long as the machine's memory, holes of a sparse file included.",
   },
+  DMP030: {
+    title: "a migration stream cannot be followed to its end",
+    meaning:
+      "The stream ends early, or something in it is not what QEMU writes. What came before is used; pages that came later, or never, are missing, and of a page that was to come again an earlier copy is used.",
+    cure: "Copy the file again, or save the guest again.",
+  },
+  DMP031: {
+    title: "a migration stream does not describe its devices",
+    meaning:
+      "The states of processors and devices have no lengths of their own: QEMU describes them in JSON at the end of the stream. Without it the registers cannot be read. Machine types before 2.3 do not have it, and a stream that is cut has lost it.",
+    cure: "Copy the file again where it is cut. Memory is not affected; crash finds the kernel without registers.",
+  },
+  DMP032: {
+    title: "registers of a vCPU in an unknown form",
+    meaning:
+      "The stream describes the vCPU's state, but registers that every version of QEMU has are not in it.",
+    cure: "Nothing is to be done; memory and the other vCPUs are not affected.",
+  },
+  DMP033: {
+    title: "a vCPU was running a guest of its own",
+    meaning:
+      "The guest is a hypervisor itself, and was inside its guest when it was saved: the registers that the stream has for this vCPU are those of that inner guest.",
+    cure: "The inner guest's registers say nothing of the saved machine's kernel; use the other vCPUs.",
+  },
+  DMP034: {
+    title: "where a machine's memory lies was taken for granted",
+    meaning:
+      "A migration stream has memory by name, not by address. How much of it lies below 4 GiB is told by what QEMU wrote into the clock's memory for the firmware, and checked against the page tables of the vCPUs. Here neither was there, so the rules of the machine type were used.",
+    cure: "When tools find no kernel in the result, the machine had another split (`-machine max-ram-below-4g`): restore it paused and use dump-guest-memory.",
+  },
+  DMP035: {
+    title: "memory of a migration stream has no place",
+    meaning:
+      "The stream has RAMBlocks beyond the machine's own memory: memory that was plugged in (pc-dimm, nvdimm, virtio-mem). The stream does not say at which address it lies, so it is left out.",
+    cure: "Restore the guest paused and take the dump with dump-guest-memory or virsh dump --memory-only.",
+  },
+  DMP036: {
+    title: "a migration stream of postcopy",
+    meaning:
+      "The guest went on running at its destination before all of its memory had been sent. What it fetched afterwards did not go through this stream.",
+    cure: "Dump the guest where it runs now.",
+  },
+  DMP037: {
+    title: "differences without the pages they are from",
+    meaning:
+      "With the capability xbzrle QEMU sends a page that changed as its difference from the copy before. That copy is not in the stream, or there are too many of them.",
+    cure: "Save the guest again without xbzrle, or while it is paused.",
+  },
+  DMP038: {
+    title: "shared memory was left out of a migration stream",
+    meaning:
+      "With the capability x-ignore-shared QEMU does not send memory whose backend is shared with other processes: the file or memfd keeps it.",
+    cure: "Take the memory from the backend's file, or save the guest without that capability.",
+  },
+  DMP039: {
+    title: "an unfinished save image of libvirt",
+    meaning:
+      "The image begins with LibvirtQemudPart: saving broke off, or is still going on. What it has so far is used.",
+    cure: "Save the guest again while it is there.",
+  },
   GST001: {
     title: "the guest's second-level tables did not end",
     meaning:

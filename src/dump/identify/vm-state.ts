@@ -1,5 +1,6 @@
 import { Parser } from "binary-parser";
 import { plural, printable } from "../../core/text.ts";
+import { machineKind } from "../migration-machine.ts";
 import { type Description, type Format, field, type Head, known, magic, readAt } from "./format.ts";
 
 const CONFIGURATION_SECTION = 7;
@@ -20,11 +21,15 @@ function describeMigration(head: Head): Description {
   const parts = ["QEMU suspend to disk image (migration stream)"];
   if (version !== undefined) parts.push(`v${version}`);
   if (machine !== undefined) parts.push(`machine ${printable(machine)}`);
+  const isPc = machine === undefined || machineKind(machine) !== undefined;
   const type = machine !== undefined && /^[\w.-]+$/.test(machine) ? machine : "TYPE";
   return {
     phrase: parts.join(", "),
     facts: known({ version, machine }),
-    advice: `qemu-system-x86_64 -machine ${type} … -S -incoming "exec:cat ${head.file}"    # with the guest's own options; then QMP dump-guest-memory`,
+    readable: isPc,
+    advice: isPc
+      ? `guestcore convert ${head.file} vmcore`
+      : `qemu-system-… -machine ${type} … -S -incoming "exec:cat ${head.file}"    # with the guest's own options; then QMP dump-guest-memory`,
   };
 }
 
@@ -41,7 +46,10 @@ const saveHeader = (order: "little" | "big") =>
 const saveHeaders = { little: saveHeader("little"), big: saveHeader("big") };
 const SAVE_HEADER_SIZE = 92;
 const MAX_XML = 64 * 1024;
-const SAVE_COMPRESSIONS = ["none", "gzip", "bzip2", "xz", "lzop", "zstd"];
+/** virQEMUSaveFormat; sparse is mapped-ram. */
+const SAVE_FORMATS = ["none", "gzip", "bzip2", "xz", "lzop", "zstd", "sparse"];
+/** What is not unpacked on the way. */
+const FOREIGN = ["bzip2", "xz", "lzop"];
 
 interface SaveHeader {
   readonly version: number;
@@ -52,15 +60,15 @@ interface SaveHeader {
 
 function describeSave(head: Head, complete: boolean): Description {
   const phrase = `Libvirt QEMU ${complete ? "suspend image" : "partial suspend image"}`;
-  const advice = complete
-    ? `virsh restore --paused ${head.file}    # then: virsh dump --memory-only DOMAIN OUT`
-    : "the save was interrupted, so libvirt refuses to restore it: only an earlier image or the guest itself helps";
-  if (head.bytes.length < SAVE_HEADER_SIZE) return { phrase: `${phrase}, cut`, advice };
+  if (head.bytes.length < SAVE_HEADER_SIZE) {
+    return { phrase: `${phrase}, cut`, advice: "it ends inside its header: copy it again" };
+  }
   // Versions are small: read in the wrong order they are not.
   const order = head.bytes.readUInt32LE(16) > 0xffff ? "big" : "little";
   const { version, xmlLength, wasRunning, compressed } = saveHeaders[order].parse(head.bytes) as SaveHeader;
   const xml = readAt(head, SAVE_HEADER_SIZE, Math.min(xmlLength, MAX_XML)).toString("utf8");
   const domain = /<name>([^<]{1,256})<\/name>/.exec(xml)?.[1];
+  const format = SAVE_FORMATS[compressed] ?? `unknown (${compressed})`;
   const machine = /<type[^>]{0,256}\smachine=['"]([^'"]{1,128})['"]/.exec(xml)?.[1];
   return {
     phrase: [
@@ -73,9 +81,12 @@ function describeSave(head: Head, complete: boolean): Description {
       domain,
       machine,
       running: wasRunning !== 0,
-      compression: SAVE_COMPRESSIONS[compressed] ?? `unknown (${compressed})`,
+      compression: format,
     }),
-    advice,
+    readable: true,
+    advice: FOREIGN.includes(format)
+      ? `tail -c +${SAVE_HEADER_SIZE + xmlLength + 1} ${head.file} | ${format} -dc > ${head.file}.state && guestcore convert ${head.file}.state vmcore`
+      : `guestcore convert ${head.file} vmcore${complete ? "" : "    # of what was saved: it was not finished"}`,
   };
 }
 
