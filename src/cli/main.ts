@@ -10,6 +10,7 @@ import { extractCommand } from "./commands/extract.ts";
 import { guestsCommand } from "./commands/guests.ts";
 import { infoCommand } from "./commands/info.ts";
 import { manCommand } from "./commands/man.ts";
+import { verifyCommand } from "./commands/verify.ts";
 import { vmcsCommand } from "./commands/vmcs.ts";
 import { vmcsinfoCommand } from "./commands/vmcsinfo.ts";
 import { withCommonOptions } from "./context.ts";
@@ -22,6 +23,7 @@ import type { AddCommand, Terminal } from "./terminal.ts";
 /** A new command is one file and one line here. */
 const COMMANDS: readonly AddCommand[] = [
   infoCommand,
+  verifyCommand,
   extractCommand,
   guestsCommand,
   convertCommand,

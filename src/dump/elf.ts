@@ -2,12 +2,13 @@ import { UnsupportedError } from "../core/errors.ts";
 import type { ByteSource } from "../core/memory.ts";
 import { isElf, readElf } from "../elf/header.ts";
 import { readNotes } from "../elf/notes.ts";
+import { checkElf } from "./check-elf.ts";
 import { elfKind } from "./elf-kind.ts";
 import { ElfVmcore } from "./elf-vmcore.ts";
 import type { DumpFormat, MachineDump } from "./format.ts";
 
 /** ELF vmcores of every maker. */
-export const ELF: DumpFormat = { name: "elf", matches: isElf, open: openElf };
+export const ELF: DumpFormat = { name: "elf", matches: isElf, open: openElf, check: checkElf };
 
 function openElf(source: ByteSource): MachineDump {
   const elf = readElf(source);

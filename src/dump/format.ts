@@ -4,6 +4,7 @@ import type { RamPiece } from "../core/ram-map.ts";
 import type { Warning } from "../core/warnings.ts";
 import type { Note } from "../elf/notes.ts";
 import type { X86State } from "../x86/state.ts";
+import type { Checked, CheckReport } from "./check-report.ts";
 
 /** The dump of a machine, whatever its format. */
 export interface MachineDump {
@@ -59,6 +60,11 @@ export interface DumpFormat {
   readonly matches: (source: ByteSource) => boolean;
   /** @throws CorruptError when its headers are damaged, UnsupportedError for a kind that is not read */
   readonly open: (source: ByteSource, files: DumpFiles) => MachineDump | Promise<MachineDump>;
+  /**
+   * Looks for damage, deeper than opening the dump and reading its memory would; without it `verify` does these two. It
+   * may end with `checkMemory`. What `open` throws, it throws.
+   */
+  readonly check?: (source: ByteSource, files: DumpFiles, report: CheckReport) => Promise<Checked>;
 }
 
 /** Whether a file has these bytes at `offset`; a string stands for its Latin-1 bytes. */

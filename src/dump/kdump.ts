@@ -3,6 +3,7 @@ import type { ByteSource } from "../core/memory.ts";
 import type { Warning } from "../core/warnings.ts";
 import { EM_X86_64 } from "../elf/constants.ts";
 import { type Note, parseNotes } from "../elf/notes.ts";
+import { checkKdump } from "./check-kdump.ts";
 import type { DumpFormat, MachineDump } from "./format.ts";
 import { isKdump, type KdumpHeader, readKdumpHeader, type Span } from "./kdump-header.ts";
 import { KdumpMemory } from "./kdump-memory.ts";
@@ -11,7 +12,7 @@ import { KdumpMemory } from "./kdump-memory.ts";
 const MAX_NOTES_SIZE = 16 * 2 ** 20;
 
 /** Kdump-compressed dumps, and diskdump before them. */
-export const KDUMP: DumpFormat = { name: "kdump", matches: isKdump, open: openKdump };
+export const KDUMP: DumpFormat = { name: "kdump", matches: isKdump, open: openKdump, check: checkKdump };
 
 function openKdump(source: ByteSource): MachineDump {
   const header = readKdumpHeader(source);

@@ -2,6 +2,7 @@ import { u64be } from "../core/bytes.ts";
 import { CorruptError, UnsupportedError } from "../core/errors.ts";
 import type { JobContext } from "../core/job.ts";
 import type { ByteSource } from "../core/memory.ts";
+import type { Range } from "../core/ranges.ts";
 import { CachedSource } from "./cached-source.ts";
 
 /**
@@ -26,15 +27,18 @@ export class FlattenedSource implements ByteSource {
   readonly size: number;
   /** Whether the stream's end mark is there. */
   readonly whole: boolean;
+  /** Offset in the stream behind what was read of it. */
+  readonly end: number;
   readonly #stream: ByteSource;
   readonly #starts: Float64Array;
   readonly #ends: Float64Array;
   readonly #at: Float64Array;
 
-  private constructor(stream: ByteSource, pieces: Pieces, whole: boolean) {
+  private constructor(stream: ByteSource, pieces: Pieces, whole: boolean, end: number) {
     this.name = stream.name;
     this.#stream = stream;
     this.whole = whole;
+    this.end = end;
     ({ starts: this.#starts, ends: this.#ends, at: this.#at } = pieces);
     this.size = this.#ends.at(-1) ?? 0;
   }
@@ -59,6 +63,7 @@ export class FlattenedSource implements ByteSource {
     for (let count = 1; (last < SMALL ? many : stream).read(at, header) === RECORD_HEADER; count++) {
       if (header.readUInt32BE(0) === END_MARK && header.readUInt32BE(8) === END_MARK) {
         whole = true;
+        at += RECORD_HEADER;
         break;
       }
       const offset = u64be(header, 0);
@@ -81,7 +86,7 @@ export class FlattenedSource implements ByteSource {
       at += size;
       if (count % CHECKPOINT_RECORDS === 0) await checkpoint?.();
     }
-    return new FlattenedSource(stream, resolved(records), whole);
+    return new FlattenedSource(stream, resolved(records), whole, Math.min(at, stream.size));
   }
 
   read(offset: number, target: Uint8Array): number {
@@ -103,6 +108,16 @@ export class FlattenedSource implements ByteSource {
       i++;
     }
     return done;
+  }
+
+  /** Bytes of the file that no record wrote, ascending. */
+  *gaps(): Generator<Range> {
+    let written = 0;
+    for (let i = 0; i < this.#starts.length; i++) {
+      const start = this.#starts[i]!;
+      if (start > written) yield { start: written, end: start };
+      written = this.#ends[i]!;
+    }
   }
 
   /** Index of the piece that holds `offset`, else of the first one behind it. */

@@ -1,3 +1,5 @@
+import { VERIFY_EXPLANATIONS } from "./codes-verify.ts";
+
 /** What a warning code means and what cures it: the text behind `guestcore explain CODE`. */
 export interface Explanation {
   readonly title: string;
@@ -459,4 +461,5 @@ export const EXPLANATIONS: Readonly<Record<string, Explanation>> = {
     meaning: "It is larger, or has more dumps, than guestcore reads.",
     cure: "Cut out the part that matters and pass that.",
   },
+  ...VERIFY_EXPLANATIONS,
 };

@@ -97,12 +97,19 @@ export function buildKdump(spec: KdumpSpec): Buffer {
     return at - bytes.length;
   };
   const isZero = (bytes: Buffer) => bytes.every((byte) => byte === 0);
+  // Dumps of many pages have the same one over and over.
+  const blocks = new Map<Buffer, Buffer>();
+  const blockOf = (bytes: Buffer) => {
+    const block = blocks.get(bytes) ?? packed(bytes, codec);
+    blocks.set(bytes, block);
+    return block;
+  };
   const zeros = sharedZeros && own.some((pfn) => isZero(pages.get(pfn)!)) ? Buffer.alloc(PAGE) : undefined;
   const zeroPage = zeros && { at: place(packed(zeros, codec)), size: packed(zeros, codec).length };
   const table = Buffer.alloc(24 * dumped.length);
   for (const [i, pfn] of own.entries()) {
     const bytes = pages.get(pfn)!;
-    const block = packed(bytes, codec);
+    const block = blockOf(bytes);
     const shared = zeroPage !== undefined && isZero(bytes);
     const stored = block.length < PAGE ? block : bytes;
     table.writeBigUInt64LE(BigInt(shared ? zeroPage.at : place(stored)), 24 * i);
