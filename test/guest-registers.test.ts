@@ -111,7 +111,7 @@ describe("a vCPU that was running when the host was dumped from outside", () => 
   const cpu: X86State = { ...stateOf({ cr0: CR0, cr3: CR3, cr4: CR4 }), rip: 0x52_e65an, rax: 0x77n };
 
   test("has the registers of the processor it ran on", () => {
-    const [running] = withRunningState([vcpu()], [{ ...cpu, cr3: 0x1n }, cpu]);
+    const [running] = withRunningState([vcpu()], [{ state: { ...cpu, cr3: 0x1n } }, { state: cpu }]);
     expect(running).toMatchObject({ trust: "current", halted: false, caveats: [] });
     expect(running!.state).toMatchObject({ rip: 0x52_e65an, rax: 0x77n, efer: held.efer });
     expect(running!.source).toBe("the host's processor 1, which was in the guest; VMCB at 0x1000");
@@ -119,8 +119,47 @@ describe("a vCPU that was running when the host was dumped from outside", () => 
 
   test("is told by CR3 and by the addresses of its tables, and a current one is left alone", () => {
     const other = { ...cpu, segments: { ...cpu.segments, tr: { ...cpu.segments.tr, base: 0x1234n } } };
-    expect(withRunningState([vcpu()], [other])).toEqual([vcpu()]);
-    expect(withRunningState([vcpu({ trust: "current" })], [cpu])).toEqual([vcpu({ trust: "current" })]);
+    expect(withRunningState([vcpu()], [{ state: other }])).toEqual([vcpu()]);
+    const current = vcpu({ trust: "current" });
+    expect(withRunningState([current], [{ state: cpu }])).toEqual([current]);
+  });
+});
+
+describe("vCPUs of one EPT pointer that ran when firmware dumped the host", () => {
+  const EPTP = 0x7_701en;
+  const controls = (...indexes: number[]) =>
+    new Map(indexes.map((index) => [index, { eptp: EPTP, cr0Mask: ~8n, cr4Mask: 0x2000n }]));
+  const cpu = (others: Partial<X86State> = {}) => ({
+    state: { ...stateOf({ cr0: CR0, cr3: CR3, cr4: CR4 }), rip: 0x52_e65an, rax: 0x77n, ...others },
+    inGuest: { eptp: EPTP | 0x40n },
+  });
+  const of = (index: number, others: Partial<X86State> = {}) =>
+    vcpu({ index, state: { ...held, ...others }, source: `VMCS ${index}` });
+  const ran = (vcpus: readonly Vcpu[]) => vcpus.map(({ state }) => state.rip === 0x52_e65an);
+
+  test("with one GDT for all of them CR3 and the bits that the guest owns tell, or nothing does", () => {
+    const alike = [of(0), of(1, { cr3: 0x9_9000n })];
+    expect(ran(withRunningState(alike, [cpu()], controls(0, 1)))).toEqual([true, false]);
+    expect(ran(withRunningState(alike, [cpu({ cr0: CR0 ^ 8n })], controls(0, 1)))).toEqual([false, false]);
+    expect(ran(withRunningState(alike, [cpu({ cr4: CR4 ^ 0x80n })], controls(0, 1)))).toEqual([false, false]);
+    const hypervisors = cpu({ cr0: CR0 ^ 1n, cr4: CR4 ^ 0x2000n });
+    expect(ran(withRunningState(alike, [hypervisors], controls(0, 1)))).toEqual([true, false]);
+    expect(ran(withRunningState(alike, [cpu({ cr3: 0x1000n })], controls(0, 1)))).toEqual([false, false]);
+    expect(ran(withRunningState([of(0), of(1)], [cpu()], controls(0, 1)))).toEqual([false, false]);
+  });
+
+  test("one that has no VMCS, or is exact, is none of them", () => {
+    expect(ran(withRunningState([of(0)], [cpu()]))).toEqual([false]);
+    const exact = { ...of(0), trust: "current" as const };
+    expect(ran(withRunningState([exact, of(1)], [cpu()], controls(0, 1)))).toEqual([false, true]);
+  });
+
+  test("what the hypervisor owns of CR0 and CR4, and EFER, are the VMCS's", () => {
+    const others = { cr0: 0x13n, cr3: 0x1000n, cr4: 0x26a0n, efer: 0n };
+    const [one] = withRunningState([of(0)], [cpu(others)], controls(0));
+    const cr0 = (CR0 & ~8n) | (0x13n & 8n);
+    expect(one!.state).toMatchObject({ cr0, cr3: 0x1000n, cr4: 0x6a0n, efer: held.efer });
+    expect(one).toMatchObject({ trust: "partly-stale", halted: false });
   });
 });
 

@@ -149,8 +149,8 @@ const sadumpHeader = header(
   [8, 1],
   [32, 1],
   [40, 4096],
-  [60, 0x40000],
   [80, 8],
+  [88, 0x40000n],
 );
 
 const save = (magic: string, order: Order): Buffer => {

@@ -85,6 +85,7 @@ async function convertInput(
     ...dump.warnings,
     ...(linux?.warnings ?? []),
     ...(firmware > 0 ? [firmwareLeftOut(firmware)] : []),
+    ...inGuestWarnings(dump.cpus),
     ...(options.format === "raw" && plan.missing.length > 0 ? [MISSING_IN_RAW] : []),
   ];
   for (const warning of warnings) context.warn(warning);
@@ -115,7 +116,7 @@ async function convertInput(
 
 /** Its own note's, else one found in memory: QEMU writes the note for few machines. */
 async function vmcoreinfoOf(
-  { memory, notes }: MachineDump,
+  { memory, notes, cpus }: MachineDump,
   { checkpoint }: JobContext,
 ): Promise<{
   readonly vmcoreinfo: Vmcoreinfo | undefined;
@@ -123,8 +124,18 @@ async function vmcoreinfoOf(
 }> {
   const desc = notes.find(({ name }) => name === "VMCOREINFO")?.desc;
   if (desc !== undefined) return { vmcoreinfo: new Vmcoreinfo(desc), source: "carried" };
-  const { best } = await findVmcoreinfo(memory, { checkpoint });
+  const states = cpus.filter(({ inGuest }) => inGuest === undefined).map(({ state }) => state);
+  const { best } = await findVmcoreinfo(memory, { states, checkpoint });
   return { vmcoreinfo: best?.vmcoreinfo, source: best === undefined ? "none" : "found" };
+}
+
+/** Notes have no place to say that registers are a guest's; tools take them for the host's. */
+function inGuestWarnings(cpus: MachineDump["cpus"]): Warning[] {
+  const guests = cpus.filter(({ inGuest }) => inGuest !== undefined);
+  if (guests.length === 0) return [];
+  const numbers = guests.map(({ index }) => index).join(", ");
+  const message = `${guests.length === 1 ? "CPU" : "CPUs"} ${numbers} ran a guest when the dump was made: in the notes they have the guest's registers, the host's are not in the dump`;
+  return [{ code: "DMP012", message, hint: "guestcore guests, on the dump itself, shows whose they are" }];
 }
 
 const machineOf = ({ memory, notes, cpus }: MachineDump): Guest => ({

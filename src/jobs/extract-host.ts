@@ -7,8 +7,9 @@ import { vcpuOf } from "../guest/from-host.ts";
 import type { Guest, Vcpu } from "../guest/guest.ts";
 import { guestFromHost, type HostGuest, memoryOf } from "../guest/host-guest.ts";
 import { isComplete, withKvmRegisters } from "../guest/kvm-registers.ts";
-import { withRunningState } from "../guest/running.ts";
+import { type RunControls, withRunningState } from "../guest/running.ts";
 import type { SecondLevelFacts } from "../guest/second-level.ts";
+import { fieldValue } from "../vmx/score.ts";
 import { type Block, type HostDump, type HostOptions, openHost, pickGuest } from "./host.ts";
 import type { Input } from "./input.ts";
 import type { GuestInputs } from "./write-guest.ts";
@@ -72,7 +73,21 @@ export function readVcpus(
     .map((vcpu) => vcpuOf(memory, vcpu, kdump ? "current" : "may-be-stale"))
     .filter((vcpu) => vcpu !== undefined);
   if (kdump) return held;
-  return withRunningState(held, cpus);
+  return withRunningState(held, cpus, runControls(vcpus));
+}
+
+/** By index, of vCPUs that run by a VMCS with EPT. */
+function runControls(vcpus: HostGuest<Block>["vcpus"]): ReadonlyMap<number, RunControls> {
+  const found = vcpus.map(({ index, block }): [number, RunControls] | undefined => {
+    if (block.arch !== "vmx" || block.root === undefined) return undefined;
+    const { region } = block.candidate;
+    const eptp = fieldValue(region, "EPT_POINTER");
+    const cr0Mask = fieldValue(region, "CR0_GUEST_HOST_MASK");
+    const cr4Mask = fieldValue(region, "CR4_GUEST_HOST_MASK");
+    if (eptp === undefined || cr0Mask === undefined || cr4Mask === undefined) return undefined;
+    return [index, { eptp, cr0Mask, cr4Mask }];
+  });
+  return new Map(found.filter((entry) => entry !== undefined));
 }
 
 /** What keeps a guest's memory in the dump of its host. */

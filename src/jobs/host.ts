@@ -8,11 +8,13 @@ import { type MachineDump, openDump } from "../dump/open.ts";
 import type { Note } from "../elf/notes.ts";
 import { type Clustered, clusterBlocks } from "../guest/cluster.ts";
 import { type ClassifiedBlock, classify, type HostGuest, hostGuests } from "../guest/host-guest.ts";
+import type { HostCpu } from "../guest/running.ts";
 import { type VmcbBlock, vmcbBlocks } from "../guest/svm-blocks.ts";
 import { hostCandidates, type VmcsBlock, vmcsBlock } from "../guest/vmx-blocks.ts";
 import { presentChunks } from "../kernel/chunks.ts";
 import { describeLinux, type LinuxImage } from "../kernel/linux.ts";
 import { Vmcoreinfo } from "../kernel/vmcoreinfo.ts";
+import { VmcoreinfoScanner } from "../kernel/vmcoreinfo-scan.ts";
 import { VmcbScanner } from "../svm/scan.ts";
 import type { VmcsLayout } from "../vmx/layout.ts";
 import { VMCS_LAYOUTS } from "../vmx/layouts.ts";
@@ -50,7 +52,7 @@ export interface HostDump {
   readonly memory: PhysicalMemory;
   readonly notes: readonly Note[];
   /** Of the host's processors, by number; of one that was in a guest it may be the guest's. */
-  readonly cpus: readonly X86State[];
+  readonly cpus: readonly HostCpu[];
   /** The host's own kernel. */
   readonly linux: LinuxImage | undefined;
   /** Whether the crashed kernel left the dump, which clears VMCSs first: then all of their state is in memory. */
@@ -80,12 +82,16 @@ export async function openHost(
   const { memory, notes } = dump;
   warn(dump.warnings);
   const chosen = await chooseLayouts(notes, options, warn, context);
-  const vmcoreinfo = vmcoreinfoOf(notes);
+  const noted = vmcoreinfoOf(notes);
+  const cpus = cpusOf(dump);
+  const search =
+    noted === undefined ? new VmcoreinfoScanner(memory, { states: hostStates(cpus) }) : undefined;
+  const { vmx: scanned, svm } = await scan(memory, chosen, search, options.arch, context);
+  const vmcoreinfo = noted ?? search?.result.best?.vmcoreinfo;
   const linux =
     vmcoreinfo === undefined
       ? undefined
       : await describeLinux(memory, { vmcoreinfo, states: [] }, context.checkpoint);
-  const { vmx: scanned, svm } = await scan(memory, chosen, options.arch, context);
   const vmx = withLinkedShadows(memory, settleScan(scanned));
   const choice = settledChoice(chosen, vmx);
   if (vmx.candidates.length > 0) warn(guessWarnings(choice));
@@ -103,9 +109,9 @@ export async function openHost(
   return {
     memory,
     notes,
-    cpus: statesOf(dump),
+    cpus,
     linux,
-    kdump: vmcoreinfo?.get("CRASHTIME") !== undefined,
+    kdump: noted?.get("CRASHTIME") !== undefined,
     choice,
     vmx,
     svm: { rejected: svm.rejected, overflowed: svm.overflowed },
@@ -115,13 +121,17 @@ export async function openHost(
 }
 
 /** As notes or as the format keeps them. */
-function statesOf({ cpus, notes }: MachineDump): X86State[] {
-  if (cpus.length > 0) return cpus.map(({ state }) => state);
+function cpusOf({ cpus, notes }: MachineDump): readonly HostCpu[] {
+  if (cpus.length > 0) return cpus;
   return notes
     .filter(({ name }) => name === "QEMU")
     .map(({ desc }) => decodeQemuCpuState(desc))
-    .filter((cpu) => cpu !== undefined);
+    .filter((cpu) => cpu !== undefined)
+    .map((state) => ({ state }));
 }
+
+const hostStates = (cpus: readonly HostCpu[]): X86State[] =>
+  cpus.filter(({ inGuest }) => inGuest === undefined).map(({ state }) => state);
 
 function vmcoreinfoOf(notes: readonly Note[]): Vmcoreinfo | undefined {
   const desc = notes.find(({ name }) => name === "VMCOREINFO")?.desc;
@@ -197,10 +207,11 @@ export function guessWarnings({ layouts }: Pick<LayoutChoice, "layouts">): Warni
   });
 }
 
-/** Reads all of the host's memory once. */
+/** Reads all of the host's memory once; `search` looks for VMCOREINFO on the way. */
 async function scan(
   memory: PhysicalMemory,
   { layouts }: LayoutChoice,
+  search: VmcoreinfoScanner | undefined,
   arch: Virtualization | undefined,
   context: JobContext,
 ): Promise<{ vmx: VmcsScan; svm: VmcbScanner }> {
@@ -211,6 +222,7 @@ async function scan(
   for (const { address, bytes } of presentChunks(memory, 0, Number.MAX_SAFE_INTEGER)) {
     vmx.scan(bytes, address);
     if (arch !== "vmx") svm.scan(bytes, address);
+    search?.scan(bytes, address);
     done += bytes.length;
     context.progress.update(done);
     await context.checkpoint();

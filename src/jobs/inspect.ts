@@ -5,6 +5,7 @@ import { type Range, totalSize } from "../core/ranges.ts";
 import type { Warning } from "../core/warnings.ts";
 import { type ElfKind, elfKind } from "../dump/elf-kind.ts";
 import { ElfVmcore } from "../dump/elf-vmcore.ts";
+import type { DumpedCpu } from "../dump/format.ts";
 import { type Identification, identify } from "../dump/identify.ts";
 import { isMachineDump, type MachineDump, openAnyDump } from "../dump/open.ts";
 import { openProcessCore, type ProcessCore } from "../dump/process-core.ts";
@@ -55,7 +56,10 @@ export interface ProcessInfo {
 
 export interface VmcoreInfo {
   readonly ranges: readonly Range[];
+  /** Of NT_PRSTATUS notes. */
   readonly cpus: readonly Prstatus[];
+  /** Those that the format keeps in a form of its own. */
+  readonly processors: readonly DumpedCpu[];
   readonly vmcoreinfo: Vmcoreinfo | undefined;
   /** Whether it is a note of the file; else it was found in the memory, by `search`. */
   readonly hasNote: boolean;
@@ -101,7 +105,7 @@ async function inspectInput(input: Input, context: JobContext): Promise<InspectR
   const vmcore =
     elf.info.kind === "vmcore"
       ? await inspectVmcore(
-          { memory: new ElfVmcore(source, elf.info.elf), notes: elf.info.notes },
+          { memory: new ElfVmcore(source, elf.info.elf), notes: elf.info.notes, cpus: [] },
           elf.info.elf.header.machine === EM_X86_64,
           context,
         )
@@ -183,7 +187,7 @@ async function inspectDump(
 }
 
 async function inspectVmcore(
-  { memory, notes }: Pick<MachineDump, "memory" | "notes">,
+  { memory, notes, cpus: processors }: Pick<MachineDump, "memory" | "notes" | "cpus">,
   isX86: boolean,
   { checkpoint }: JobContext,
 ): Promise<{ info: VmcoreInfo; warnings: Warning[] }> {
@@ -201,7 +205,15 @@ async function inspectVmcore(
     .map((note) => (isX86 ? decodePrstatus(note.desc) : undefined))
     .filter((prstatus) => prstatus !== undefined);
   return {
-    info: { ranges: memory.ranges, cpus, vmcoreinfo, hasNote: noted !== undefined, search, linux },
+    info: {
+      ranges: memory.ranges,
+      cpus,
+      processors,
+      vmcoreinfo,
+      hasNote: noted !== undefined,
+      search,
+      linux,
+    },
     warnings: [...tooManyCpus(states.length), ...kernelWarnings({ linux, search })],
   };
 }

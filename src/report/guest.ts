@@ -5,15 +5,17 @@ import type { VmcoreinfoSearch } from "../kernel/vmcoreinfo-scan.ts";
 import { modeOf, privilegeOf } from "../x86/mode.ts";
 import { GENERAL_REGISTERS, SEGMENT_REGISTERS } from "../x86/state.ts";
 
+/** `kernel  rip ffffffffa6e592eb  cr3 00000000047c6000  halted`. */
+export const stateParts = ({ state, halted }: Pick<Vcpu, "state" | "halted">): string[] => [
+  whereRuns(state).padEnd(9),
+  `rip ${hex64(state.rip).slice(2)}`,
+  `cr3 ${hex64(state.cr3).slice(2)}`,
+  ...(halted === true ? ["halted"] : []),
+];
+
 /** `vcpu0  kernel  rip ffffffffa6e592eb  cr3 00000000047c6000  halted`. */
 export function vcpuLine({ index, state, halted, trust }: Vcpu, width: number): string {
-  const parts = [
-    `vcpu${index}`.padEnd(width),
-    whereRuns(state).padEnd(9),
-    `rip ${hex64(state.rip).slice(2)}`,
-    `cr3 ${hex64(state.cr3).slice(2)}`,
-  ];
-  if (halted === true) parts.push("halted");
+  const parts = [`vcpu${index}`.padEnd(width), ...stateParts({ state, halted })];
   if (trust === "may-be-stale") parts.push("may be stale");
   if (trust === "partly-stale") parts.push("partly stale");
   return parts.join("  ");

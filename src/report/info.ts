@@ -26,6 +26,7 @@ import {
   vcpuLine,
 } from "./guest.ts";
 import { openingCommands, symbolsHint } from "./next.ts";
+import { processorJson, processorLine } from "./processors.ts";
 
 /** One line like file(1), then what is known, then the exact next command. */
 export function infoText(result: InspectResult, allSegments: boolean): string {
@@ -162,7 +163,7 @@ function guestLines({ machine, guest, linux, search }: QemuInfo): string[] {
   ];
 }
 
-function vmcoreLines({ ranges, cpus, linux, search, hasNote }: VmcoreInfo): string[] {
+function vmcoreLines({ ranges, cpus, processors, linux, search, hasNote }: VmcoreInfo): string[] {
   const lines = [
     field("memory", `${bytesText(totalSize(ranges))} in ${plural(ranges.length, "range")}`),
     ...ranges
@@ -173,7 +174,10 @@ function vmcoreLines({ ranges, cpus, linux, search, hasNote }: VmcoreInfo): stri
   for (const [i, { registers }] of cpus.slice(0, MAX_RANGES).entries()) {
     lines.push(`    cpu${i}  rip ${hex64(registers.rip).slice(2)}  rsp ${hex64(registers.rsp).slice(2)}`);
   }
-  if (cpus.length > MAX_RANGES) lines.push(`    and ${cpus.length - MAX_RANGES} more`);
+  const width = `cpu${processors.length}`.length;
+  for (const cpu of processors.slice(0, MAX_RANGES)) lines.push(`    ${processorLine(cpu, width)}`);
+  const others = Math.max(cpus.length, processors.length) - MAX_RANGES;
+  if (others > 0) lines.push(`    and ${others} more`);
   lines.push(field("kernel", vmcoreKernel({ linux, search, hasNote })));
   const detail = linux === undefined ? "" : kernelDetail(linux);
   return detail === "" ? lines : [...lines, field("", detail)];
@@ -205,8 +209,10 @@ function nextCommands({ input, identification, elf, process, vmcore }: InspectRe
   }
   if (process?.problem?.hint !== undefined && process.problem.code === "unavailable") return [];
   // A dump that kdump made is of a machine, which may have been a host of others.
-  const host =
-    vmcore?.vmcoreinfo?.get("CRASHTIME") === undefined ? [] : [`guestcore guests ${shellWord(input.path)}`];
+  const mayBeHost =
+    vmcore?.vmcoreinfo?.get("CRASHTIME") !== undefined ||
+    vmcore?.processors.some(({ inGuest }) => inGuest !== undefined);
+  const host = mayBeHost === true ? [`guestcore guests ${shellWord(input.path)}`] : [];
   if (elf === undefined) return [identification.advice, ...host];
   // guestcore alone reads the file as it is.
   const unpacking = input.unpacked?.unpacking;
@@ -273,9 +279,10 @@ const processJson = ({ core, executable, prpsinfo, qemu, problem }: ProcessInfo)
   ...kernelJson(qemu?.linux, qemu?.search),
 });
 
-const vmcoreJson = ({ ranges, cpus, vmcoreinfo, hasNote, linux }: VmcoreInfo) => ({
+const vmcoreJson = ({ ranges, cpus, processors, vmcoreinfo, hasNote, linux }: VmcoreInfo) => ({
   ranges,
   cpus,
+  processors: processors.map(processorJson),
   vmcoreinfoNote: hasNote,
   linux: kernelJson(linux, undefined).linux,
   vmcoreinfo:

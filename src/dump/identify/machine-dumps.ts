@@ -20,13 +20,17 @@ const sadumpHeader = new Parser()
   .seek(16)
   .uint32("maxMapnr")
   .seek(16)
-  .uint32("cpus");
+  .uint32("cpus")
+  .seek(4)
+  .uint64("maxMapnr64");
+const SADUMP_HEADER_SIZE = 96;
 
 interface SadumpHeader {
   readonly version: number;
   readonly blockSize: number;
   readonly maxMapnr: number;
   readonly cpus: number;
+  readonly maxMapnr64: bigint;
 }
 
 /** Describes the partition header at `offset` and, on the first disk, the dump header in the block behind it. */
@@ -36,8 +40,8 @@ function describeSadump(head: Head, offset: number, what: string): Description {
   // On the first disk of a set the header of the set lies between: its first word is its size in blocks.
   const set = disk === 1 ? readAt(head, offset + SADUMP_BLOCK, 4) : Buffer.alloc(4);
   const between = set.length < 4 ? 0 : Math.min(set.readUInt32LE(0), 64);
-  const dump = readAt(head, offset + SADUMP_BLOCK * (1 + between), 84);
-  const isHeader = dump.length === 84 && dump.toString("latin1", 0, 8) === SADUMP;
+  const dump = readAt(head, offset + SADUMP_BLOCK * (1 + between), SADUMP_HEADER_SIZE);
+  const isHeader = dump.length === SADUMP_HEADER_SIZE && dump.toString("latin1", 0, 8) === SADUMP;
   const header = isHeader ? (sadumpHeader.parse(dump) as SadumpHeader) : undefined;
   return {
     phrase: disk === 0 ? what : `${what}, disk ${disk} of a set`,
@@ -46,7 +50,7 @@ function describeSadump(head: Head, offset: number, what: string): Description {
       time: partition.length < 160 ? undefined : efiTime(partition, 136),
       headerVersion: header?.version,
       blockSize: header?.blockSize,
-      maxPfn: header?.maxMapnr,
+      maxPfn: header?.version === 0 ? header.maxMapnr : exact(header?.maxMapnr64),
       cpus: header?.cpus,
     }),
     readable: true,
@@ -56,6 +60,9 @@ function describeSadump(head: Head, offset: number, what: string): Description {
         : `guestcore convert DISK1 --part DISK2… vmcore    # all files of the set, ${head.file} being number ${disk}`,
   };
 }
+
+const exact = (value: bigint | undefined): number | undefined =>
+  value === undefined || value > Number.MAX_SAFE_INTEGER ? undefined : Number(value);
 
 const limeHeader = new Parser().endianness("little").seek(4).uint32("version").uint64("start").uint64("end");
 
