@@ -4,7 +4,7 @@ import { join } from "node:path";
 import fc from "fast-check";
 import { afterAll, describe, expect, test } from "vitest";
 import { main } from "../src/cli/main.ts";
-import { GuestcoreError, UnavailableError } from "../src/core/errors.ts";
+import { GuestcoreError, InterruptedError, UnavailableError } from "../src/core/errors.ts";
 import { spaceOfVmcoreinfo } from "../src/kernel/kernel-tables.ts";
 import { readKernelLog } from "../src/kernel/printk.ts";
 import { Vmcoreinfo } from "../src/kernel/vmcoreinfo.ts";
@@ -45,22 +45,27 @@ const recordsOf = (count: number): SynthRecord[] =>
     text: texts[n % texts.length]!,
   }));
 
+const long = (ring: boolean): SynthLog =>
+  ring
+    ? ringLog(BASE, recordsOf(5000), { descBits: 13, textBits: 19 })
+    : recordLog(BASE, recordsOf(5000), { size: 2 ** 19 });
+
 describe.each([
   ["the ring buffer", ringLog],
   ["records in a buffer", recordLog],
 ] as const)("%s", (_, build) => {
-  test("is read whole while nothing was overwritten", () => {
+  test("is read whole while nothing was overwritten", async () => {
     const written = recordsOf(8);
-    const { records, lost } = read(build(BASE, written));
+    const { records, lost } = await read(build(BASE, written));
     expect(lost).toBe(0);
     expect(records.map(({ time, level, text }) => ({ time, level, text }))).toEqual(written);
   });
 
-  test("holds the newest records once it is full, in order", () => {
-    fc.assert(
-      fc.property(fc.integer({ min: 1, max: 200 }), (count) => {
+  test("holds the newest records once it is full, in order", async () => {
+    await fc.assert(
+      fc.asyncProperty(fc.integer({ min: 1, max: 200 }), async (count) => {
         const written = recordsOf(count);
-        const { records, lost } = read(build(BASE, written));
+        const { records, lost } = await read(build(BASE, written));
         expect(lost).toBe(0);
         expect(records.length).toBeGreaterThan(Math.min(count, 6) - 1);
         expect(records.map(({ time }) => time)).toEqual(
@@ -74,7 +79,7 @@ describe.each([
     );
   });
 
-  test("damaged ends in what is there, or an error of ours", () => {
+  test("damaged ends in what is there, or an error of ours", async () => {
     const log = build(BASE, recordsOf(40));
     const outcomes = { read: 0, refused: 0 };
     for (let seed = 0; seed < 1500; seed++) {
@@ -88,7 +93,7 @@ describe.each([
         );
       }
       try {
-        const { records } = read({ ...log, bytes });
+        const { records } = await read({ ...log, bytes });
         expect(records.length).toBeLessThan(2000);
         outcomes.read++;
       } catch (error) {
@@ -99,7 +104,7 @@ describe.each([
     expect(Math.min(outcomes.read, outcomes.refused)).toBeGreaterThan(20);
   });
 
-  test("by a VMCOREINFO that makes no sense ends in an error of ours, soon", () => {
+  test("by a VMCOREINFO that makes no sense ends in an error of ours, soon", async () => {
     const log = build(BASE, recordsOf(40));
     const outcomes = { read: 0, refused: 0 };
     for (let seed = 0; seed < 400; seed++) {
@@ -110,7 +115,7 @@ describe.each([
           : key,
       );
       try {
-        read({ ...log, keys });
+        await read({ ...log, keys });
         outcomes.read++;
       } catch (error) {
         if (!(error instanceof GuestcoreError)) throw error;
@@ -120,28 +125,43 @@ describe.each([
     expect(Math.min(outcomes.read, outcomes.refused)).toBeGreaterThan(20);
   });
 
-  test("without a key that it needs is not guessed at", () => {
+  test("without a key that it needs is not guessed at", async () => {
     const log = build(BASE, recordsOf(3));
     const keys = log.keys.filter((key) => !/text_len/.test(key));
-    expect(() => read({ ...log, keys })).toThrow(UnavailableError);
-    expect(() => read({ ...log, keys: [] })).toThrow(/does not say where the kernel log is/);
+    await expect(read({ ...log, keys })).rejects.toThrow(UnavailableError);
+    await expect(read({ ...log, keys: [] })).rejects.toThrow(/does not say where the kernel log is/);
   });
 
-  test("whose head is not in the dump is not to be had", () => {
+  test("is left when a signal comes, however long it is", async () => {
+    const log = long(build === ringLog);
+    const memory = memoryFrom([{ address: PHYSICAL, bytes: log.bytes }]);
+    const info = new Vmcoreinfo(infoOf(log));
+    const space = spaceOfVmcoreinfo(memory, info)!;
+    let looks = 0;
+    const look = async () => {
+      looks++;
+    };
+    const { records } = await readKernelLog(memory, space, info, look);
+    expect(records).toHaveLength(5000);
+    expect(looks).toBeGreaterThan(3);
+    const stop = () => Promise.reject(new InterruptedError("SIGINT"));
+    await expect(readKernelLog(memory, space, info, stop)).rejects.toThrow(InterruptedError);
+  });
+
+  test("whose head is not in the dump is not to be had", async () => {
     const log = build(BASE, recordsOf(3));
     const vmcoreinfo = new Vmcoreinfo(infoOf(log));
     const memory = memoryFrom([{ address: 0x1000, bytes: Buffer.alloc(4096) }]);
-    expect(() => readKernelLog(memory, spaceOfVmcoreinfo(memory, vmcoreinfo)!, vmcoreinfo)).toThrow(
+    await expect(readKernelLog(memory, spaceOfVmcoreinfo(memory, vmcoreinfo)!, vmcoreinfo)).rejects.toThrow(
       /head is not in this dump/,
     );
   });
 });
 
-test("struct log, as it was called before 3.11", () => {
+test("struct log, as it was called before 3.11", async () => {
   const written = recordsOf(5);
-  expect(read(recordLog(BASE, written, { type: "log" })).records.map(({ text }) => text)).toEqual(
-    written.map(({ text }) => text),
-  );
+  const { records } = await read(recordLog(BASE, written, { type: "log" }));
+  expect(records.map(({ text }) => text)).toEqual(written.map(({ text }) => text));
 });
 
 describe("guestcore dmesg", () => {

@@ -7,6 +7,7 @@ import { isMachineDump, openDump } from "../dump/open.ts";
 import { openProcessCore } from "../dump/process-core.ts";
 import { guestFromQemu } from "../guest/from-qemu.ts";
 import { memoryOf } from "../guest/host-guest.ts";
+import { findCrash, type LoggedCrash } from "../kernel/crash-log.ts";
 import { spaceOfVmcoreinfo } from "../kernel/kernel-tables.ts";
 import { type KernelLog, readKernelLog } from "../kernel/printk.ts";
 import { Vmcoreinfo } from "../kernel/vmcoreinfo.ts";
@@ -22,6 +23,8 @@ export interface DmesgOptions {
   /** Number of a host's guest, whose log is wanted instead of the host's own. */
   readonly guest: number | undefined;
   readonly host: HostOptions;
+  /** Whether only what belongs to the last crash is wanted. */
+  readonly followCrash?: boolean;
 }
 
 export interface DmesgResult {
@@ -29,6 +32,8 @@ export interface DmesgResult {
   /** `uname -r` of the kernel whose log it is. */
   readonly release: string | undefined;
   readonly log: KernelLog;
+  /** The last one that the log tells of. */
+  readonly crash: LoggedCrash | undefined;
   readonly warnings: readonly Warning[];
 }
 
@@ -62,12 +67,20 @@ export function kernelLog(path: string, options: DmesgOptions, context: JobConte
         const message = `${plural(log.lost, "record")} of the kernel log cannot be read: the bytes are not in the dump, or damaged`;
         warn([{ code: "LOG001", message }]);
       }
-      return { input: input.facts, release, log, warnings };
+      const crash = await findCrash(log.records, context.checkpoint);
+      if (options.followCrash === true && crash === undefined) warn([NO_CRASH]);
+      return { input: input.facts, release, log, crash, warnings };
     } finally {
       input.close();
     }
   });
 }
+
+const NO_CRASH: Warning = {
+  code: "LOG002",
+  message: "no line of the kernel log begins a crash: its last records are shown",
+  hint: "without --follow-crash all of it is shown",
+};
 
 type Warn = (warnings: readonly Warning[]) => void;
 
@@ -119,5 +132,5 @@ async function logOf(
       hint: "it says where the kernel log is; crash finds the log with the kernel's vmlinux",
     });
   }
-  return { release: vmcoreinfo.osrelease, log: readKernelLog(memory, space, vmcoreinfo) };
+  return { release: vmcoreinfo.osrelease, log: await readKernelLog(memory, space, vmcoreinfo, checkpoint) };
 }

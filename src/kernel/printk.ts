@@ -1,5 +1,6 @@
 import { latin1, u64big, viewOf } from "../core/bytes.ts";
 import { CorruptError, UnavailableError } from "../core/errors.ts";
+import type { JobContext } from "../core/job.ts";
 import type { AddressSpace, PhysicalMemory } from "../core/memory.ts";
 import { readVirtual } from "./virtual.ts";
 import type { Vmcoreinfo } from "./vmcoreinfo.ts";
@@ -26,6 +27,9 @@ export interface KernelLog {
 const MAX_TEXT = 64 * 2 ** 20;
 const MAX_RECORDS = 2 ** 20;
 
+/** Records read between two looks at signals. */
+const CHECKPOINT_RECORDS = 1024;
+
 /** Of the structures named here the largest takes 88 bytes; configurations add some. */
 const MAX_STRUCTURE = 4096;
 
@@ -36,14 +40,15 @@ type Member = (name: string) => number;
  * @throws UnavailableError when VMCOREINFO does not describe one, or its head is not in the dump
  * @throws CorruptError when its head makes no sense
  */
-export function readKernelLog(
+export async function readKernelLog(
   memory: PhysicalMemory,
   space: AddressSpace,
   vmcoreinfo: Vmcoreinfo,
-): KernelLog {
+  checkpoint?: JobContext["checkpoint"],
+): Promise<KernelLog> {
   const reader = new Reader(memory, space, vmcoreinfo);
-  if (vmcoreinfo.symbol("prb") !== undefined) return ringBuffer(reader);
-  if (vmcoreinfo.symbol("log_buf") !== undefined) return records(reader);
+  if (vmcoreinfo.symbol("prb") !== undefined) return await ringBuffer(reader, checkpoint);
+  if (vmcoreinfo.symbol("log_buf") !== undefined) return await records(reader, checkpoint);
   throw new UnavailableError("VMCOREINFO does not say where the kernel log is", {
     hint: "kernels say so since 3.5; crash reads others with their vmlinux",
   });
@@ -145,7 +150,10 @@ const NO_TEXT = 1n;
 /** The id in front of each text. */
 const ID_SIZE = 8;
 
-function ringBuffer(reader: Reader): KernelLog {
+async function ringBuffer(
+  reader: Reader,
+  checkpoint: JobContext["checkpoint"] | undefined,
+): Promise<KernelLog> {
   const { offset, size } = reader;
   const prb = new Structure(reader.mustRead(reader.pointerAt("prb"), size("printk_ringbuffer")));
   const counter = offset("atomic_long_t.counter");
@@ -176,6 +184,7 @@ function ringBuffer(reader: Reader): KernelLog {
     const record = ringRecord(reader, arrays, id, Number(id % BigInt(count)));
     if (record === "lost") lost++;
     else if (record !== undefined) found.push(record);
+    if (i % CHECKPOINT_RECORDS === 0) await checkpoint?.();
   }
   return { records: found, lost };
 }
@@ -251,7 +260,7 @@ const levelOf = (byte: number | undefined): number | undefined =>
 const LEVEL_BEHIND_TEXT_LENGTH_OLD = 5;
 
 /** Records of 3.5 to 5.9: a header with lengths, the text, a dictionary; one of no length is the last before the start. */
-function records(reader: Reader): KernelLog {
+async function records(reader: Reader, checkpoint: JobContext["checkpoint"] | undefined): Promise<KernelLog> {
   const type = reader.info.get("SIZE(printk_log)") === undefined ? "log" : "printk_log";
   const header = reader.size(type);
   const buffer = reader.pointerAt("log_buf");
@@ -270,6 +279,7 @@ function records(reader: Reader): KernelLog {
     }
     if (typeof record === "string" || found.length === MAX_RECORDS) return { records: found, lost: 1 };
     found.push({ ...record.record, sequence: found.length });
+    if (found.length % CHECKPOINT_RECORDS === 0) await checkpoint?.();
     at += record.length;
   }
   return { records: found, lost: 0 };

@@ -264,6 +264,12 @@ export const EXPLANATIONS: Readonly<Record<string, Explanation>> = {
       "Their bytes are not in the dump, or make no sense: the machine stopped while it wrote them, or memory is missing. The others are printed.",
     cure: "Take a dump that has all of the kernel's memory; makedumpfile keeps the log at every level.",
   },
+  LOG002: {
+    title: "the log tells of no crash",
+    meaning:
+      "None of its lines is one that the kernel prints when it crashes or is about to: no oops, BUG, panic, lockup or stall. The machine may have been dumped from outside, or the lines have been overwritten. The last records are shown.",
+    cure: "Read the whole log without --follow-crash.",
+  },
   OUT001: {
     title: "the disk may be too small",
     meaning:

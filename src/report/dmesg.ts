@@ -10,15 +10,27 @@ export interface DmesgFlags {
   readonly decode: boolean;
   /** The last records only. */
   readonly last: number | undefined;
+  /** Only what belongs to the last crash. */
+  readonly followCrash: boolean;
 }
 
-const shownOf = ({ log }: DmesgResult, last: number | undefined): readonly LogRecord[] =>
-  last === undefined ? log.records : log.records.slice(Math.max(0, log.records.length - last));
+/** Records shown of a log that tells of no crash. */
+const WITHOUT_CRASH = 50;
+
+type ShownFlags = Pick<DmesgFlags, "last" | "followCrash">;
+
+/** Index of the first record that is shown. */
+function firstShown({ log, crash }: DmesgResult, { last, followCrash }: ShownFlags): number {
+  const { length } = log.records;
+  const wanted = last ?? (followCrash && crash === undefined ? WITHOUT_CRASH : length);
+  return Math.max(0, length - wanted, followCrash && crash !== undefined ? crash.index : 0);
+}
 
 /** As the kernel prints it: `[   12.345678] text`, each line of a record with its time. */
-export const dmesgText = (result: DmesgResult, { decode, last }: DmesgFlags): string =>
-  shownOf(result, last)
-    .flatMap((record) => linesOf(record, decode))
+export const dmesgText = (result: DmesgResult, flags: DmesgFlags): string =>
+  result.log.records
+    .slice(firstShown(result, flags))
+    .flatMap((record) => linesOf(record, flags.decode))
     .map((line) => `${line}\n`)
     .join("");
 
@@ -37,14 +49,27 @@ const timeText = (time: bigint): string =>
   `${String(time / 1_000_000_000n).padStart(5)}.${String((time % 1_000_000_000n) / 1000n).padStart(6, "0")}`;
 
 /** `result` of guestcore/dmesg/1. */
-export const dmesgJson = (result: DmesgResult, { last }: Pick<DmesgFlags, "last">) => ({
-  release: result.release ?? null,
-  lost: result.log.lost,
-  records: shownOf(result, last).map(({ sequence, time, level, text }) => ({
-    sequence,
-    /** Nanoseconds since boot. */
-    time,
-    level: level ?? null,
-    text,
-  })),
-});
+export function dmesgJson(result: DmesgResult, flags: ShownFlags) {
+  const { release, log, crash } = result;
+  const first = firstShown(result, flags);
+  return {
+    release: release ?? null,
+    lost: log.lost,
+    crash:
+      crash === undefined
+        ? null
+        : {
+            /** In `records`; null where the record is not among them. */
+            index: crash.index < first ? null : crash.index - first,
+            sequence: log.records[crash.index]!.sequence,
+            title: crash.title,
+          },
+    records: log.records.slice(first).map(({ sequence, time, level, text }) => ({
+      sequence,
+      /** Nanoseconds since boot. */
+      time,
+      level: level ?? null,
+      text,
+    })),
+  };
+}

@@ -8,12 +8,14 @@ import { filesOf, type HostFlags, hostOptionsOf, withHostOptions, withLayoutOpti
 const EXAMPLES = [
   "guestcore dmesg vmcore                         the dumped machine's own kernel log",
   "guestcore dmesg vmcore --guest 1 --last 40     the end of the log of a guest of that host",
+  "guestcore dmesg vmcore --follow-crash          from the first line of the last crash on",
   "guestcore dmesg core.qemu --decode             of the guest in the core of a qemu process",
 ];
 
 interface DmesgCommandFlags extends JobFlags, HostFlags {
   readonly guest: number | undefined;
   readonly last: number | undefined;
+  readonly followCrash: boolean;
   readonly decode: boolean;
   readonly force: boolean;
 }
@@ -28,6 +30,7 @@ export const dmesgCommand: AddCommand = (program, terminal) =>
     .addArgument(new Argument("<file>", "vmcore, or core of a qemu process"))
     .option("--guest <n>", "of a host's vmcore the log of this guest", count)
     .option("--last <n>", "the last N records only", count)
+    .option("--follow-crash", "from the last oops, BUG, panic, lockup or stall to the end only", false)
     .option("--decode", "begin each line with the level's name", false)
     .option("--force", "replace an existing --json-file", false)
     .action((file: string, flags: DmesgCommandFlags) => run(file, flags, terminal));
@@ -44,7 +47,7 @@ async function run(path: string, flags: DmesgCommandFlags, terminal: Terminal): 
     import("../../jobs/dmesg.ts"),
     import("../../report/dmesg.ts"),
   ]);
-  const options = { guest: flags.guest, host: hostOptionsOf(flags) };
+  const options = { guest: flags.guest, host: hostOptionsOf(flags), followCrash: flags.followCrash };
   const result = await kernelLog(path, options, jobContext(terminal, flags));
   deliver(
     terminal,
