@@ -115,8 +115,31 @@ describe("program headers we write", () => {
         memsz: 4096,
         align: 0,
       }));
-      const bytes = encodeElfHeaders(4, 62, programs);
+      const bytes = encodeElfHeaders(4, { machine: 62 }, programs);
       expect(readElf(source(bytes)).programs).toEqual(programs);
+    }
+  });
+
+  test.each([
+    [64, true],
+    [32, false],
+    [32, true],
+  ] as const)("read back equal in a %d-bit file, big-endian %s", (bits, bigEndian) => {
+    for (const count of [0, 3, 65_535]) {
+      const programs = Array.from({ length: count }, (_, i) => ({
+        type: 1,
+        flags: 7,
+        offset: i,
+        vaddr: BigInt(i + 1),
+        paddr: i + 2,
+        filesz: i + 3,
+        memsz: i + 4,
+        align: 4,
+      }));
+      const bytes = encodeElfHeaders(4, { machine: 40, bits, bigEndian }, programs);
+      const elf = readElf(source(bytes));
+      expect(elf.header).toMatchObject({ bits, littleEndian: !bigEndian, type: 4, machine: 40 });
+      expect(elf.programs).toEqual(programs);
     }
   });
 });
@@ -132,13 +155,13 @@ describe("notes", () => {
     );
     fc.assert(
       fc.property(arbitrary, (notes) => {
-        const bytes = Buffer.concat(notes.map(({ name, type, desc }) => encodeNote(name, type, desc)));
-        const parsed = [...parseNotes(bytes, 0)].map(({ name, type, desc }) => ({
-          name,
-          type,
-          desc: Uint8Array.from(desc),
-        }));
-        expect(parsed).toEqual(notes);
+        for (const bigEndian of [false, true]) {
+          const encoded = notes.map(({ name, type, desc }) => encodeNote(name, type, desc, bigEndian));
+          const parsed = [...parseNotes(Buffer.concat(encoded), 0, !bigEndian)].map(
+            ({ name, type, desc }) => ({ name, type, desc: Uint8Array.from(desc) }),
+          );
+          expect(parsed).toEqual(notes);
+        }
       }),
     );
   });

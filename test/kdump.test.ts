@@ -5,81 +5,31 @@ import fc from "fast-check";
 import { afterAll, describe, expect, test } from "vitest";
 import { main } from "../src/cli/main.ts";
 import { CorruptError, GuestcoreError, UnsupportedError } from "../src/core/errors.ts";
-import type { ByteSource, PhysicalMemory } from "../src/core/memory.ts";
-import { openDump } from "../src/dump/open.ts";
 import { FlattenedSource } from "../src/io/flattened.ts";
 import { openInput } from "../src/jobs/input.ts";
 import { inspect } from "../src/jobs/inspect.ts";
 import { listVmcs } from "../src/jobs/vmcs.ts";
+import {
+  expectPages,
+  extents,
+  open,
+  PAGE,
+  page,
+  pages,
+  pagesOf,
+  sourceOf,
+  stateOf,
+} from "./support/kdump-pages.ts";
 import { quiet } from "./support/memory-io.ts";
 import { physicalAt, readVmcore } from "./support/read-vmcore.ts";
 import { schemas } from "./support/schemas.ts";
 import { FakeTerminal } from "./support/terminal.ts";
 import { buildKdump, type FlatRecord, flattened, type KdumpCodec, type KdumpSpec } from "./synth/kdump.ts";
 import { note } from "./synth/notes.ts";
-import { patternBytes, random } from "./synth/pattern.ts";
+import { random } from "./synth/pattern.ts";
 
-const PAGE = 4096;
 const folder = mkdtempSync(join(tmpdir(), "guestcore-kdump-"));
 afterAll(() => rmSync(folder, { recursive: true }));
-
-const sourceOf = (bytes: Buffer): ByteSource => ({
-  name: "dump",
-  size: bytes.length,
-  read: (offset, target) => (offset >= bytes.length ? 0 : bytes.copy(target, 0, offset)),
-});
-const open = (bytes: Buffer) => openDump(sourceOf(bytes));
-
-/** A page that each of the codecs makes shorter. */
-const page = (seed: number, codec: KdumpCodec = "raw"): Buffer =>
-  codec === "zstd"
-    ? Buffer.alloc(PAGE, seed)
-    : Buffer.concat(Array.from({ length: 128 }, () => patternBytes(PAGE, seed).subarray(0, 32)));
-
-/** RAM in three pieces: two pages of which are zeros, and some left out. */
-const pagesOf = (codec?: KdumpCodec) =>
-  new Map<number, Buffer | null>([
-    ...[1, 2, 3, 5].map((pfn) => [pfn, page(pfn, codec)] as const),
-    [4, Buffer.alloc(PAGE)],
-    // One that no codec makes shorter.
-    [6, patternBytes(PAGE, 6)],
-    [7, null],
-    [8, null],
-    [40_000, page(9, codec)],
-    [40_001, Buffer.alloc(PAGE)],
-    [40_002, null],
-  ]);
-const pages = pagesOf();
-
-function stateOf(memory: PhysicalMemory, pfn: number) {
-  const target = Buffer.alloc(PAGE, 0xee);
-  return { state: memory.readPage(pfn * PAGE, target), bytes: target };
-}
-
-function expectPages(memory: PhysicalMemory, contents = pages): void {
-  expect(memory.ranges).toEqual([
-    { start: PAGE, end: 9 * PAGE },
-    { start: 40_000 * PAGE, end: 40_003 * PAGE },
-  ]);
-  for (const [pfn, wanted] of contents) {
-    const { state, bytes } = stateOf(memory, pfn);
-    expect([pfn, state]).toEqual([pfn, wanted === null ? "excluded" : "present"]);
-    if (wanted !== null) expect(bytes.equals(wanted), `page ${pfn}`).toBe(true);
-  }
-  expect(stateOf(memory, 0).state).toBe("absent");
-  expect(stateOf(memory, 9).state).toBe("absent");
-}
-
-const extents = (memory: PhysicalMemory) => {
-  const found: [number, number, string][] = [];
-  const end = memory.ranges.at(-1)!.end;
-  for (let at = 0; at < end; ) {
-    const extent = memory.extentAt(at, end);
-    found.push([at / PAGE, extent.end / PAGE, extent.state]);
-    at = extent.end;
-  }
-  return found;
-};
 
 describe("a kdump-compressed dump", () => {
   test.each(["raw", "zlib", "lzo", "snappy", "zstd"] as KdumpCodec[])("of %s pages", async (codec) => {
@@ -127,19 +77,6 @@ describe("a kdump-compressed dump", () => {
 
   test("in which each page of zeros has its own bytes", async () => {
     expectPages((await open(buildKdump({ pages, sharedZeros: false }))).memory);
-  });
-
-  test.each([5, 6])("split, version %d: a member has its own pages only", async (version) => {
-    const { memory, warnings } = await open(buildKdump({ pages, split: [3, 40_001], version }));
-    expect(warnings.map(({ code }) => code)).toEqual(["DMP004"]);
-    expect(memory.ranges).toEqual([
-      { start: 3 * PAGE, end: 9 * PAGE },
-      { start: 40_000 * PAGE, end: 40_001 * PAGE },
-    ]);
-    for (const pfn of [3, 5, 6, 40_000]) {
-      expect(stateOf(memory, pfn)).toEqual({ state: "present", bytes: pages.get(pfn) });
-    }
-    expect(stateOf(memory, 2).state).toBe("absent");
   });
 
   test("marked incomplete, whose last pages are not there", async () => {
@@ -192,7 +129,8 @@ describe("a kdump-compressed dump", () => {
       CorruptError,
       /a file of 9000 bytes/,
     ],
-    ["of another machine", (dump: Buffer) => dump.fill("ppc64le\0", 272, 280), UnsupportedError, /ppc64le/],
+    ["of another machine", (dump: Buffer) => dump.fill("ppc64le\0", 272, 280), UnsupportedError, /of ppc64:/],
+    ["of no machine known", (dump: Buffer) => dump.fill("pdp11\0", 272, 278), UnsupportedError, /"pdp11"/],
   ])("%s is refused", async (_, damage, kind, message) => {
     const error = await open(damage(buildKdump({ pages }))).then(
       () => undefined,

@@ -9,9 +9,10 @@ export const viewOf = (bytes: Uint8Array): DataView =>
  * Unsigned 64-bit little-endian field as `number`. Values of 2^53 and above come back as `Infinity`: larger than
  * any address, size or offset, so a plain bounds check rejects them.
  */
-export function u64(view: DataView, offset: number): number {
-  const high = view.getUint32(offset + 4, true);
-  return high < 0x20_0000 ? high * TWO_32 + view.getUint32(offset, true) : Number.POSITIVE_INFINITY;
+export function u64(view: DataView, offset: number, littleEndian = true): number {
+  const high = view.getUint32(littleEndian ? offset + 4 : offset, littleEndian);
+  const low = view.getUint32(littleEndian ? offset : offset + 4, littleEndian);
+  return high < 0x20_0000 ? high * TWO_32 + low : Number.POSITIVE_INFINITY;
 }
 
 /** `u64` of a big-endian field. */

@@ -80,9 +80,10 @@ export type PageStorage = "none" | "zlib" | "lzo" | "snappy" | "zstd";
 /** A compressed page of a dump. */
 export interface PackedBlock {
   /** Of its bytes in the dump. */
-  readonly offset: number;
   readonly size: number;
   readonly codec: PageStorage;
+  /** Reads them; fewer at the end of the dump. */
+  read(target: Uint8Array): number;
 }
 
 /** Memory whose pages are compressed one by one, for whoever unpacks many at once. */
@@ -91,8 +92,6 @@ export interface PackedPages {
   readonly blockSize: number;
   /** The block at an address that it divides, of memory that is present; undefined where it is not to be found. */
   blockAt(address: number): PackedBlock | undefined;
-  /** Reads the packed bytes of a block; fewer than its size at the end of the dump. */
-  readPacked(block: PackedBlock, target: Uint8Array): number;
 }
 
 /**

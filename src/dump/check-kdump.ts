@@ -9,7 +9,8 @@ import { checkPages } from "./check-kdump-pages.ts";
 import { checkNotes } from "./check-notes.ts";
 import { type Checked, type CheckReport, FOUND } from "./check-report.ts";
 import type { DumpFiles } from "./format.ts";
-import { isKdump, type KdumpHeader, readKdumpHeader, type Span, SUB_HEADER_SIZE } from "./kdump-header.ts";
+import { isKdump, type KdumpHeader, readKdumpHeader, type Span } from "./kdump-header.ts";
+import { SUB_HEADER_SIZE } from "./kdump-layouts.ts";
 import { DESCRIPTOR_SIZE } from "./kdump-page.ts";
 
 /** Notes of 8192 CPUs with room to spare. */
@@ -58,7 +59,8 @@ function headerOf(file: ByteSource): KdumpHeader {
     });
   }
   const header = readKdumpHeader(file);
-  if (["", "x86_64"].includes(header.machine)) return header;
+  const { littleEndian, bits } = header.layout;
+  if (littleEndian && bits === 64 && ["", "x86_64"].includes(header.machine)) return header;
   throw new UnsupportedError(`a dump of ${header.machine}: only those of x86-64 machines are read`);
 }
 
@@ -72,12 +74,21 @@ async function checkFile(source: ByteSource, header: KdumpHeader, report: CheckR
     : { coverage: noCoverage(), pages: { total: 0, read: 0 } };
 }
 
-const isWindow = ({ split, maxMapnr }: KdumpHeader): boolean =>
+const isWindow = ({ statedSplit: split, maxMapnr }: KdumpHeader): boolean =>
   split === undefined || (split.start <= split.end && split.end <= maxMapnr);
 
 /** Fields that contradict each other, or say what no known version says. */
 function checkHeader(header: KdumpHeader, report: CheckReport): void {
-  const { version, blockSize, bitmapBlocks, bitmapSize, maxMapnr, maxMapnr32, split, dumpLevel } = header;
+  const {
+    version,
+    blockSize,
+    bitmapBlocks,
+    bitmapSize,
+    maxMapnr,
+    maxMapnr32,
+    statedSplit: split,
+    dumpLevel,
+  } = header;
   const contradiction = (message: string, offset: number) =>
     report.find(FOUND.contradiction, message, { offset });
   const oddity = (message: string, offset: number) => report.find(FOUND.headerOddity, message, { offset });

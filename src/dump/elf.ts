@@ -12,7 +12,7 @@ export const ELF: DumpFormat = { name: "elf", matches: isElf, open: openElf, che
 
 function openElf(source: ByteSource): MachineDump {
   const elf = readElf(source);
-  const { machine } = elf.header;
+  const { machine, littleEndian } = elf.header;
   const { notes, warnings } = readNotes(source, elf);
   if (notes.some(({ name }) => name === "CORE") && elfKind(elf, notes) === "process-core") {
     throw new UnsupportedError("the core of a process, not the dump of a machine", {
@@ -20,5 +20,6 @@ function openElf(source: ByteSource): MachineDump {
     });
   }
   const memory = new ElfVmcore(source, elf);
-  return { memory, notes, cpus: [], machine, warnings: [...elf.warnings, ...warnings] };
+  const order = littleEndian ? {} : { bigEndian: true };
+  return { memory, notes, cpus: [], machine, ...order, warnings: [...elf.warnings, ...warnings] };
 }

@@ -17,6 +17,10 @@ export interface MachineDump {
   readonly dumpLevel?: number;
   /** ELF's e_machine of the machine dumped. */
   readonly machine: number;
+  /** The byte order of its notes and memory, where it is not little-endian. */
+  readonly bigEndian?: boolean;
+  /** Names of the further files that it was read from. */
+  readonly parts?: readonly string[];
   readonly warnings: readonly Warning[];
 }
 

@@ -1,19 +1,33 @@
-import { Parser } from "binary-parser";
-import { latin1, viewOf } from "../core/bytes.ts";
-import { CorruptError, UnsupportedError } from "../core/errors.ts";
+import { latin1 } from "../core/bytes.ts";
+import { CorruptError } from "../core/errors.ts";
 import type { ByteSource } from "../core/memory.ts";
+import type { Range } from "../core/ranges.ts";
 import { plural } from "../core/text.ts";
+import { hasMagic } from "./format.ts";
+import {
+  type CommonHeader,
+  HEADER_SIZE,
+  type Layout,
+  layoutsFor,
+  parseHeader,
+  parseSubHeaders,
+  type SubHeader,
+  statusOffset,
+} from "./kdump-layouts.ts";
+import { likelyLayout } from "./kdump-machine.ts";
 
 /** What KDUMP and DISKDUMP files begin with (makedumpfile diskdump_mod.h, crash diskdump.h). */
 export interface KdumpHeader {
-  readonly signature: "KDUMP   " | "DISKDUMP";
+  readonly layout: Layout;
   readonly version: number;
   /** DUMP_DH_COMPRESSED_*: how pages may be compressed, and whether the dump is incomplete. */
   readonly status: number;
   /** `uname -m` of the machine; "" where whoever wrote the dump did not know. */
   readonly machine: string;
-  /** Of the kernel; "" as above. */
-  readonly release: string;
+  /** `uname -s`; "" in QEMU's dumps. */
+  readonly system: string;
+  /** Physical address of the kernel's first page; only ARM's page frames are counted from there. */
+  readonly physBase: number;
   /** Whether the dump broke off, as for want of room (DUMP_DH_COMPRESSED_INCOMPLETE). */
   readonly incomplete: boolean;
   /** Bytes a page. */
@@ -27,10 +41,14 @@ export interface KdumpHeader {
   /** makedumpfile's -d; 0 where the version does not have it. */
   readonly dumpLevel: number;
   /** Page frames that a member of a split set holds; undefined for a dump in one file. */
-  readonly split: { readonly start: number; readonly end: number } | undefined;
+  readonly split: Range | undefined;
+  /** The same as the header states it, though the dump may not have so many. */
+  readonly statedSplit: Range | undefined;
   readonly cpus: number;
   readonly subHeaderBlocks: number;
   readonly bitmapBlocks: number;
+  /** What is equal in all members of a split set, and in those of another set is not. */
+  readonly identity: string;
   /** Offset of the first bitmap, of the second (the same where there is one only), and bytes of each. */
   readonly ramBitmap: number;
   readonly dumpedBitmap: number;
@@ -39,7 +57,6 @@ export interface KdumpHeader {
   readonly descriptors: number;
   readonly notes: Span | undefined;
   readonly vmcoreinfo: Span | undefined;
-  /** What makedumpfile erased on request. */
   readonly eraseinfo: Span | undefined;
 }
 
@@ -49,169 +66,162 @@ export interface Span {
   readonly size: number;
 }
 
-const UTSNAME_FIELD = 65;
-const HEADER_SIZE = 464;
-export const SUB_HEADER_SIZE = 104;
-
-const text = (length: number) => ({ length, encoding: "latin1" as const, stripNull: true });
-
-/** struct disk_dump_header of a 64-bit little-endian machine. */
-const header = new Parser()
-  .endianness("little")
-  .string("signature", { length: 8, encoding: "latin1" })
-  .int32("version")
-  .seek(2 * UTSNAME_FIELD)
-  .string("release", text(UTSNAME_FIELD))
-  .seek(UTSNAME_FIELD)
-  .string("machine", text(UTSNAME_FIELD))
-  // domainname, the padding behind the six, and struct timeval.
-  .seek(UTSNAME_FIELD + 6 + 16)
-  .uint32("status")
-  .uint32("blockSize")
-  .uint32("subHeaderBlocks")
-  .uint32("bitmapBlocks")
-  .uint32("maxMapnr")
-  .seek(8)
-  .uint32("writtenBlocks")
-  .seek(4)
-  .uint32("cpus");
-
-/** struct kdump_sub_header of a 64-bit little-endian machine; later fields exist from a version on. */
-const subHeader = new Parser()
-  .endianness("little")
-  .seek(8)
-  .int32("dumpLevel")
-  .int32("split")
-  .uint64("startPfn")
-  .uint64("endPfn")
-  .uint64("vmcoreinfoOffset")
-  .uint64("vmcoreinfoSize")
-  .uint64("notesOffset")
-  .uint64("notesSize")
-  .uint64("eraseinfoOffset")
-  .uint64("eraseinfoSize")
-  .uint64("startPfn64")
-  .uint64("endPfn64")
-  .uint64("maxMapnr64");
-
-interface Header {
-  readonly signature: string;
-  readonly version: number;
-  readonly release: string;
-  readonly machine: string;
-  readonly status: number;
-  readonly blockSize: number;
-  readonly subHeaderBlocks: number;
-  readonly bitmapBlocks: number;
-  readonly maxMapnr: number;
-  readonly writtenBlocks: number;
-  readonly cpus: number;
-}
-
-interface SubHeader {
-  readonly dumpLevel: number;
-  readonly split: number;
-  readonly startPfn: bigint;
-  readonly endPfn: bigint;
-  readonly vmcoreinfoOffset: bigint;
-  readonly vmcoreinfoSize: bigint;
-  readonly notesOffset: bigint;
-  readonly notesSize: bigint;
-  readonly eraseinfoOffset: bigint;
-  readonly eraseinfoSize: bigint;
-  readonly startPfn64: bigint;
-  readonly endPfn64: bigint;
-  readonly maxMapnr64: bigint;
-}
-
 /** From which header version on the sub header has what. */
 const SINCE = { dumpLevel: 1, split: 2, vmcoreinfo: 3, notes: 4, eraseinfo: 5, pfns64: 6 } as const;
+/** The newest header version there is. */
+export const NEWEST_VERSION = 6;
+/** A version beyond this is a sign of the other byte order. */
+const MAX_VERSION = 255;
 const INCOMPLETE = 8;
 /** 256 TiB, more than any machine has: bitmaps of 8 GiB. */
 const MAX_PFNS = 2 ** 36;
+/** From here on the 32-bit counter of page frames is a bound and no count. */
+const MANY_PFNS = 0xffff_ffff;
 
-export const isKdump = (source: ByteSource): boolean => {
-  const bytes = Buffer.alloc(8);
-  return source.read(0, bytes) === bytes.length && ["KDUMP   ", "DISKDUMP"].includes(latin1(bytes));
-};
+export const isKdump = (source: ByteSource): boolean =>
+  hasMagic(source, "KDUMP   ") || hasMagic(source, "DISKDUMP");
+
+/** The headers as one layout reads them. */
+interface Reading {
+  readonly layout: Layout;
+  readonly common: CommonHeader;
+  readonly sub: SubHeader;
+  readonly maxMapnr: number;
+}
 
 /**
- * Decodes the header and sub header of a kdump-compressed dump of a 64-bit little-endian machine.
- * @throws UnsupportedError for one of another machine; CorruptError where sizes and offsets cannot be
+ * Decodes the header and sub header of a kdump-compressed dump. Neither the size of the machine's `long` nor its byte
+ * order is in them: the layout is the one by which block size, bitmaps and page frames go together.
+ * @throws CorruptError where sizes and offsets cannot be
  */
 export function readKdumpHeader(source: ByteSource): KdumpHeader {
   const bytes = Buffer.alloc(HEADER_SIZE);
   if (source.read(0, bytes) < bytes.length) throw damaged("the file ends inside its header", 0);
-  const parsed = header.parse(bytes) as Header;
-  const { blockSize, subHeaderBlocks, bitmapBlocks, version } = parsed;
-  if (!isBlockSize(blockSize)) {
-    // A 32-bit machine's timestamp is shorter: then the block size is four bytes further up.
-    const other = [viewOf(bytes).getUint32(416, true), viewOf(bytes).getUint32(428, false)].some(isBlockSize);
-    if (other) {
-      throw new UnsupportedError("a kdump-compressed dump of a 32-bit or big-endian machine", {
-        hint: "crash and makedumpfile of that machine read it",
-      });
-    }
-    throw damaged(`the header's block size is ${blockSize}`, 428);
+  const { machine } = parseHeader(bytes, layoutsFor({})[0]!);
+  const readings = layoutsFor(likelyLayout(machine)).flatMap((layout) => readBy(layout, bytes, source));
+  const [first] = readings;
+  if (first === undefined) {
+    throw damaged(`the header's block size is ${parseHeader(bytes, layoutsFor({})[0]!).blockSize}`, 428);
   }
-  const sub = readSubHeader(source, blockSize);
-  const maxMapnr = version >= SINCE.pfns64 ? Number(sub.maxMapnr64) : parsed.maxMapnr;
-  const half = Math.ceil(Math.ceil(maxMapnr / 8) / blockSize) * blockSize;
-  const ramBitmap = (1 + subHeaderBlocks) * blockSize;
-  const bitmaps = bitmapBlocks * blockSize;
+  const reading = readings.find((candidate) => problemOf(candidate, source) === undefined);
+  if (reading === undefined) throw problemOf(first, source)!;
+  return headerOf(reading, bytes);
+}
+
+function readBy(layout: Layout, bytes: Buffer, source: ByteSource): Reading[] {
+  const common = parseHeader(bytes, layout);
+  const { blockSize, version } = common;
+  if (!isBlockSize(blockSize) || version < 0 || version > MAX_VERSION) return [];
+  const subs = parseSubHeaders(source, blockSize, layout);
+  const [packed, padded] = subs as [SubHeader, SubHeader?];
+  const better = padded !== undefined && fitness(padded, common, source) > fitness(packed, common, source);
+  const sub = better ? padded : packed;
+  return [{ layout, common, sub, maxMapnr: pageFrames(common, sub) }];
+}
+
+const pageFrames = (common: CommonHeader, sub: SubHeader): number =>
+  has(common, "pfns64") ? sub.maxMapnr64 : common.maxMapnr;
+
+/** DISKDUMP has a sub header of another kind, whatever its version. */
+const has = ({ signature, version }: CommonHeader, field: keyof typeof SINCE): boolean =>
+  signature !== "DISKDUMP" && version >= SINCE[field];
+
+/** How much of a sub header makes sense. */
+function fitness(sub: SubHeader, common: CommonHeader, source: ByteSource): number {
+  const spans = [
+    [has(common, "vmcoreinfo"), sub.vmcoreinfoOffset, sub.vmcoreinfoSize],
+    [has(common, "notes"), sub.notesOffset, sub.notesSize],
+    [has(common, "eraseinfo"), sub.eraseinfoOffset, sub.eraseinfoSize],
+  ] as const;
+  const sane = spans.filter(
+    ([there, offset, size]) => there && (offset === 0) === (size === 0) && offset + size <= source.size,
+  );
+  return sane.length + (has(common, "pfns64") ? countFitness(sub.maxMapnr64, common) : 0);
+}
+
+/** How well a number of page frames goes with the 32-bit one, which older writers leave 0, and with the bitmaps. */
+function countFitness(maxMapnr: number, common: CommonHeader): number {
+  if (!(maxMapnr > 0 && maxMapnr <= MAX_PFNS)) return 0;
+  const blocks = bitmapBytes(maxMapnr, common.blockSize) / common.blockSize;
+  const exact = common.bitmapBlocks === blocks || common.bitmapBlocks === 2 * blocks;
+  const equal = [0, MANY_PFNS, maxMapnr].includes(common.maxMapnr);
+  return 1 + (exact ? 1 : 0) + (equal ? 1 : 0);
+}
+
+function problemOf({ common, maxMapnr }: Reading, source: ByteSource): CorruptError | undefined {
+  const { blockSize, bitmapBlocks, subHeaderBlocks } = common;
   if (!(maxMapnr > 0 && maxMapnr <= MAX_PFNS)) {
-    throw damaged(`the header counts ${plural(maxMapnr, "page frame")}`, 440);
+    return damaged(`the header counts ${plural(maxMapnr, "page frame")}`, 440);
   }
-  if (bitmaps < half || ramBitmap + bitmaps > source.size) {
-    throw damaged(
+  const end = (1 + subHeaderBlocks + bitmapBlocks) * blockSize;
+  if (bitmapBlocks * blockSize < bitmapBytes(maxMapnr, blockSize) || end > source.size) {
+    return damaged(
       `bitmaps of ${plural(bitmapBlocks, "block")} do not go with ${maxMapnr} page frames and a file of ${source.size} bytes`,
       436,
     );
   }
-  const two = bitmaps >= 2 * half;
+  return undefined;
+}
+
+const bitmapBytes = (maxMapnr: number, blockSize: number): number =>
+  Math.ceil(Math.ceil(maxMapnr / 8) / blockSize) * blockSize;
+
+function headerOf({ layout, common, sub, maxMapnr }: Reading, bytes: Buffer): KdumpHeader {
+  const { blockSize, subHeaderBlocks, bitmapBlocks, version } = common;
+  const half = bitmapBytes(maxMapnr, blockSize);
+  const ramBitmap = (1 + subHeaderBlocks) * blockSize;
+  const two = bitmapBlocks * blockSize >= 2 * half;
+  const stated = has(common, "split") && sub.split === 1 ? statedWindow(common, sub) : undefined;
+  const span = (field: keyof typeof SINCE, offset: number, size: number): Span | undefined =>
+    !has(common, field) || offset === 0 || size === 0 ? undefined : { offset, size };
   return {
-    signature: parsed.signature as KdumpHeader["signature"],
+    layout,
     version,
-    status: parsed.status,
-    machine: parsed.machine,
-    release: parsed.release,
-    incomplete: (parsed.status & INCOMPLETE) !== 0,
+    status: common.status,
+    machine: common.machine,
+    system: common.system,
+    physBase: has(common, "dumpLevel") ? sub.physBase : 0,
+    incomplete: (common.status & INCOMPLETE) !== 0,
     blockSize,
     maxMapnr,
-    maxMapnr32: parsed.maxMapnr,
-    writtenBlocks: parsed.writtenBlocks,
-    dumpLevel: version >= SINCE.dumpLevel ? sub.dumpLevel : 0,
-    split: version >= SINCE.split && sub.split === 1 ? splitOf(sub, version) : undefined,
-    cpus: parsed.cpus,
+    maxMapnr32: common.maxMapnr,
+    writtenBlocks: common.writtenBlocks,
+    dumpLevel: has(common, "dumpLevel") ? sub.dumpLevel : 0,
+    cpus: common.cpus,
     subHeaderBlocks,
     bitmapBlocks,
+    split: stated && windowOf(stated, maxMapnr),
+    statedSplit: stated,
+    identity: identityOf(layout, bytes, has(common, "dumpLevel") ? sub.dumpLevel : 0, maxMapnr),
     ramBitmap,
     dumpedBitmap: two ? ramBitmap + half : ramBitmap,
     bitmapSize: half,
-    descriptors: ramBitmap + bitmaps,
-    notes: version >= SINCE.notes ? spanOf(sub.notesOffset, sub.notesSize) : undefined,
-    vmcoreinfo: version >= SINCE.vmcoreinfo ? spanOf(sub.vmcoreinfoOffset, sub.vmcoreinfoSize) : undefined,
-    eraseinfo: version >= SINCE.eraseinfo ? spanOf(sub.eraseinfoOffset, sub.eraseinfoSize) : undefined,
+    descriptors: ramBitmap + bitmapBlocks * blockSize,
+    notes: span("notes", sub.notesOffset, sub.notesSize),
+    vmcoreinfo: span("vmcoreinfo", sub.vmcoreinfoOffset, sub.vmcoreinfoSize),
+    eraseinfo: span("eraseinfo", sub.eraseinfoOffset, sub.eraseinfoSize),
   };
+}
+
+const statedWindow = (common: CommonHeader, sub: SubHeader): Range =>
+  has(common, "pfns64")
+    ? { start: sub.startPfn64, end: sub.endPfn64 }
+    : { start: sub.startPfn, end: sub.endPfn };
+
+function windowOf(stated: Range, maxMapnr: number): Range {
+  const start = Math.min(stated.start, maxMapnr);
+  return { start, end: Math.max(start, Math.min(stated.end, maxMapnr)) };
+}
+
+/** The whole header, as crash and makedumpfile compare it, but for the mark of a member that broke off. */
+function identityOf(layout: Layout, bytes: Buffer, dumpLevel: number, maxMapnr: number): string {
+  const header = Buffer.from(bytes.subarray(0, layout.bits === 64 ? HEADER_SIZE : HEADER_SIZE - 12));
+  header[statusOffset(layout) + (layout.littleEndian ? 0 : 3)]! &= ~INCOMPLETE;
+  return `${latin1(header)} ${dumpLevel} ${maxMapnr}`;
 }
 
 const isBlockSize = (size: number): boolean =>
   size >= 4096 && size <= 65536 && Number.isInteger(Math.log2(size));
-
-/** Zeros where the file is shorter: a version 0 dump has none. */
-function readSubHeader(source: ByteSource, offset: number): SubHeader {
-  const bytes = Buffer.alloc(SUB_HEADER_SIZE);
-  source.read(offset, bytes);
-  return subHeader.parse(bytes) as SubHeader;
-}
-
-const splitOf = (sub: SubHeader, version: number) =>
-  version >= SINCE.pfns64
-    ? { start: Number(sub.startPfn64), end: Number(sub.endPfn64) }
-    : { start: Number(sub.startPfn), end: Number(sub.endPfn) };
-
-const spanOf = (offset: bigint, size: bigint): Span | undefined =>
-  offset === 0n || size === 0n ? undefined : { offset: Number(offset), size: Number(size) };
 
 const damaged = (message: string, offset: number): CorruptError =>
   new CorruptError(message, { where: { offset }, hint: "the dump is truncated, or damaged at its start" });

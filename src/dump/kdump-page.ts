@@ -26,10 +26,10 @@ export interface PageDescriptor {
   readonly flags: number;
 }
 
-export const decodeDescriptor = (view: DataView, at: number): PageDescriptor => ({
-  offset: u64(view, at),
-  size: view.getUint32(at + 8, true),
-  flags: view.getUint32(at + 12, true),
+export const decodeDescriptor = (view: DataView, at: number, littleEndian = true): PageDescriptor => ({
+  offset: u64(view, at, littleEndian),
+  size: view.getUint32(at + 8, littleEndian),
+  flags: view.getUint32(at + 12, littleEndian),
 });
 
 /** What a page's bytes must be in. */

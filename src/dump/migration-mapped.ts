@@ -54,7 +54,7 @@ export class MappedPages implements PageMap {
 
   constructor(source: ByteSource, { bitmap, pages }: MappedBlock, count: number, whole: boolean) {
     this.contiguousAt = pages;
-    this.#bitmap = new Bitmap(source, bitmap, count);
+    this.#bitmap = Bitmap.plain({ source, offset: bitmap, size: count });
     this.#rest = whole ? "zero" : "absent";
   }
 

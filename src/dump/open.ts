@@ -1,10 +1,11 @@
 import { UnsupportedError } from "../core/errors.ts";
 import type { ByteSource } from "../core/memory.ts";
-import type { Warning } from "../core/warnings.ts";
 import { EM_X86_64, machineName } from "../elf/constants.ts";
 import { FlattenedSource } from "../io/flattened.ts";
 import { AVML } from "./avml.ts";
 import { ELF } from "./elf.ts";
+import { erasedWarnings } from "./eraseinfo.ts";
+import { unflattened } from "./flattened.ts";
 import type { DumpFiles, DumpFormat, MachineDump } from "./format.ts";
 import { identify } from "./identify.ts";
 import { KDUMP } from "./kdump.ts";
@@ -61,17 +62,10 @@ export async function openDump(source: ByteSource, files: DumpFiles = {}): Promi
 /** `openDump`, of a machine of any kind. */
 export async function openAnyDump(source: ByteSource, files: DumpFiles = {}): Promise<MachineDump> {
   if (files.map !== undefined) return openRaw(source, files.map);
-  if (!FlattenedSource.matches(source)) return await openPlain(source, files);
-  const file = await FlattenedSource.open(source, files.checkpoint);
-  const dump = await openPlain(file, files);
-  return file.whole ? dump : { ...dump, warnings: [...dump.warnings, cutStream] };
+  const file = await unflattened(source, files.checkpoint);
+  const dump = await openPlain(file.source, files);
+  return { ...dump, warnings: [...dump.warnings, ...erasedWarnings(dump.notes), ...file.warnings] };
 }
-
-const cutStream: Warning = {
-  code: "DMP001",
-  message: "the flattened stream has no end mark: it is cut, and what was to come is missing",
-  hint: "headers and bitmaps are written last; copy the stream again",
-};
 
 async function openPlain(source: ByteSource, files: DumpFiles): Promise<MachineDump> {
   const format = DUMP_FORMATS.find(({ matches }) => matches(source));

@@ -1,8 +1,9 @@
 import { alignDown, PAGE_SIZE } from "../core/address.ts";
+import type { JobContext } from "../core/job.ts";
 import type { ByteSource, Extent, PageState, PhysicalMemory } from "../core/memory.ts";
 import { rawExtent } from "../core/memory.ts";
 import { indexAtOrAbove, type Range, rangeAt } from "../core/ranges.ts";
-import { Bitmap, rangesOfFrames } from "./bitmap.ts";
+import { Bitmap, ramRuns } from "./bitmap.ts";
 import type { SadumpHeader } from "./sadump-header.ts";
 import type { SadumpPiece } from "./sadump-members.ts";
 
@@ -21,14 +22,17 @@ export interface SadumpFrames {
 }
 
 /** @throws UnsupportedError for RAM in more than a million pieces */
-export function framesOf(
+export async function framesOf(
   source: ByteSource,
   { maxMapnr, blockSize, ramBitmap, dumpableBitmap }: SadumpHeader,
-): SadumpFrames {
-  const ram = new Bitmap(source, ramBitmap, maxMapnr, "most-significant-first");
-  const dumpable = new Bitmap(source, dumpableBitmap, maxMapnr, "most-significant-first");
-  const needed = dumpable.rank(maxMapnr) * blockSize;
-  return { ram: rangesOfFrames(ram.runs(0, maxMapnr), blockSize), dumpable, blockSize, needed };
+  checkpoint?: JobContext["checkpoint"],
+): Promise<SadumpFrames> {
+  const place = { source, size: maxMapnr, order: "most-significant-first" } as const;
+  const runs = await ramRuns({ ...place, offset: ramBitmap }, checkpoint);
+  const all = { start: 0, end: maxMapnr };
+  const dumpable = await Bitmap.open({ ...place, offset: dumpableBitmap }, all, checkpoint);
+  const ram = runs.map(({ start, end }) => ({ start: start * blockSize, end: end * blockSize }));
+  return { ram, dumpable, blockSize, needed: dumpable.rank(maxMapnr) * blockSize };
 }
 
 /**

@@ -29,7 +29,7 @@ export const SADUMP_MEDIA: DumpFormat = {
 
 async function openSadump(source: ByteSource, files: DumpFiles): Promise<MachineDump> {
   const header = readSadumpHeader(source);
-  const frames = framesOf(source, header);
+  const frames = await framesOf(source, header, files.checkpoint);
   const { needed } = frames;
   const { pieces, warnings } = await membersOf(source, header, needed, files);
   const memory = new SadumpMemory(frames, pieces);

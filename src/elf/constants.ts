@@ -6,23 +6,34 @@ const ET_EXEC = 2;
 const ET_DYN = 3;
 export const ET_CORE = 4;
 
+const EM_SPARC = 2;
 export const EM_386 = 3;
+export const EM_MIPS = 8;
+export const EM_PPC = 20;
+export const EM_PPC64 = 21;
+export const EM_S390 = 22;
+export const EM_ARM = 40;
+export const EM_SPARCV9 = 43;
+export const EM_IA_64 = 50;
 export const EM_X86_64 = 62;
-const EM_AARCH64 = 183;
+export const EM_AARCH64 = 183;
+export const EM_RISCV = 243;
+export const EM_LOONGARCH = 258;
 
 const MACHINES: Readonly<Record<number, string>> = {
-  2: "sparc",
+  [EM_SPARC]: "sparc",
   [EM_386]: "i386",
-  8: "mips",
-  20: "ppc",
-  21: "ppc64",
-  22: "s390x",
-  40: "arm",
-  43: "sparc64",
+  [EM_MIPS]: "mips",
+  [EM_PPC]: "ppc",
+  [EM_PPC64]: "ppc64",
+  [EM_S390]: "s390x",
+  [EM_ARM]: "arm",
+  [EM_SPARCV9]: "sparc64",
+  [EM_IA_64]: "ia64",
   [EM_X86_64]: "x86-64",
   [EM_AARCH64]: "aarch64",
-  243: "riscv",
-  258: "loongarch",
+  [EM_RISCV]: "riscv",
+  [EM_LOONGARCH]: "loongarch",
 };
 export const machineName = (machine: number): string => MACHINES[machine] ?? `machine ${machine}`;
 

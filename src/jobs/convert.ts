@@ -2,15 +2,19 @@ import { type Coverage, sumOf } from "../core/coverage.ts";
 import { naming, UnavailableError } from "../core/errors.ts";
 import type { JobContext } from "../core/job.ts";
 import type { Warning } from "../core/warnings.ts";
-import { type MachineDump, openDump } from "../dump/open.ts";
+import type { DumpedCpu } from "../dump/format.ts";
+import { type MachineDump, openAnyDump } from "../dump/open.ts";
+import { EM_X86_64 } from "../elf/constants.ts";
 import type { Guest, Vcpu } from "../guest/guest.ts";
 import { type FileIdentity, identitiesOf } from "../io/file.ts";
 import { type Output, OutputFile, OutputStream, refuseToOverwrite } from "../io/output.ts";
 import { describeLinux, type LinuxImage } from "../kernel/linux.ts";
 import { Vmcoreinfo } from "../kernel/vmcoreinfo.ts";
 import { findVmcoreinfo } from "../kernel/vmcoreinfo-scan.ts";
+import { elfTargetOf } from "../vmcore/elf-target.ts";
 import { planVmcore, type VmcoreFormat } from "../vmcore/plan.ts";
 import { type WriteOptions, writeVmcore } from "../vmcore/write.ts";
+import type { X86State } from "../x86/state.ts";
 import { type DumpNaming, type Input, openInput } from "./input.ts";
 import { kdumpStyleOf, type VmcoreStyle } from "./vmcore-style.ts";
 import { firmwareLeftOut, fittedTo, MISSING_IN_RAW, viewOfKernel } from "./write-guest.ts";
@@ -25,6 +29,10 @@ export interface ConvertDumpOptions extends DumpNaming, VmcoreStyle {
 
 export interface ConvertDumpResult {
   readonly input: Input["facts"];
+  /** ELF's e_machine of the machine dumped. */
+  readonly machine: number;
+  /** Names of the further files that the dump was read from. */
+  readonly parts: readonly string[];
   readonly coverage: Coverage;
   readonly linux: LinuxImage | undefined;
   /** Whether VMCOREINFO is a note of what was written, and whether it was one of the input. */
@@ -67,17 +75,9 @@ async function convertInput(
   options: ConvertDumpOptions,
   context: JobContext,
 ): Promise<ConvertDumpResult> {
-  const dump = await openDump(input.source, input.files);
+  const dump = await openAnyDump(input.source, input.files);
   const { vmcoreinfo, source } = await vmcoreinfoOf(dump, context);
-  const linux = await describeLinux(
-    dump.memory,
-    // Registers of a processor that was in a guest are not this machine's.
-    {
-      states: dump.cpus.filter(({ inGuest }) => inGuest === undefined).map(({ state }) => state),
-      vmcoreinfo,
-    },
-    context.checkpoint,
-  );
+  const linux = await kernelOf(dump, vmcoreinfo, context);
   const { guest: machine, firmware } = fittedTo(machineOf(dump), options);
   const plan = await planVmcore(machine, options.format, context.checkpoint);
   const warnings = [
@@ -90,7 +90,7 @@ async function convertInput(
   ];
   for (const warning of warnings) context.warn(warning);
   if (plan.loads.length === 0) throw new UnavailableError("none of the machine's memory is in this dump");
-  const view = viewOfKernel(dump.memory, linux, vmcoreinfo);
+  const view = { ...viewOfKernel(dump.memory, linux, vmcoreinfo), target: elfTargetOf(dump, plan) };
   const style = kdumpStyleOf(options, options.output);
   const kdump = style && { ...style, dumpLevel: dump.dumpLevel ?? 0 };
   const { ranges, size } = await writing(
@@ -100,6 +100,8 @@ async function convertInput(
   );
   return {
     input: input.facts,
+    machine: dump.machine,
+    parts: dump.parts ?? [],
     coverage: sumOf(ranges.map(({ coverage }) => coverage)),
     linux,
     vmcoreinfo: source,
@@ -114,9 +116,23 @@ async function convertInput(
   };
 }
 
+/** Of other machines than x86-64 the memory is carried over, not understood. */
+async function kernelOf(
+  { memory, machine, cpus }: MachineDump,
+  vmcoreinfo: Vmcoreinfo | undefined,
+  { checkpoint }: JobContext,
+): Promise<LinuxImage | undefined> {
+  if (machine !== EM_X86_64) return undefined;
+  return await describeLinux(memory, { states: statesOf(cpus), vmcoreinfo }, checkpoint);
+}
+
+/** Registers of a processor that was in a guest are not this machine's. */
+const statesOf = (cpus: readonly DumpedCpu[]): X86State[] =>
+  cpus.filter(({ inGuest }) => inGuest === undefined).map(({ state }) => state);
+
 /** Its own note's, else one found in memory: QEMU writes the note for few machines. */
 async function vmcoreinfoOf(
-  { memory, notes, cpus }: MachineDump,
+  { memory, notes, cpus, machine }: MachineDump,
   { checkpoint }: JobContext,
 ): Promise<{
   readonly vmcoreinfo: Vmcoreinfo | undefined;
@@ -124,8 +140,8 @@ async function vmcoreinfoOf(
 }> {
   const desc = notes.find(({ name }) => name === "VMCOREINFO")?.desc;
   if (desc !== undefined) return { vmcoreinfo: new Vmcoreinfo(desc), source: "carried" };
-  const states = cpus.filter(({ inGuest }) => inGuest === undefined).map(({ state }) => state);
-  const { best } = await findVmcoreinfo(memory, { states, checkpoint });
+  if (machine !== EM_X86_64) return { vmcoreinfo: undefined, source: "none" };
+  const { best } = await findVmcoreinfo(memory, { states: statesOf(cpus), checkpoint });
   return { vmcoreinfo: best?.vmcoreinfo, source: best === undefined ? "none" : "found" };
 }
 

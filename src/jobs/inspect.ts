@@ -5,6 +5,7 @@ import { type Range, totalSize } from "../core/ranges.ts";
 import type { Warning } from "../core/warnings.ts";
 import { type ElfKind, elfKind } from "../dump/elf-kind.ts";
 import { ElfVmcore } from "../dump/elf-vmcore.ts";
+import { erasedWarnings } from "../dump/eraseinfo.ts";
 import type { DumpedCpu } from "../dump/format.ts";
 import { type Identification, identify } from "../dump/identify.ts";
 import { isMachineDump, type MachineDump, openAnyDump } from "../dump/open.ts";
@@ -55,6 +56,10 @@ export interface ProcessInfo {
 }
 
 export interface VmcoreInfo {
+  /** ELF's e_machine. */
+  readonly machine: number;
+  /** Names of the further files that it was read from. */
+  readonly parts: readonly string[];
   readonly ranges: readonly Range[];
   /** Of NT_PRSTATUS notes. */
   readonly cpus: readonly Prstatus[];
@@ -105,8 +110,12 @@ async function inspectInput(input: Input, context: JobContext): Promise<InspectR
   const vmcore =
     elf.info.kind === "vmcore"
       ? await inspectVmcore(
-          { memory: new ElfVmcore(source, elf.info.elf), notes: elf.info.notes, cpus: [] },
-          elf.info.elf.header.machine === EM_X86_64,
+          {
+            memory: new ElfVmcore(source, elf.info.elf),
+            notes: elf.info.notes,
+            cpus: [],
+            machine: elf.info.elf.header.machine,
+          },
           context,
         )
       : undefined;
@@ -127,7 +136,10 @@ function inspectElf(source: ByteSource): { info: ElfInfo; warnings: Warning[] } 
   const lost = elf.programs.filter(isPossible).reduce((total, { offset, filesz }) => {
     return total + Math.max(0, Math.min(filesz, offset + filesz - source.size));
   }, 0);
-  return { info: { kind: elfKind(elf, notes), elf, notes, lost }, warnings: [...elf.warnings, ...warnings] };
+  return {
+    info: { kind: elfKind(elf, notes), elf, notes, lost },
+    warnings: [...elf.warnings, ...warnings, ...erasedWarnings(notes)],
+  };
 }
 
 async function inspectProcess(
@@ -182,15 +194,16 @@ async function inspectDump(
     const warning = { code: "DMP003", message: `what is inside cannot be read: ${message}` };
     return { info: undefined, warnings: [{ ...warning, ...(where && { where }), ...(hint && { hint }) }] };
   }
-  const { info, warnings } = await inspectVmcore(dump, dump.machine === EM_X86_64, context);
+  const { info, warnings } = await inspectVmcore(dump, context);
   return { info, warnings: [...dump.warnings, ...warnings] };
 }
 
 async function inspectVmcore(
-  { memory, notes, cpus: processors }: Pick<MachineDump, "memory" | "notes" | "cpus">,
-  isX86: boolean,
+  dump: Pick<MachineDump, "memory" | "notes" | "cpus" | "machine" | "parts">,
   { checkpoint }: JobContext,
 ): Promise<{ info: VmcoreInfo; warnings: Warning[] }> {
+  const { memory, notes, cpus: processors, machine, parts = [] } = dump;
+  const isX86 = machine === EM_X86_64;
   const desc = notes.find(({ name }) => name === "VMCOREINFO")?.desc;
   const noted = desc === undefined ? undefined : new Vmcoreinfo(desc);
   // QEMU writes the note only for guests with -device vmcoreinfo; it is in their memory all the same.
@@ -206,6 +219,8 @@ async function inspectVmcore(
     .filter((prstatus) => prstatus !== undefined);
   return {
     info: {
+      machine,
+      parts,
       ranges: memory.ranges,
       cpus,
       processors,

@@ -55,14 +55,27 @@ export const EXPLANATIONS: Readonly<Record<string, Explanation>> = {
   },
   DMP003: {
     title: "a dump's contents cannot be read",
-    meaning: "The file is what its first bytes say, but its headers are damaged or of another machine.",
+    meaning:
+      "The file is what its first bytes say, but its headers are damaged, of a machine that is not known, or a part named does not belong to it.",
     cure: "Copy the dump again; tools of the machine it was made on may read more of it.",
   },
   DMP004: {
-    title: "the dump is one part of several",
+    title: "parts of a split dump are not here",
     meaning:
-      "The machine's memory was written into several files (makedumpfile --split), each with the page frames of a range. What lies in the other parts counts as missing.",
-    cure: "Put the parts together with makedumpfile --reassemble.",
+      "The machine's memory was written into several files (makedumpfile --split), each with the page frames of a range. Those named with --part are read as one dump, or those that lie beside the file under the next numbers; what lies in no file found counts as missing.",
+    cure: "Name each of the other files with --part, in any order; files of one set cannot be mixed with those of another.",
+  },
+  DMP005: {
+    title: "data were erased from the dump on purpose",
+    meaning:
+      "Data that --config or --eppic of makedumpfile named, as keys and passwords, were overwritten, and each is noted in ERASEINFO. Their pages are there, but what was erased in them is not what the machine had.",
+    cure: "Read the ERASEINFO note, which names each symbol and size. What was erased is only in a dump made without such a filter.",
+  },
+  DMP006: {
+    title: "the header is newer than the versions known",
+    meaning:
+      "The dump's header has a version that did not exist when this program was written. It is read by what the newest known version has.",
+    cure: "Compare with crash or makedumpfile of the version that wrote it, and look for a newer guestcore.",
   },
   DMP010: {
     title: "a sadump is cut",

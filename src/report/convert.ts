@@ -1,5 +1,6 @@
 import type { Coverage } from "../core/coverage.ts";
 import { bytesText, printable } from "../core/text.ts";
+import { EM_X86_64, machineName } from "../elf/constants.ts";
 import type { ConvertDumpResult } from "../jobs/convert.ts";
 import { coverageText } from "./extract.ts";
 import { kernelDetail, kernelJson, kernelLine } from "./guest.ts";
@@ -13,15 +14,19 @@ const VMCOREINFO: Readonly<Record<ConvertDumpResult["vmcoreinfo"], string>> = {
 
 /** What a dump was and became, for people. */
 export function convertText(result: ConvertDumpResult, seconds: number): string {
-  const { input, coverage, linux, vmcoreinfo, output } = result;
+  const { input, machine, parts, coverage, linux, vmcoreinfo, output } = result;
   const lines = [
     `${printable(input.path)}: ${bytesText(sizeOf(coverage))} of memory: ${coverageText(coverage)}`,
   ];
+  if (parts.length > 0) lines.push(`  with ${parts.map(printable).join(", ")}`);
   if (linux !== undefined) {
     lines.push(`  ${kernelLine(linux, undefined)}, ${VMCOREINFO[vmcoreinfo]}`);
     const detail = kernelDetail(linux);
     if (detail !== "") lines.push(`  ${detail}`);
-  } else lines.push(`  ${VMCOREINFO[vmcoreinfo]}`);
+  } else {
+    const kind = machine === EM_X86_64 ? "" : `${machineName(machine)}, `;
+    lines.push(`  ${kind}${VMCOREINFO[vmcoreinfo]}`);
+  }
   const name = output.path === "-" ? "standard output" : printable(output.path);
   lines.push(`wrote ${name}: ${bytesText(output.size)} long, in ${seconds.toFixed(1)} s`);
   if (output.format === "elf" && output.path !== "-") {
@@ -39,7 +44,9 @@ const sizeOf = ({ present, zero, excluded, missing }: Coverage): number =>
   present + zero + excluded + missing;
 
 /** `result` of guestcore/convert/1. */
-export const convertJson = ({ coverage, linux, vmcoreinfo, output }: ConvertDumpResult) => ({
+export const convertJson = ({ machine, parts, coverage, linux, vmcoreinfo, output }: ConvertDumpResult) => ({
+  machine: machineName(machine),
+  parts,
   coverage,
   vmcoreinfo,
   linux: kernelJson(linux, undefined).linux,

@@ -1,6 +1,7 @@
 import { totalSize } from "../core/ranges.ts";
 import { bytesText, hex, hex64, hexAddress, plural, printable, shellWord } from "../core/text.ts";
 import {
+  EM_X86_64,
   machineName,
   NT_AUXV,
   NT_FILE,
@@ -163,8 +164,10 @@ function guestLines({ machine, guest, linux, search }: QemuInfo): string[] {
   ];
 }
 
-function vmcoreLines({ ranges, cpus, processors, linux, search, hasNote }: VmcoreInfo): string[] {
+function vmcoreLines(vmcore: VmcoreInfo): string[] {
+  const { ranges, cpus, processors, linux, parts } = vmcore;
   const lines = [
+    ...(parts.length === 0 ? [] : [field("with", parts.map(printable).join(", "))]),
     field("memory", `${bytesText(totalSize(ranges))} in ${plural(ranges.length, "range")}`),
     ...ranges
       .slice(0, MAX_RANGES)
@@ -178,17 +181,22 @@ function vmcoreLines({ ranges, cpus, processors, linux, search, hasNote }: Vmcor
   for (const cpu of processors.slice(0, MAX_RANGES)) lines.push(`    ${processorLine(cpu, width)}`);
   const others = Math.max(cpus.length, processors.length) - MAX_RANGES;
   if (others > 0) lines.push(`    and ${others} more`);
-  lines.push(field("kernel", vmcoreKernel({ linux, search, hasNote })));
+  lines.push(field("kernel", vmcoreKernel(vmcore)));
   const detail = linux === undefined ? "" : kernelDetail(linux);
   return detail === "" ? lines : [...lines, field("", detail)];
 }
 
 const MAX_RANGES = 16;
 
-function vmcoreKernel({ linux, search, hasNote }: Pick<VmcoreInfo, "linux" | "search" | "hasNote">): string {
-  if (linux === undefined) return "no VMCOREINFO, neither as a note nor in memory";
-  const line = kernelLine(linux, search);
-  return hasNote ? line : `${line} (in memory, not as a note)`;
+function vmcoreKernel({ machine, vmcoreinfo, linux, search, hasNote }: VmcoreInfo): string {
+  if (linux !== undefined) {
+    const line = kernelLine(linux, search);
+    return hasNote ? line : `${line} (in memory, not as a note)`;
+  }
+  if (machine === EM_X86_64) return "no VMCOREINFO, neither as a note nor in memory";
+  const release = vmcoreinfo?.osrelease;
+  const kernel = release === undefined ? "no VMCOREINFO note" : `Linux ${printable(release)}`;
+  return `${kernel}; only the kernels of x86-64 machines are looked into`;
 }
 
 /** What the header of another format says: `headerVersion` reads "header version". */
@@ -279,7 +287,18 @@ const processJson = ({ core, executable, prpsinfo, qemu, problem }: ProcessInfo)
   ...kernelJson(qemu?.linux, qemu?.search),
 });
 
-const vmcoreJson = ({ ranges, cpus, processors, vmcoreinfo, hasNote, linux }: VmcoreInfo) => ({
+const vmcoreJson = ({
+  machine,
+  parts,
+  ranges,
+  cpus,
+  processors,
+  vmcoreinfo,
+  hasNote,
+  linux,
+}: VmcoreInfo) => ({
+  machine: machineName(machine),
+  parts,
   ranges,
   cpus,
   processors: processors.map(processorJson),

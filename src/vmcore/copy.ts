@@ -105,7 +105,7 @@ export class MemoryCopier {
       const block = packed.blockAt(at);
       if (block === undefined || block.size > blockSize) throw unreadable(at);
       const place = count * blockSize;
-      const got = packed.readPacked(block, buffers.input.subarray(place, place + block.size));
+      const got = block.read(buffers.input.subarray(place, place + block.size));
       if (got < block.size) throw unreadable(at);
       buffers.describe(count, place, block);
       const last = notes.at(-1);

@@ -17,11 +17,11 @@ import type { X86State } from "../x86/state.ts";
 const UNKNOWN = 0n;
 
 /** Notes of another dump as they are, but for its VMCOREINFO. */
-export const encodeCarried = (notes: readonly Note[]): Buffer =>
+export const encodeCarried = (notes: readonly Note[], bigEndian?: boolean): Buffer =>
   Buffer.concat(
     notes
       .filter(({ name }) => name !== "VMCOREINFO")
-      .map(({ name, type, desc }) => encodeNote(name, type, desc)),
+      .map(({ name, type, desc }) => encodeNote(name, type, desc, bigEndian)),
   );
 
 /**
@@ -83,7 +83,8 @@ export function encodePrstatus32({ index, state }: Pick<Vcpu, "index" | "state">
 /** The note that tells crash and elf2dmp that a hypervisor made the dump, with the system registers. */
 export const encodeQemuNote = (state: X86State): Buffer => encodeNote("QEMU", 0, encodeQemuCpuState(state));
 
-export const encodeVmcoreinfo = (text: Buffer): Buffer => encodeNote("VMCOREINFO", 0, text);
+export const encodeVmcoreinfo = (text: Buffer, bigEndian?: boolean): Buffer =>
+  encodeNote("VMCOREINFO", 0, text, bigEndian);
 
 /** Where the text begins in what `encodeVmcoreinfo` returns: behind the header and the padded name. */
 export const VMCOREINFO_TEXT_AT = 24;

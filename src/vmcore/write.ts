@@ -13,7 +13,7 @@ import {
   PT_LOAD,
   PT_NOTE,
 } from "../elf/constants.ts";
-import { encodeElfHeaders } from "../elf/encode.ts";
+import { type ElfTarget, encodeElfHeaders } from "../elf/encode.ts";
 import type { ProgramHeader } from "../elf/header.ts";
 import type { Guest, GuestRange } from "../guest/guest.ts";
 import { FlatOutput } from "../io/flat-output.ts";
@@ -44,6 +44,8 @@ const LOAD_ALIGN = 0;
 export interface KernelView {
   /** Whether the guest runs a 32-bit kernel: tools then want EM_386 and its registers. */
   readonly is32Bit?: boolean;
+  /** Of a machine that is no x86; its notes are those of its dump. */
+  readonly target?: ElfTarget | undefined;
   /** Text of the VMCOREINFO note, at most 64 KiB. */
   readonly vmcoreinfo: Buffer | undefined;
   /** Virtual address of physical address 0 in the direct map; undefined writes p_vaddr = p_paddr. */
@@ -179,12 +181,13 @@ export async function copyGuest(
 /** All notes, in the order of the field: processors, QEMU's of them, VMCOREINFO last. */
 function encodeNotes({ vcpus, notes: carried }: Guest, kernel: KernelView) {
   const others = Buffer.concat([
-    encodeCarried(carried ?? []),
+    encodeCarried(carried ?? [], kernel.target?.bigEndian),
     ...vcpus.map((vcpu) => (kernel.is32Bit === true ? encodePrstatus32(vcpu) : encodePrstatus(vcpu))),
     ...vcpus.map((vcpu) => encodeQemuNote(vcpu.state)),
   ]);
   const text = kernel.vmcoreinfo;
-  const bytes = text === undefined ? others : Buffer.concat([others, encodeVmcoreinfo(text)]);
+  const bytes =
+    text === undefined ? others : Buffer.concat([others, encodeVmcoreinfo(text, kernel.target?.bigEndian)]);
   const vmcoreinfo = {
     vmcoreinfoAt: others.length + VMCOREINFO_TEXT_AT,
     vmcoreinfoSize: text?.length ?? 0,
@@ -198,6 +201,7 @@ function encodeNotes({ vcpus, notes: carried }: Guest, kernel: KernelView) {
  * kernel image at its own virtual address.
  */
 function encodeVmcoreHeader(plan: VmcorePlan, guest: Guest, kernel: KernelView): Buffer {
+  const target = kernel.target ?? { machine: kernel.is32Bit === true ? EM_386 : EM_X86_64 };
   const notes = encodeNotes(guest, kernel).bytes;
   const programs: ProgramHeader[] = [
     {
@@ -225,7 +229,7 @@ function encodeVmcoreHeader(plan: VmcorePlan, guest: Guest, kernel: KernelView):
   }
   programs.push(...imageHeaders(plan, kernel.image));
   const header = Buffer.alloc(plan.notesOffset + notes.length);
-  encodeElfHeaders(ET_CORE, kernel.is32Bit === true ? EM_386 : EM_X86_64, programs).copy(header);
+  encodeElfHeaders(ET_CORE, target, programs).copy(header);
   notes.copy(header, plan.notesOffset);
   return header;
 }

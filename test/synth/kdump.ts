@@ -16,6 +16,16 @@ export interface KdumpSpec {
   readonly version?: number;
   readonly signature?: string;
   readonly machine?: string;
+  /** `uname -s`, default Linux; QEMU leaves it empty. */
+  readonly system?: string;
+  readonly layout?: KdumpLayout;
+  /** Bytes a page, default 4096. */
+  readonly blockSize?: number;
+  /** Seconds since 1970. */
+  readonly timestamp?: number;
+  readonly physBase?: number;
+  /** What the first header says of page frames; default their number. */
+  readonly maxMapnr?: number;
   /** Default 31. */
   readonly dumpLevel?: number;
   /** Default 2; with one bitmap all RAM is dumped. */
@@ -25,6 +35,7 @@ export interface KdumpSpec {
   readonly incomplete?: boolean;
   readonly notes?: Buffer;
   readonly vmcoreinfo?: Buffer;
+  readonly eraseinfo?: Buffer;
   /** Whether all pages of zeros share one descriptor, as makedumpfile's and QEMU's do. Default true. */
   readonly sharedZeros?: boolean;
 }
@@ -76,19 +87,80 @@ function zstdUniform(bytes: Buffer): Buffer {
   return frame;
 }
 
+/** How a machine's compiler lays out the headers. */
+export interface KdumpLayout {
+  /** Of its `long`; default 64. */
+  readonly bits?: 32 | 64;
+  readonly bigEndian?: boolean;
+  /** Whether a 32-bit machine aligns 64-bit members to 8 bytes, as ARM does and i386 does not. */
+  readonly padded?: boolean;
+}
+
+/** Writes members of a C structure one behind another, each aligned as the machine's compiler would. */
+class Struct {
+  readonly bytes: Buffer;
+  readonly #layout: KdumpLayout;
+  #at = 0;
+
+  constructor(size: number, layout: KdumpLayout, at = 0) {
+    this.bytes = Buffer.alloc(size);
+    this.#layout = layout;
+    this.#at = at;
+  }
+
+  text(value: string, length: number): this {
+    this.bytes.write(value, this.#at, "latin1");
+    this.#at += length;
+    return this;
+  }
+
+  int(...values: readonly number[]): this {
+    for (const value of values) {
+      this.#align(4);
+      if (this.#layout.bigEndian === true) this.bytes.writeUInt32BE(value, this.#at);
+      else this.bytes.writeUInt32LE(value, this.#at);
+      this.#at += 4;
+    }
+    return this;
+  }
+
+  long(...values: readonly number[]): this {
+    for (const value of values) {
+      if (this.#layout.bits === 32) this.int(value);
+      else this.wide(value);
+    }
+    return this;
+  }
+
+  wide(...values: readonly number[]): this {
+    for (const value of values) {
+      this.#align(this.#layout.bits === 32 && this.#layout.padded !== true ? 4 : 8);
+      if (this.#layout.bigEndian === true) this.bytes.writeBigUInt64BE(BigInt(value), this.#at);
+      else this.bytes.writeBigUInt64LE(BigInt(value), this.#at);
+      this.#at += 8;
+    }
+    return this;
+  }
+
+  #align(size: number): void {
+    this.#at = Math.ceil(this.#at / size) * size;
+  }
+}
+
 export function buildKdump(spec: KdumpSpec): Buffer {
-  const { pages, codec = "raw", version = 6, bitmaps = 2, split, sharedZeros = true } = spec;
+  const { pages, codec = "raw", version = 6, bitmaps = 2, split, sharedZeros = true, layout = {} } = spec;
+  const { blockSize = PAGE } = spec;
   const pfns = [...pages.keys()].sort((a, b) => a - b);
   const maxMapnr = (pfns.at(-1) ?? 0) + 1;
-  const half = Math.ceil(Math.ceil(maxMapnr / 8) / PAGE);
+  const half = Math.ceil(Math.ceil(maxMapnr / 8) / blockSize);
   const bits = (has: (pfn: number) => boolean) => {
-    const bytes = Buffer.alloc(half * PAGE);
+    const bytes = Buffer.alloc(half * blockSize);
     for (const pfn of pfns) if (has(pfn)) bytes[pfn >> 3]! |= 1 << (pfn & 7);
     return bytes;
   };
   const dumped = pfns.filter((pfn) => pages.get(pfn) !== null);
   const own = dumped.filter((pfn) => split === undefined || (pfn >= split[0] && pfn < split[1]));
-  const descriptors = 2 * PAGE + bitmaps * half * PAGE;
+  const descriptors = 2 * blockSize + bitmaps * half * blockSize;
   const data: Buffer[] = [];
   let at = descriptors + 24 * dumped.length;
   const place = (bytes: Buffer) => {
@@ -96,63 +168,41 @@ export function buildKdump(spec: KdumpSpec): Buffer {
     at += bytes.length;
     return at - bytes.length;
   };
+  const placed = (bytes: Buffer | undefined) => (bytes === undefined ? [0, 0] : [place(bytes), bytes.length]);
   const isZero = (bytes: Buffer) => bytes.every((byte) => byte === 0);
-  // Dumps of many pages have the same one over and over.
-  const blocks = new Map<Buffer, Buffer>();
-  const blockOf = (bytes: Buffer) => {
-    const block = blocks.get(bytes) ?? packed(bytes, codec);
-    blocks.set(bytes, block);
-    return block;
-  };
-  const zeros = sharedZeros && own.some((pfn) => isZero(pages.get(pfn)!)) ? Buffer.alloc(PAGE) : undefined;
+  const zeros =
+    sharedZeros && own.some((pfn) => isZero(pages.get(pfn)!)) ? Buffer.alloc(blockSize) : undefined;
   const zeroPage = zeros && { at: place(packed(zeros, codec)), size: packed(zeros, codec).length };
-  const table = Buffer.alloc(24 * dumped.length);
-  for (const [i, pfn] of own.entries()) {
+  const table = new Struct(24 * dumped.length, { ...layout, padded: true });
+  for (const pfn of own) {
     const bytes = pages.get(pfn)!;
-    const block = blockOf(bytes);
+    const block = packed(bytes, codec);
     const shared = zeroPage !== undefined && isZero(bytes);
-    const stored = block.length < PAGE ? block : bytes;
-    table.writeBigUInt64LE(BigInt(shared ? zeroPage.at : place(stored)), 24 * i);
-    table.writeUInt32LE(shared ? zeroPage.size : stored.length, 24 * i + 8);
-    table.writeUInt32LE(stored === bytes && !shared ? 0 : FLAGS[codec], 24 * i + 12);
+    const stored = block.length < blockSize ? block : bytes;
+    table.wide(shared ? zeroPage.at : place(stored));
+    table.int(shared ? zeroPage.size : stored.length, stored === bytes && !shared ? 0 : FLAGS[codec]).wide(0);
   }
-  const vmcoreinfoAt = spec.vmcoreinfo === undefined ? 0 : place(spec.vmcoreinfo);
-  const notesAt = spec.notes === undefined ? 0 : place(spec.notes);
-  const header = Buffer.alloc(PAGE);
-  header.write(spec.signature ?? "KDUMP   ", 0, "latin1");
-  header.writeInt32LE(version, 8);
-  header.write("Linux", 12);
-  header.write("6.1.0-synth", 12 + 2 * 65);
-  header.write(spec.machine ?? "x86_64", 12 + 4 * 65);
-  header.writeUInt32LE(FLAGS[codec] | (spec.incomplete === true ? 8 : 0), 424);
-  header.writeUInt32LE(PAGE, 428);
-  header.writeUInt32LE(1, 432);
-  header.writeUInt32LE(bitmaps * half, 436);
-  header.writeUInt32LE(version >= 6 ? 0 : maxMapnr, 440);
-  header.writeUInt32LE(2, 460);
-  const sub = Buffer.alloc(PAGE);
-  const wide = (offset: number, value: number) => sub.writeBigUInt64LE(BigInt(value), offset);
-  if (version >= 1) sub.writeInt32LE(spec.dumpLevel ?? 31, 8);
-  if (version >= 2 && split !== undefined) {
-    sub.writeInt32LE(1, 12);
-    wide(16, version >= 6 ? 0 : split[0]);
-    wide(24, version >= 6 ? 0 : split[1]);
+  const vmcoreinfo = placed(spec.vmcoreinfo) as [number, number];
+  const notes = placed(spec.notes) as [number, number];
+  const eraseinfo = placed(spec.eraseinfo) as [number, number];
+  const header = new Struct(blockSize, layout);
+  header.text(spec.signature ?? "KDUMP   ", 8).int(version);
+  for (const name of [spec.system ?? "Linux", "", "6.1.0-synth", "", spec.machine ?? "x86_64", ""]) {
+    header.text(name, 65);
   }
-  if (version >= 3) {
-    wide(32, vmcoreinfoAt);
-    wide(40, spec.vmcoreinfo?.length ?? 0);
+  header.long(spec.timestamp ?? 0, 0).int(FLAGS[codec] | (spec.incomplete === true ? 8 : 0), blockSize, 1);
+  header.int(bitmaps * half, spec.maxMapnr ?? maxMapnr, 0, 0, 0, 0, 2);
+  const sub = new Struct(blockSize, layout).long(spec.physBase ?? 0);
+  if (version >= 1) sub.int(spec.dumpLevel ?? 31);
+  if (version >= 2) {
+    sub.int(split === undefined ? 0 : 1).long(...(version >= 6 ? [0, 0] : (split ?? [0, 0])));
   }
-  if (version >= 4) {
-    wide(48, notesAt);
-    wide(56, spec.notes?.length ?? 0);
-  }
-  if (version >= 6) {
-    wide(80, split?.[0] ?? 0);
-    wide(88, split?.[1] ?? 0);
-    wide(96, maxMapnr);
-  }
+  if (version >= 3) sub.wide(vmcoreinfo[0]).long(vmcoreinfo[1]);
+  if (version >= 4) sub.wide(notes[0]).long(notes[1]);
+  if (version >= 5) sub.wide(eraseinfo[0]).long(eraseinfo[1]);
+  if (version >= 6) sub.wide(...(split ?? [0, 0]), maxMapnr);
   const maps = [bits(() => true), bits((pfn) => pages.get(pfn) !== null)].slice(2 - bitmaps);
-  return Buffer.concat([header, sub, ...maps, table, ...data]);
+  return Buffer.concat([header.bytes, sub.bytes, ...maps, table.bytes, ...data]);
 }
 
 /** A record of a flattened stream. */
