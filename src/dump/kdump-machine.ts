@@ -59,7 +59,8 @@ export const likelyLayout = (name: string): Partial<Layout> => named(name) ?? { 
 
 /**
  * ELF's e_machine of the machine that was dumped. Where it has no name, the size of its processors' registers tells
- * it, and without registers it is x86. A 32-bit header of an "x86_64" is QEMU's of a guest outside long mode.
+ * it, and without registers it is x86. QEMU calls a guest outside long mode what its processors can do, "x86_64"; its
+ * registers, or a 32-bit header, show what it is.
  * @throws UnsupportedError for a name that is not known
  */
 export function machineOf(name: string, layout: Layout, notes: readonly Note[]): number {
@@ -70,8 +71,14 @@ export function machineOf(name: string, layout: Layout, notes: readonly Note[]):
       hint: "crash and makedumpfile of that machine read it",
     });
   }
-  return machine === EM_X86_64 && layout.bits === 32 ? EM_386 : machine;
+  const isOld = layout.bits === 32 || prstatusSize(notes) === PRSTATUS_386;
+  return machine === EM_X86_64 && isOld ? EM_386 : machine;
 }
+
+const PRSTATUS_386 = 144;
+
+const prstatusSize = (notes: readonly Note[]): number | undefined =>
+  notes.find(({ name, type }) => name === "CORE" && type === NT_PRSTATUS)?.desc.length;
 
 /** struct elf_prstatus, by its size in bytes: 112, or 72 on 32-bit machines, then registers, pr_fpvalid and padding. */
 const BY_PRSTATUS: Readonly<Record<string, readonly (readonly [size: number, machine: number])[]>> = {
@@ -80,6 +87,7 @@ const BY_PRSTATUS: Readonly<Record<string, readonly (readonly [size: number, mac
     [504, EM_PPC64],
     [376, EM_RISCV],
     [480, EM_LOONGARCH],
+    [PRSTATUS_386, EM_386],
     [336, EM_X86_64],
   ],
   "64 big": [
@@ -88,14 +96,14 @@ const BY_PRSTATUS: Readonly<Record<string, readonly (readonly [size: number, mac
   ],
   "32 little": [
     [148, EM_ARM],
-    [144, EM_386],
+    [PRSTATUS_386, EM_386],
   ],
   "32 big": [[268, EM_PPC]],
 };
 
 function machineByRegisters({ bits, littleEndian }: Layout, notes: readonly Note[]): number {
   const known = BY_PRSTATUS[`${bits} ${littleEndian ? "little" : "big"}`]!;
-  const size = notes.find(({ name, type }) => name === "CORE" && type === NT_PRSTATUS)?.desc.length;
+  const size = prstatusSize(notes);
   // The last of each list is what QEMU and makedumpfile wrote most of.
   return (known.find(([bytes]) => bytes === size) ?? known.at(-1)!)[1];
 }

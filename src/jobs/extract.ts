@@ -2,7 +2,7 @@ import { naming, UnsupportedError } from "../core/errors.ts";
 import type { JobContext } from "../core/job.ts";
 import type { ByteSource } from "../core/memory.ts";
 import type { Warning } from "../core/warnings.ts";
-import { elfKind } from "../dump/elf-kind.ts";
+import { elfKind, isPhysical } from "../dump/elf-kind.ts";
 import type { DumpFiles } from "../dump/format.ts";
 import { identify } from "../dump/identify.ts";
 import { isMachineDump } from "../dump/open.ts";
@@ -90,7 +90,7 @@ export function isVmcore(source: ByteSource, files: DumpFiles): boolean {
     const { phrase, advice } = identify(source);
     throw new UnsupportedError(`not the core of a process: ${phrase}`, { hint: advice });
   }
-  // All that tells the kind: a process core has no physical addresses.
-  const elf = readElf(source, ({ type, paddr }) => type === PT_NOTE || paddr > 0);
+  // All that tells the kind: a process core has no such segments.
+  const elf = readElf(source, (program) => program.type === PT_NOTE || isPhysical(program));
   return elf.header.type === ET_CORE && elfKind(elf, readNotes(source, elf).notes) === "vmcore";
 }
