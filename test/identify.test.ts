@@ -667,7 +667,16 @@ const CASES: readonly Case[] = [
     format: "raw",
     bytes: Buffer.concat([Buffer.alloc(4096), noise]),
     phrase: /12\.0 KiB: perhaps a raw memory image/,
-    advice: /^crash vmlinux dump@0/,
+    advice: /^guestcore convert dump vmcore --map 0-0x3000 .*--map q35/,
+    uncertain: true,
+  },
+  {
+    format: "raw",
+    name: "/snap 1/memory-ranges",
+    bytes: Buffer.concat([Buffer.alloc(4096), noise]),
+    phrase: /12\.0 KiB: perhaps a raw memory image/,
+    advice:
+      /^guestcore convert '\/snap 1\/memory-ranges' vmcore --map '\/snap 1\/state\.json' .*Cloud Hypervisor/,
     uncertain: true,
   },
   {

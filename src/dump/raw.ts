@@ -5,6 +5,7 @@ import { rawExtent } from "../core/memory.ts";
 import type { RamPiece } from "../core/ram-map.ts";
 import { indexAtOrAbove, joinAscending, type Range } from "../core/ranges.ts";
 import { hex } from "../core/text.ts";
+import type { Warning } from "../core/warnings.ts";
 import { EM_X86_64 } from "../elf/constants.ts";
 import type { MachineDump } from "./format.ts";
 
@@ -45,12 +46,18 @@ export class RawMemory implements PhysicalMemory {
  * @throws CorruptError when the map says of nothing in the file what it is
  */
 export function openRaw(source: ByteSource, map: readonly RamPiece[]): MachineDump {
-  const first = map[0]!;
-  if (map.every(({ offset }) => offset >= source.size)) {
-    throw new CorruptError(
-      `the map begins at offset ${hex(first.offset)}, and the image is ${source.size} bytes long`,
-      { hint: "give START-END@OFFSET with the offset of START in the image" },
-    );
+  if (!map.some(({ offset }) => offset + PAGE_SIZE <= source.size)) {
+    const begin = map[0] === undefined ? "is empty" : `begins at offset ${hex(map[0].offset)}`;
+    throw new CorruptError(`the map ${begin}, and the image is ${source.size} bytes long`, {
+      hint: "give START-END@OFFSET with the offset of START in the image",
+    });
   }
-  return { memory: new RawMemory(source, map), notes: [], cpus: [], machine: EM_X86_64, warnings: [] };
+  const end = map.reduce((last, { start, end, offset }) => Math.max(last, offset + (end - start)), 0);
+  const warnings = end > source.size ? [cutImage(end, source.size)] : [];
+  return { memory: new RawMemory(source, map), notes: [], cpus: [], machine: EM_X86_64, warnings };
 }
+
+const cutImage = (end: number, size: number): Warning => ({
+  code: "DMP024",
+  message: `the map has memory up to offset ${hex(end)}, and the image is ${size} bytes long: what it ends before is missing`,
+});

@@ -1,9 +1,11 @@
 import { dirname, join } from "node:path";
-import { GuestcoreError } from "../core/errors.ts";
+import { GuestcoreError, naming, UnsupportedError } from "../core/errors.ts";
 import type { JobContext } from "../core/job.ts";
 import type { ByteSource, Unpacking } from "../core/memory.ts";
-import type { RamPiece } from "../core/ram-map.ts";
+import { layoutPieces, type RamMap, type RamPiece } from "../core/ram-map.ts";
+import { bytesText } from "../core/text.ts";
 import type { Warning } from "../core/warnings.ts";
+import { cloudHypervisorPieces } from "../dump/cloud-hypervisor.ts";
 import type { DumpFiles, UnpackedPart } from "../dump/format.ts";
 import { type Compression, unpackIfCompressed } from "../io/compressed.ts";
 import { type FileIdentity, FileSource } from "../io/file.ts";
@@ -15,7 +17,7 @@ export interface DumpNaming {
   /** Further files of a dump in several. */
   readonly parts?: readonly string[] | undefined;
   /** Where a raw image keeps what. */
-  readonly map?: readonly RamPiece[] | undefined;
+  readonly map?: RamMap | undefined;
 }
 
 /** Of a file that was compressed. */
@@ -79,6 +81,7 @@ export async function openInput(path: string, context: JobContext, named: DumpNa
       if (part !== undefined) opened.push(part);
       return part;
     };
+    const map = named.map && (await piecesOf(named.map, first.source, (file) => opened.push(file), context));
     return {
       source: first.source,
       files: {
@@ -86,7 +89,7 @@ export async function openInput(path: string, context: JobContext, named: DumpNa
         parts,
         beside,
         unpack,
-        ...(named.map === undefined || named.map.length === 0 ? {} : { map: named.map }),
+        ...(map === undefined ? {} : { map }),
       },
       get identities() {
         return opened.map(({ identity }) => identity);
@@ -100,6 +103,30 @@ export async function openInput(path: string, context: JobContext, named: DumpNa
     close();
     throw error;
   }
+}
+
+/** state.json of a machine with hundreds of vCPUs has a few megabytes. */
+const MAX_DESCRIPTION = 64 * 2 ** 20;
+
+/** @throws UsageError, UnsupportedError, CorruptError for a map that does not go with the image */
+async function piecesOf(
+  map: RamMap,
+  image: ByteSource,
+  keep: (file: OpenedFile) => void,
+  context: JobContext,
+): Promise<readonly RamPiece[]> {
+  if ("pieces" in map) return map.pieces;
+  if ("layout" in map) return layoutPieces(map.layout, image.size);
+  const file = await openFile(map.description, context);
+  keep(file);
+  return await naming(map.description, () => {
+    const bytes = Buffer.alloc(Math.min(file.source.size, MAX_DESCRIPTION + 1));
+    const text = bytes.toString("utf8", 0, file.source.read(0, bytes));
+    if (bytes.length > MAX_DESCRIPTION) {
+      throw new UnsupportedError(`a description of a machine of more than ${bytesText(MAX_DESCRIPTION)}`);
+    }
+    return cloudHypervisorPieces(text);
+  });
 }
 
 interface OpenedFile {

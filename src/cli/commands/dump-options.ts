@@ -13,7 +13,12 @@ const collect = (text: string, before: readonly string[]): string[] => [...befor
 export const withDumpOptions = (command: Command): Command =>
   command
     .option("--part <file>", "further file of a dump in several (split, disk set); repeatable", collect, [])
-    .option("--map <piece>", "START-END@OFFSET: memory a raw image holds; repeatable", collect, []);
+    .option(
+      "--map <piece>",
+      "memory a raw image holds: START-END@OFFSET, repeatable; or state.json, or a layout: pc, q35, microvm, firecracker",
+      collect,
+      [],
+    );
 
 /** @throws UsageError for a map that is none */
 export const dumpNamingOf = ({ part, map }: DumpFlags): DumpNaming => ({

@@ -1,5 +1,6 @@
 import { decodeFrameHeader, isSkippable, ZSTD_MAGIC } from "../../codec/zstd/header.ts";
-import { bytesText, plural, printable } from "../../core/text.ts";
+import type { ByteSource } from "../../core/memory.ts";
+import { bytesText, hex, plural, printable, shellWord } from "../../core/text.ts";
 import { machineName, typeName } from "../../elf/constants.ts";
 import { type Description, type Format, field, type Head, known, magic } from "./format.ts";
 
@@ -171,6 +172,16 @@ function describeEmpty(head: Head): Description {
   };
 }
 
+/** What a raw image may be a map of; Cloud Hypervisor's has a name of its own. */
+function mapOf({ name, size, unpacking }: ByteSource): string {
+  const file = unpacking?.name ?? name;
+  if (/(^|\/)memory-ranges$/.test(file)) {
+    const state = file.replace(/memory-ranges$/, "state.json");
+    return `${shellWord(state)}    # if it is the memory of a Cloud Hypervisor snapshot`;
+  }
+  return `0-${hex(size)}    # if it is memory from address 0 on; --map q35, pc, microvm or firecracker if it is all RAM of such a machine`;
+}
+
 /** What no magic number says. The last line matches everything. */
 const WITHOUT_MAGIC: readonly Format[] = [
   {
@@ -214,7 +225,7 @@ const WITHOUT_MAGIC: readonly Format[] = [
       phrase: `data of whole pages without a magic number, ${bytesText(source.size)}: perhaps a raw memory image`,
       facts: { start: bytes.toString("hex", 0, 16) },
       certain: false,
-      advice: `crash vmlinux ${file}@0    # if it is guest memory from address 0, as QEMU's pmemsave writes it`,
+      advice: `guestcore convert ${file} vmcore --map ${mapOf(source)}`,
     }),
   },
   {
