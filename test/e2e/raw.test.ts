@@ -17,12 +17,13 @@ afterAll(() => {
 });
 
 const MIB = 2 ** 20;
+const QEMU = "qemu-system-x86_64";
 
 /** A machine whose RAM is a shared file, which keeps what it held before. */
 async function start(machine: string, ram: string, size: number, ...more: string[]): Promise<Qmp> {
   const socket = join(folder, `${running.size}.sock`);
   const qemu = spawn(
-    "qemu-system-x86_64",
+    QEMU,
     [
       ...["-machine", `${machine},memory-backend=ram`, "-accel", "tcg,tb-size=16", "-m", `${size / MIB}M`],
       ...["-object", `memory-backend-file,id=ram,size=${size / MIB}M,share=on,mem-path=${ram}`],
@@ -43,7 +44,7 @@ function convert(image: string, map: string): VmcoreFile {
 }
 
 describe.each(["pc", "q35"])("the memory file of a small %s that ran its firmware", (machine) => {
-  testWith(["qemu-system-x86_64"], "is what QEMU dumps, but for what is not RAM", async () => {
+  testWith([QEMU], "is what QEMU dumps, but for what is not RAM", async () => {
     const ram = join(folder, `${machine}.small`);
     const qmp = await start(machine, ram, 32 * MIB);
     await sleep(5000);
@@ -73,7 +74,7 @@ describe.each([
   ["q35", 5 * 1024, 2 * 1024],
   ["microvm", 5 * 1024, 3 * 1024],
 ])("the memory file of a %s with %d MiB of RAM", (machine, mebibytes, low) => {
-  testWith(["qemu-system-x86_64"], `lies where QEMU has it: ${low} MiB of it below 4 GiB`, async () => {
+  testWith([QEMU], `lies where QEMU has it: ${low} MiB of it below 4 GiB`, async () => {
     const ram = join(folder, `${machine}.${mebibytes}`);
     const size = mebibytes * MIB;
     const offsets = [

@@ -14,6 +14,8 @@ const EXAMPLES = [
   "guestcore convert vmcore vmcore.kdump --format kdump --compress zstd",
   "guestcore convert vmcore.flat ram.img --format raw",
   "guestcore convert vmcore - --format flat | ssh host 'makedumpfile -R vmcore.kdump'",
+  "guestcore convert web1.vmss vmcore.elf         with web1.vmem beside it",
+  "guestcore convert pc.ram vmcore.elf --map q35  the RAM file of a QEMU machine",
   "guestcore convert vmcore - | ssh host 'cat > vmcore.elf'",
 ];
 
@@ -27,7 +29,7 @@ export const convertCommand: AddCommand = (program, terminal) =>
   withJobOptions(withDumpOptions(withFormatOptions(withExamples(program.command("convert"), EXAMPLES))))
     .summary("write a machine's dump anew, in another format")
     .description(
-      "Writes a machine's dump anew: as the ELF vmcore that every tool opens, kdump-compressed, raw or as LiME has it.\nReads ELF vmcores of every maker and kdump-compressed dumps, plain or flattened.",
+      "Writes a machine's dump anew: as the ELF vmcore that every tool opens, kdump-compressed, raw or as LiME has it.\nReads ELF vmcores of every maker, kdump-compressed dumps and sets of them, flattened streams, sadump, LiME and AVML images, QEMU's migration streams, libvirt's save images, VMware's suspended machines, cores of Xen's domains, and raw memory by --map.",
     )
     .usage("IN OUT [options]")
     .addArgument(new Argument("<in>", "the dump; plain or compressed (.zst, .gz)"))
