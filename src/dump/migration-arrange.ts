@@ -84,7 +84,7 @@ function assumed({ kind, name }: MachineFacts, { order, below }: Arrangement, si
   return {
     code: "DMP034",
     message: `where the machine's memory lies is not in the stream: taken as ${rules} has it, ${split}${blocks}`,
-    hint: "wrong when the machine was started with max-ram-below-4g; crash or drgn then find no page tables",
+    hint: "where it is wrong, crash and drgn find no page tables: then restore the guest paused, and dump-guest-memory",
   };
 }
 

@@ -49,6 +49,7 @@ const SUBSECTION = 0x05;
 const CONFIGURATION = 0x07;
 const COMMAND = 0x08;
 const FOOTER = 0x7e;
+const FOOTER_SIZE = 5;
 
 /** MIG_CMD_*. */
 const POSTCOPY_ADVISE = 3;
@@ -103,6 +104,8 @@ class Walk {
   #ramWhole = false;
   #postcopy = false;
   #started = false;
+  /** Whether sections have footers: as the first one that ends. */
+  #footers: boolean | undefined;
 
   constructor(source: ByteSource, start: number, checkpoint: JobContext["checkpoint"] | undefined) {
     this.#source = source;
@@ -233,19 +236,15 @@ class Walk {
     if (!this.#passFooter(id)) throw this.#corrupt("section of memory without its footer", 0);
   }
 
-  /** Machine types before 2.4 have no footers: then a section starts. */
+  /** Sections of machine types before 2.4 have none: then another section starts. */
   #passFooter(id: number): boolean {
-    const bytes = this.#reader.lookAhead(5);
-    if (bytes[0] === FOOTER && bytes.length === 5 && bytes.readUInt32BE(1) === id) {
-      this.#reader.skip(5);
-      return true;
-    }
-    if (bytes[0] === FOOTER || bytes.length === 0) {
-      // Too short, or of another section.
-      if (bytes.length < 5) this.#reader.skip(5);
-      return false;
-    }
-    return isSectionStart(this.#reader);
+    const bytes = this.#reader.lookAhead(FOOTER_SIZE);
+    this.#footers ??= bytes[0] === FOOTER || !isSectionStart(this.#reader);
+    if (!this.#footers) return isSectionStart(this.#reader);
+    const isOurs = bytes[0] === FOOTER && bytes.length === FOOTER_SIZE && bytes.readUInt32BE(1) === id;
+    // A rest that is too short is the end of the stream.
+    if (isOurs || bytes.length < FOOTER_SIZE) this.#reader.skip(FOOTER_SIZE);
+    return isOurs;
   }
 
   #readCommand(): boolean {

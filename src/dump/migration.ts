@@ -33,7 +33,7 @@ export async function openMigration(
 ): Promise<MachineDump> {
   const stream = await readMigrationStream(source, start, files.checkpoint);
   const { blocks, deltas } = stream.ram;
-  if (!blocks.some(hasPages)) throw noMemory(stream);
+  if (!blocks.some(hasPages)) throw stream.problem ?? noMemory(stream);
   const { cpus, warnings: cpuWarnings } = cpusOf(source, stream.devices);
   const kind = kindOf(stream);
   if (kind === undefined && cpus.length === 0) throw notPc(stream);
@@ -67,10 +67,12 @@ export async function openMigration(
   };
 }
 
-/** By its name, or by its host bridge. */
-function kindOf({ machine, devices }: MigrationStream): MachineKind | undefined {
+/** By its name, its host bridge, or what it calls its memory. */
+function kindOf({ machine, devices, ram }: MigrationStream): MachineKind | undefined {
   const has = (wanted: string) => devices.some(({ kind }) => kind === wanted);
-  return machineKind(machine) ?? (has("mch") ? "q35" : has("I440FX") ? "i440fx" : undefined);
+  const known = machineKind(machine) ?? (has("mch") ? "q35" : has("I440FX") ? "i440fx" : undefined);
+  // Machine types before 2.4 do not tell their name.
+  return known ?? (machine === "" && ram.blocks.some(({ name }) => name === "pc.ram") ? "i440fx" : undefined);
 }
 
 const configOf = (source: ByteSource, stream: MigrationStream): Buffer | undefined =>
