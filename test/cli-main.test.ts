@@ -365,7 +365,9 @@ describe("info of compressed files", () => {
     const raw = file("image.gz", gzipSync(Buffer.alloc(8192, 1)));
     const { out } = await run(["info", raw, "--tmpdir", directory]);
     const name = raw.slice(0, -3);
-    expect(out).toContain(`next: gunzip -c ${raw} > ${name} && crash vmlinux ${name}@0 `);
+    expect(out).toContain(
+      `next: gunzip -c ${raw} > ${name} && guestcore convert ${name} vmcore --map 0-0x2000 `,
+    );
     const short = file("a.gz", gzipSync(Buffer.alloc(10, 1)));
     expect((await run(["info", short, "--tmpdir", directory])).out).toContain("next: take the dump again:");
   });

@@ -8,8 +8,8 @@ import type { DumpFiles } from "./format.ts";
 
 /** Entries read at a time: 1 MiB. */
 const BATCH = 1 << 17;
-/** A domain's memory is in some dozen pieces; one that gave back half of it page by page may have more. */
-const MAX_PIECES = 1 << 19;
+/** A domain's memory is in some dozen pieces; one that gave back some of it page by page has more. */
+const MAX_PIECES = 1 << 17;
 /** No machine has memory there: 2^52 bytes. */
 const PFN_END = 2 ** 40;
 
@@ -75,7 +75,7 @@ export interface FrameTable {
  * Reads the table once and keeps runs: it has 8 bytes for each page of the domain's, in no order that could be relied on
  * (Xen docs/misc/dump-core-format.txt). All ones stand for no page.
  * @returns the pieces, and how many entries the file ends before
- * @throws UnsupportedError for memory in more than half a million pieces
+ * @throws UnsupportedError for memory in more than 131072 pieces
  */
 export async function piecesOf(
   source: ByteSource,
