@@ -1,6 +1,7 @@
 import { CorruptError, UnsupportedError } from "../core/errors.ts";
 import type { JobContext } from "../core/job.ts";
 import type { ByteSource } from "../core/memory.ts";
+import { type Configuration, readConfiguration } from "./migration-configuration.ts";
 import { type DeviceDescription, deviceKey, readDescription } from "./migration-description.ts";
 import type { FieldTable } from "./migration-fields.ts";
 import { type RamContents, RamSections } from "./migration-ram.ts";
@@ -45,7 +46,6 @@ const START = 0x01;
 const PART = 0x02;
 const END = 0x03;
 const FULL = 0x04;
-const SUBSECTION = 0x05;
 const CONFIGURATION = 0x07;
 const COMMAND = 0x08;
 const FOOTER = 0x7e;
@@ -58,9 +58,7 @@ const POSTCOPY_RUN = 5;
 const PACKAGED = 7;
 
 const RAM_VERSION = 4;
-/** Longest name of a machine type, and sections of devices, with room to spare. */
-const MAX_MACHINE_NAME = 256;
-const MAX_CAPABILITIES = 256;
+/** Sections of a machine, with room to spare. */
 const MAX_SECTIONS = 65_536;
 
 interface Section {
@@ -142,7 +140,7 @@ class Walk {
   async #next(type: number): Promise<boolean> {
     switch (type) {
       case CONFIGURATION:
-        this.#readConfiguration();
+        this.#configure(readConfiguration(this.#reader));
         return true;
       case START:
       case FULL:
@@ -159,29 +157,10 @@ class Walk {
     }
   }
 
-  /** vmstate_configuration: the machine type, and what the other side has to agree to. */
-  #readConfiguration(): void {
-    const reader = this.#reader;
-    const length = reader.u32();
-    if (length > MAX_MACHINE_NAME) throw this.#corrupt("machine type with an impossible name", 4);
-    this.#machine = reader.bytes(length).toString("latin1");
-    while (reader.peek() === SUBSECTION) {
-      reader.skip(1);
-      const name = reader.text();
-      reader.skip(4);
-      if (name === "configuration/capabilities") this.#readCapabilities();
-      else if (name === "configuration/target-page-bits") reader.skip(4);
-      else if (name === "configuration/uuid") reader.skip(16);
-      else throw this.#corrupt("configuration with unknown contents", 0);
-    }
-  }
-
-  #readCapabilities(): void {
-    const count = this.#reader.u32();
-    if (count > MAX_CAPABILITIES) throw this.#corrupt("configuration with impossible contents", 4);
-    const names = Array.from({ length: count }, () => this.#reader.text());
-    this.#flavour.mappedRam = names.includes("mapped-ram");
-    this.#flavour.ignoreShared = names.includes("x-ignore-shared");
+  #configure({ machine, capabilities }: Configuration): void {
+    this.#machine = machine;
+    this.#flavour.mappedRam = capabilities.includes("mapped-ram");
+    this.#flavour.ignoreShared = capabilities.includes("x-ignore-shared");
   }
 
   #readHeader(): Section {
