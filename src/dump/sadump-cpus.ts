@@ -1,8 +1,7 @@
 import { viewOf } from "../core/bytes.ts";
 import type { PhysicalMemory } from "../core/memory.ts";
 import { readPhysical } from "../core/memory.ts";
-import { PageTables } from "../x86/paging.ts";
-import { shapeFor } from "../x86/paging-shapes.ts";
+import { type PageTables, pageTablesOf } from "../x86/paging.ts";
 import {
   SEGMENT_REGISTERS,
   type Segment,
@@ -61,8 +60,7 @@ function completed(memory: PhysicalMemory, smram: SmramState): Completed {
   };
   if (eptp !== undefined)
     return { cpu: { state: bare, source, halted, inGuest: { eptp } }, number: undefined };
-  const shape = shapeFor(bare);
-  const tables = shape === undefined ? undefined : new PageTables(memory, Number(cr3 & ROOT), shape);
+  const tables = pageTablesOf(memory, bare);
   const read = (table: TableRegister, at: number): bigint[] => descriptorAt(memory, tables, table, at);
   const ldt = withDescriptor(selectors.ldt, read(gdt, selectors.ldt & INDEX), true);
   const segments = segmentsOf((name) => {
@@ -78,8 +76,6 @@ function completed(memory: PhysicalMemory, smram: SmramState): Completed {
 const segmentsOf = (of: (name: SegmentRegister) => Segment): X86State["segments"] =>
   Object.fromEntries(SEGMENT_REGISTERS.map((name) => [name, of(name)])) as Record<SegmentRegister, Segment>;
 
-/** A physical address that is exact: CR3 has at most 52 bits of one. */
-const ROOT = 0x000f_ffff_ffff_ffffn;
 /** Of a selector: the index times 8, and whether it is of the LDT. */
 const INDEX = 0xfff8;
 const LOCAL = 4;
@@ -104,7 +100,7 @@ function descriptorAt(
 }
 
 function physicalOf(tables: PageTables | undefined, virtual: bigint): number | undefined {
-  if (tables === undefined) return Number(virtual & ROOT);
+  if (tables === undefined) return Number(BigInt.asUintN(52, virtual));
   const mapping = tables.translate(virtual);
   return mapping.mapped ? mapping.physical : undefined;
 }

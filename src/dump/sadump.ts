@@ -7,6 +7,7 @@ import type { DumpFiles, DumpFormat, MachineDump } from "./format.ts";
 import { cpusOf } from "./sadump-cpus.ts";
 import { diskSetOf } from "./sadump-disk-set.ts";
 import { readSadumpHeader, type SadumpHeader } from "./sadump-header.ts";
+import { kdumpTraces } from "./sadump-kdump.ts";
 import { mediaOf } from "./sadump-media.ts";
 import { foreign, type SadumpMembers } from "./sadump-members.ts";
 import { framesOf, SadumpMemory } from "./sadump-memory.ts";
@@ -34,12 +35,19 @@ async function openSadump(source: ByteSource, files: DumpFiles): Promise<Machine
   const { pieces, warnings } = await membersOf(source, header, needed, files);
   const memory = new SadumpMemory(frames, pieces);
   const { cpus, numbered } = cpusOf(memory, smramStates(source, header));
+  const told = [...warnings, ...cutWarnings(pieces, needed)];
+  const kdump = await kdumpTraces(memory, cpus, files.checkpoint);
+  // Registers that the crashed kernel kept are those of its own; SMRAM has the kdump kernel's.
+  if (kdump !== undefined) {
+    const kept = kdump.notes.length > 0 ? [] : cpus;
+    return { ...kdump, cpus: kept, machine: EM_X86_64, warnings: [...told, ...kdump.warnings] };
+  }
   return {
     memory,
     notes: [],
     cpus,
     machine: EM_X86_64,
-    warnings: [...warnings, ...cutWarnings(pieces, needed), ...(numbered ? [] : [ORDER])],
+    warnings: [...told, ...(numbered ? [] : [ORDER])],
   };
 }
 

@@ -95,6 +95,12 @@ export const EXPLANATIONS: Readonly<Record<string, Explanation>> = {
       "A processor that was in a guest when the dump was made has the guest's registers, in the notes as well: the host's are not in the dump. And where the descriptor tables do not tell how Linux numbers the processors, their notes are in the order of APIC IDs, which may be another.",
     cure: "Use `guestcore guests` and `extract --guest` on the dump itself for the guests. Do not trust backtraces of such a processor's active task.",
   },
+  DMP013: {
+    title: "kdump had begun when the firmware dumped",
+    meaning:
+      "The crashed kernel had already started its kdump kernel, which uses the lowest 640 KiB of memory. They are read from where they were saved, and registers and VMCOREINFO are those that the crashed kernel left for its own dump.",
+    cure: "Nothing is to be done. If kdump finished as well, its own vmcore has the same.",
+  },
   DMP014: {
     title: "further media of a sadump are read by analogy",
     meaning:
