@@ -7,8 +7,9 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { Qmp } from "./qmp.ts";
 import { runWell } from "./tools.ts";
 
+const EMULATOR = "qemu-system-x86_64";
 /** What a guest that loads a kdump kernel, and crashes when it is told to, takes beside the laboratory. */
-export const kdumpTools = ["qemu-system-x86_64", "kexec", "busybox", "cpio", "gzip", "ldd"];
+export const kdumpTools = [EMULATOR, "kexec", "busybox", "cpio", "gzip", "ldd"];
 
 /** Dumps of one machine: at rest, and while its kdump kernel runs. */
 export interface KdumpGuest {
@@ -62,7 +63,7 @@ export async function bootKdumpGuest(lab: { readonly dump: string }, place: stri
   runWell("mv", [join(place, "inner.gz"), join(tree, "initrd.gz")]);
   pack(join(place, "outer.gz"));
   const qemu = spawn(
-    "qemu-system-x86_64",
+    EMULATOR,
     [
       ...["-accel", "tcg,tb-size=64", "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"],
       ...["-machine", "q35", "-cpu", "qemu64", "-m", "448M", "-smp", "2"],
