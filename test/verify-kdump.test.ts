@@ -275,6 +275,12 @@ describe("split dumps", () => {
     expect(checked!.coverage).toEqual({ present: 4 * PAGE, zero: PAGE, excluded: 2 * PAGE, missing: 0 });
   });
 
+  test("a part that has no pages, nor descriptors, is whole", async () => {
+    const nothing = buildKdump({ pages: pagesOf("zlib"), split: [40_003, 40_003] }).subarray(0, TABLE);
+    expect((await findingsIn(nothing)).codes).toEqual(["VRF033×1"]);
+    expect((await findingsIn(part(0, 40_003), { parts: parts(nothing) })).codes).toEqual([]);
+  });
+
   test("all parts, in any order, are the whole dump", async () => {
     const { codes, checked } = await findingsIn(part(3, 40_001), {
       parts: parts(part(40_001, 40_003), part(0, 3)),

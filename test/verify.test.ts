@@ -97,6 +97,7 @@ describe("ELF files that are whole", () => {
     expect((await findingsIn(buildElf({ ...CORE, sections: "gdb" }))).codes).toEqual([]);
     expect((await findingsIn(buildElf({ ...VMCORE, pnXnum: true }))).codes).toEqual([]);
     expect((await findingsIn(buildElf({ ...VMCORE, phoff: "end" }))).codes).toEqual([]);
+    expect((await findingsIn(namesLast())).codes).toEqual([]);
   });
 
   test("memory that is in the file twice, and the same", async () => {
@@ -118,6 +119,7 @@ const ELF_DAMAGE: ReadonlyArray<[string, Buffer, string[]]> = [
   ["the program headers are outside", put(vmcore, 32, 8, 1 << 30), ["VRF006×1"]],
   ["section 0, which counts the segments, is outside", xnumOutside(), ["VRF006×1"]],
   ["section headers are outside", put(buildElf({ ...CORE, sections: "gdb" }), 40, 8, 1 << 30), ["VRF007×1"]],
+  ["the names of sections are cut", namesLast().subarray(0, -1), ["VRF007×1"]],
   ["a segment's offset is none", put(vmcore, program(2) + 8, 8, 2 ** 60), ["VRF013×1"]],
   ["a segment has more in the file than in memory", put(vmcore, program(3) + 40, 8, 100), ["VRF013×1"]],
   ["a segment ends behind all addresses", withSegment(CORE, 2, { memsz: 0x80_0000 * 4 }), ["VRF013×1"]],
@@ -143,6 +145,16 @@ function put(elf: Buffer, at: number, size: number, value: number): Buffer {
   if (size === 8) copy.writeBigUInt64LE(BigInt(value), at);
   else copy.writeUIntLE(value, at, size);
   return copy;
+}
+/** As QEMU writes it: section headers in front, their names behind everything. */
+function namesLast(): Buffer {
+  const elf = buildElf({ ...VMCORE, sections: [{ name: ".note", bytes: Buffer.from("x") }] });
+  const names = Buffer.from("\0.shstrtab\0");
+  const shoff = Number(elf.readBigUInt64LE(40));
+  const index = elf.readUInt16LE(62);
+  elf.writeBigUInt64LE(BigInt(elf.length), shoff + 64 * index + 24);
+  elf.writeBigUInt64LE(BigInt(names.length), shoff + 64 * index + 32);
+  return Buffer.concat([elf, names]);
 }
 function xnumOutside(): Buffer {
   return put(buildElf({ ...VMCORE, pnXnum: true }), 40, 8, 1 << 30);

@@ -1,10 +1,11 @@
 import { ADDRESS_LIMIT, PAGE_SIZE } from "../core/address.ts";
+import { viewOf } from "../core/bytes.ts";
 import { UnsupportedError } from "../core/errors.ts";
 import { type ByteSource, rawExtent } from "../core/memory.ts";
 import type { Range } from "../core/ranges.ts";
 import { bytesText, hex } from "../core/text.ts";
 import { PT_LOAD, PT_NOTE } from "../elf/constants.ts";
-import { type ElfFile, isPossible, type ProgramHeader, readElf } from "../elf/header.ts";
+import { type ElfFile, type ElfHeader, isPossible, type ProgramHeader, readElf } from "../elf/header.ts";
 import { readNotes } from "../elf/notes.ts";
 import { checkAddresses, checkFileBytes, checkSameMemory, type Segment } from "./check-elf-overlap.ts";
 import { checkMemory } from "./check-memory.ts";
@@ -55,17 +56,38 @@ const headersOf = (elf: ElfFile): Range[] => [
 const segmentsOf = (elf: ElfFile): Segment[] =>
   elf.programs.map((program, i) => ({ ...program, header: elf.header.phoff + i * entrySize(elf) }));
 
-/** Program headers that are not there, and section headers; the latter matter to gdb. */
+/** Program headers that are not there, and section headers with their names; the latter matter to gdb. */
 function checkTables(source: ByteSource, { header, programs, programCount }: ElfFile, report: CheckReport) {
   if (programs.length < programCount) {
     const message = `the file ends inside the program headers: ${programs.length} of ${programCount} are there`;
     report.find(FOUND.table, message, { offset: source.size });
   }
   const { shoff, shnum, shentsize } = header;
-  if (shoff > 0 && shnum > 0 && !(shoff + shnum * shentsize <= source.size)) {
+  if (shoff === 0 || shnum === 0) return;
+  if (!(shoff + shnum * shentsize <= source.size)) {
     const message = `${shnum} section headers at offset ${shoff} are not all in a file of ${source.size} bytes`;
     report.find(FOUND.table, message, { offset: header.bits === 64 ? 40 : 32 });
+  } else if (!areNamesThere(source, header)) {
+    const message = `the names of the sections are not all in a file of ${source.size} bytes`;
+    report.find(FOUND.table, message, { offset: header.bits === 64 ? 62 : 50 });
   }
+}
+
+/** Whether the section that e_shstrndx names is in the file: QEMU writes it last. */
+function areNamesThere(
+  source: ByteSource,
+  { bits, littleEndian, shoff, shnum, shentsize }: ElfHeader,
+): boolean {
+  const bytes = Buffer.alloc(64);
+  const view = viewOf(bytes);
+  source.read(bits === 64 ? 62 : 50, bytes.subarray(0, 2));
+  const index = view.getUint16(0, littleEndian);
+  // 0: there are none.
+  if (index === 0 || index >= shnum) return true;
+  source.read(shoff + index * shentsize, bytes);
+  const word = (at32: number, at64: number) =>
+    bits === 64 ? Number(view.getBigUint64(at64, littleEndian)) : view.getUint32(at32, littleEndian);
+  return word(16, 24) + word(20, 32) <= source.size;
 }
 
 function checkSegment(segment: Segment, source: ByteSource, report: CheckReport): void {

@@ -9,6 +9,8 @@ const CHUNK = 64 * 1024;
 export interface PageCounts {
   /** Pages with a descriptor, in all parts of a split dump. */
   readonly dumped: number;
+  /** Those of this part. */
+  readonly own: number;
   /** RAM that was left out, of this part. */
   readonly excluded: number;
 }
@@ -61,13 +63,17 @@ export async function checkBitmaps(
   report: CheckReport,
 ): Promise<PageCounts> {
   const { start, end } = header.split ?? { start: 0, end: header.maxMapnr };
-  const counts = { dumped: 0, excluded: 0 };
+  const counts = { dumped: 0, own: 0, excluded: 0 };
   for (const { first, bits, ram, dumped } of bitmapChunks(source, header)) {
     for (let i = 0; 8 * i < bits; i++) {
       const byte = dumped[i]!;
       const [left, strange] = [ram[i]! & ~byte, byte & ~ram[i]!];
-      counts.dumped += POPULATION[byte]!;
-      if (left !== 0) counts.excluded += POPULATION[left & within(first + 8 * i, start, end)]!;
+      if ((byte | left) !== 0) {
+        const own = within(first + 8 * i, start, end);
+        counts.dumped += POPULATION[byte]!;
+        counts.own += POPULATION[byte & own]!;
+        counts.excluded += POPULATION[left & own]!;
+      }
       if (strange !== 0) tellStrange(first + 8 * i, strange, header, report);
     }
     await report.checkpoint();

@@ -127,7 +127,7 @@ class PageCheck {
     const fault = descriptorFault(descriptor, this.#bounds);
     if (fault !== undefined) {
       const [kind, sentence] = FAULTS[fault];
-      this.#tell(kind, page, sentence(descriptor, this.#bounds));
+      this.#tell(kind, page, () => sentence(descriptor, this.#bounds));
       this.#coverage.missing += blockSize;
       return;
     }
@@ -176,9 +176,9 @@ class PageCheck {
     }
     this.#coverage.missing += blockSize;
     if (length === undefined) {
-      this.#tell(FOUND.pagePacked, page, "its bytes are damaged: they cannot be unpacked");
+      this.#tell(FOUND.pagePacked, page, () => "its bytes are damaged: they cannot be unpacked");
     } else {
-      this.#tell(FOUND.pageLength, page, `it unpacks to ${length} bytes, and not to ${blockSize}`);
+      this.#tell(FOUND.pageLength, page, () => `it unpacks to ${length} bytes, and not to ${blockSize}`);
     }
   }
 
@@ -224,12 +224,12 @@ class PageCheck {
 
   #tellOverlap(page: DumpedPage, others: string): void {
     const at = hex(page.descriptor.offset);
-    this.#tell(FOUND.pageOverlap, page, `its bytes at offset ${at} overlap those of ${others}`);
+    this.#tell(FOUND.pageOverlap, page, () => `its bytes at offset ${at} overlap those of ${others}`);
   }
 
-  #tell(kind: FindingKind, { pfn, at }: DumpedPage, what: string): void {
+  #tell(kind: FindingKind, { pfn, at }: DumpedPage, what: () => string): void {
     const address = pfn * this.#header.blockSize;
-    this.#report.find(kind, `page at ${hex(address)}: ${what}`, { offset: at, address });
+    this.#report.find(kind, () => `page at ${hex(address)}: ${what()}`, { offset: at, address });
   }
 }
 

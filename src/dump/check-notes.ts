@@ -5,6 +5,8 @@ import { PRSTATUS_PID, PRSTATUS_SIZE } from "../elf/core-notes.ts";
 import type { Note } from "../elf/notes.ts";
 import { type CheckReport, FOUND } from "./check-report.ts";
 
+/** NT_PRSTATUS of i386, which QEMU writes for an x86-64 machine of which no CPU is in long mode. */
+const PRSTATUS_I386_SIZE = 144;
 /** CPUs that Linux supports on x86-64 (`MAXSMP`, arch/x86/Kconfig); notes of more are not compared. */
 const MAX_CPUS = 8192;
 
@@ -36,7 +38,7 @@ function checkCpus(
   const states = notes.filter(({ name, type }) => name === "CORE" && type === NT_PRSTATUS);
   const known = new Map<string, number>();
   for (const { desc, offset } of states.slice(0, MAX_CPUS)) {
-    if (machine === EM_X86_64 && desc.length !== PRSTATUS_SIZE) {
+    if (machine === EM_X86_64 && ![PRSTATUS_SIZE, PRSTATUS_I386_SIZE].includes(desc.length)) {
       const message = `an NT_PRSTATUS note has ${desc.length} bytes, those of x86-64 have ${PRSTATUS_SIZE}`;
       report.find(FOUND.noteOddity, message, { offset });
       continue;

@@ -64,7 +64,8 @@ export const FOUND = {
 
 /** What a check of a dump tells, and by what it is told how deep to look. */
 export interface CheckReport {
-  readonly find: (kind: FindingKind, message: string, where?: Place) => void;
+  /** A message that is a function is called for if it is kept: of a damaged dump there may be millions. */
+  readonly find: (kind: FindingKind, message: string | (() => string), where?: Place) => void;
   /** Whether only some of the pages' contents are looked at (`stepOf`). */
   readonly quick: boolean;
   readonly progress: JobContext["progress"];
@@ -114,7 +115,9 @@ export class Findings {
       this.#groups.set(key, group);
     }
     group.count++;
-    if (group.first.length < KEPT) group.first.push({ code, severity, message, where: known(where) });
+    if (group.first.length === KEPT) return;
+    const words = typeof message === "string" ? message : message();
+    group.first.push({ code, severity, message: words, where: known(where) });
   };
 
   /** Errors before warnings, each in the order of their codes. */

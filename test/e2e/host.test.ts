@@ -102,6 +102,20 @@ describe.each(hosts.filter(({ dump }) => existsSync(join(data, dump))))(
       },
     );
 
+    test.runIf(filterable)("was crashed by its own shell, which its log tells", () => {
+      const { status, stdout, stderr } = guestcore("dmesg", host, "--follow-crash");
+      expect([status, stderr]).toEqual([0, ""]);
+      const lines = stdout.trimEnd().split("\n");
+      expect(lines[0]).toMatch(/^\[ +[\d.]+\] sysrq: Trigger a crash$/);
+      expect(lines[1]).toMatch(/Kernel panic - not syncing: sysrq triggered crash$/);
+      expect(guestcore("dmesg", host).stdout.endsWith(stdout)).toBe(true);
+      // The guest ran on; what came nearest to a crash of its own is a warning.
+      const { stdout: ofGuest } = guestcore("dmesg", host, "--guest", String(guest), "--follow-crash");
+      expect(ofGuest).toMatch(
+        /^\[ +[\d.]+\] -+\[ cut here \]-+\n.*\n.*WARNING: CPU: 0 PID: 0 at arch\/x86\//,
+      );
+    });
+
     testWith(["readelf"], "makes readelf -a say nothing on stderr", () => {
       expect(runWell("readelf", ["-a", "-W", out]).stderr).toBe("");
     });
