@@ -272,14 +272,71 @@ describe("convert", () => {
     }
   });
 
-  test("of a dump with a damaged page fails as that, and leaves nothing", async () => {
+  /** A dump in which these page frames cannot be unpacked. */
+  const damagedDump = (name: string, pfns: readonly number[]): string => {
     const dump = buildKdump({ pages, codec: "lzo", notes });
-    dump[dump.indexOf(page(3).subarray(0, 32)) + 33]! ^= 0x55;
-    const damaged = join(folder, "damaged.kdump");
-    writeFileSync(damaged, dump);
+    for (const pfn of pfns) dump[dump.indexOf(pages.get(pfn)!.subarray(0, 32)) + 33]! ^= 0x55;
+    const path = join(folder, name);
+    writeFileSync(path, dump);
+    return path;
+  };
+  const convert = async (...words: string[]) => {
     const terminal = new FakeTerminal();
-    expect(await main(["convert", damaged, join(folder, "never")], terminal)).toBe(4);
-    expect(terminal.err).toMatch(/the page at 0x3000 is not what the dump says/);
+    return { status: await main(["convert", ...words], terminal), out: terminal.out, err: terminal.err };
+  };
+
+  test("of a dump with damaged pages leaves them out, and tells", async () => {
+    const input = damagedDump("damaged.kdump", [3, 40_000]);
+    const output = join(folder, "damaged.elf");
+    const { status, out, err } = await convert(input, output, "--json", "--strict");
+    expect(status).toBe(6);
+    expect(err).toMatch(
+      /warning DMP007: 2 pages \(8\.0 KiB\) cannot be read although the dump has them, the first at 0x3000: /,
+    );
+    const { result, warnings } = JSON.parse(out);
+    expect(result.coverage).toEqual({
+      present: 4 * PAGE,
+      zero: 2 * PAGE,
+      excluded: 3 * PAGE,
+      missing: 2 * PAGE,
+    });
+    expect(warnings.map(({ code }: { code: string }) => code)).toEqual(["KRN005", "KRN004", "DMP007"]);
+    const vmcore = readVmcore(readFileSync(output));
+    expect(vmcore.loads.map(({ paddr, bytes }) => [Number(paddr) / PAGE, bytes.length / PAGE])).toEqual([
+      [1, 2],
+      [4, 3],
+      [40_001, 1],
+    ]);
+    expect(vmcore.notes.map(({ name }) => name)).toEqual(["CORE", "QEMU", "VMCOREINFO"]);
+    for (const [pfn, bytes] of pages) {
+      const found = physicalAt(vmcore, pfn * PAGE, PAGE);
+      const there = bytes !== null && pfn !== 3 && pfn !== 40_000;
+      expect(there ? found?.equals(bytes) : found === undefined, `page ${pfn}`).toBe(true);
+    }
+  });
+
+  test("of a dump with damaged pages to a raw image has zeros there, and tells", async () => {
+    const { status, err } = await convert(
+      damagedDump("raw.kdump", [5]),
+      join(folder, "damaged.raw"),
+      "--format",
+      "raw",
+    );
+    expect([status, err]).toEqual([0, expect.stringMatching(/OUT003[\s\S]*DMP007: 1 page /)]);
+    const raw = readFileSync(join(folder, "damaged.raw"));
+    expect(raw.subarray(5 * PAGE, 6 * PAGE).equals(Buffer.alloc(PAGE))).toBe(true);
+    expect(raw.subarray(3 * PAGE, 4 * PAGE).equals(pages.get(3)!)).toBe(true);
+  });
+
+  test("of a dump with nothing but damaged pages fails, and leaves nothing", async () => {
+    const dump = buildKdump({ pages: new Map([[3, page(3)]]), codec: "lzo" });
+    dump[dump.indexOf(page(3).subarray(0, 32)) + 33]! ^= 0x55;
+    writeFileSync(join(folder, "all.kdump"), dump);
+    const { status, err } = await convert(join(folder, "all.kdump"), join(folder, "never"));
+    expect([status, err]).toEqual([
+      4,
+      expect.stringMatching(/none of the memory that the dump has can be read/),
+    ]);
     expect(existsSync(join(folder, "never"))).toBe(false);
   });
 

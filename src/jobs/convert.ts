@@ -12,12 +12,13 @@ import { describeLinux, type LinuxImage } from "../kernel/linux.ts";
 import { Vmcoreinfo } from "../kernel/vmcoreinfo.ts";
 import { findVmcoreinfo } from "../kernel/vmcoreinfo-scan.ts";
 import { elfTargetOf } from "../vmcore/elf-target.ts";
+import { LostPages } from "../vmcore/lost-pages.ts";
 import { planVmcore, type VmcoreFormat } from "../vmcore/plan.ts";
 import { type WriteOptions, writeVmcore } from "../vmcore/write.ts";
 import type { X86State } from "../x86/state.ts";
 import { type DumpNaming, type Input, openInput } from "./input.ts";
 import { kdumpStyleOf, type VmcoreStyle } from "./vmcore-style.ts";
-import { firmwareLeftOut, fittedTo, MISSING_IN_RAW, viewOfKernel } from "./write-guest.ts";
+import { firmwareLeftOut, fittedTo, lostWarnings, MISSING_IN_RAW, viewOfKernel } from "./write-guest.ts";
 
 export interface ConvertDumpOptions extends DumpNaming, VmcoreStyle {
   readonly input: string;
@@ -93,11 +94,16 @@ async function convertInput(
   const view = { ...viewOfKernel(dump.memory, linux, vmcoreinfo), target: elfTargetOf(dump, plan) };
   const style = kdumpStyleOf(options, options.output);
   const kdump = style && { ...style, dumpLevel: dump.dumpLevel ?? 0 };
+  const lost = new LostPages();
   const { ranges, size } = await writing(
-    { guest: machine, plan, kernel: () => view, context, ...(kdump && { kdump }) },
+    { guest: machine, plan, kernel: () => view, context, lost, ...(kdump && { kdump }) },
     options,
     input.identities,
   );
+  for (const warning of lostWarnings(lost, plan)) {
+    warnings.push(warning);
+    context.warn(warning);
+  }
   return {
     input: input.facts,
     machine: dump.machine,
@@ -109,7 +115,7 @@ async function convertInput(
       path: options.output,
       format: options.format,
       size,
-      headers: plan.headers,
+      headers: plan.format === "elf" ? plan.headers + lost.runs.length : 0,
       kernelAddresses: view.pageOffset !== undefined,
     },
     warnings,

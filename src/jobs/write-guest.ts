@@ -12,6 +12,7 @@ import { describeLinux, type LinuxImage } from "../kernel/linux.ts";
 import { readUtsname } from "../kernel/utsname.ts";
 import type { Vmcoreinfo } from "../kernel/vmcoreinfo.ts";
 import { overlookedWarnings, VmcoreinfoScanner, type VmcoreinfoSearch } from "../kernel/vmcoreinfo-scan.ts";
+import { LostPages } from "../vmcore/lost-pages.ts";
 import {
   type MissingRange,
   plannedBytes,
@@ -89,18 +90,19 @@ export async function writeGuest(
   if (options.format === "raw" && plan.missing.length > 0) warn([MISSING_IN_RAW]);
   const kernel = new KernelFinder(guest, options, context);
   const output = openOutput(options, plan, inputs, warn);
-  const { ranges, size } = await write(guest, plan, output, kernel, options, context);
-  warn(await kernel.warnings());
+  const lost = new LostPages();
+  const { ranges, size } = await write(guest, plan, output, kernel, lost, options, context);
+  warn([...lostWarnings(lost, plan), ...(await kernel.warnings())]);
   const coverage = sumOf(ranges.map((range) => range.coverage));
   if (coverage.excluded > 0) warn([excludedWarning(coverage.excluded, inputs.hint)]);
   return {
     guest,
     ranges,
     coverage,
-    missing: plan.missing,
+    missing: missingOf(plan, lost),
     vmcoreinfo: await kernel.search(),
     linux: kernel.linux,
-    headers: plan.headers,
+    headers: plan.headers + lost.runs.length,
     output: {
       path: output === undefined ? undefined : options.output,
       format: options.format,
@@ -110,6 +112,14 @@ export async function writeGuest(
     },
   };
 }
+
+/** What was missing from the start, and what turned out to be. */
+const missingOf = ({ missing }: VmcorePlan, lost: LostPages): readonly MissingRange[] =>
+  lost.runs.length === 0
+    ? missing
+    : [...missing, ...lost.runs.map((run) => ({ ...run, state: "absent" as const }))].sort(
+        (left, right) => left.start - right.start,
+      );
 
 const excludedWarning = (bytes: number, hint: string): Warning => ({
   code: "RAM008",
@@ -122,6 +132,12 @@ export const MISSING_IN_RAW: Warning = {
   message: "a raw image cannot say what is missing: those ranges will read as zeros",
   hint: "--format elf leaves them out; --json lists them",
 };
+
+/** What is to be told of pages that could not be read; of gaps in a raw image only when it had none before. */
+export const lostWarnings = (lost: LostPages, { format, missing }: VmcorePlan): Warning[] => [
+  ...lost.warnings(),
+  ...(format === "raw" && lost.runs.length > 0 && missing.length === 0 ? [MISSING_IN_RAW] : []),
+];
 
 /** What the headers of a vmcore say of its kernel. */
 export const viewOfKernel = (
@@ -228,12 +244,13 @@ async function write(
   plan: VmcorePlan,
   output: Output | undefined,
   kernel: KernelFinder,
+  lost: LostPages,
   options: WriteGuestOptions,
   context: JobContext,
 ): Promise<WrittenVmcore> {
   const { observe } = kernel;
   if (output === undefined) {
-    return { ranges: await copyGuest(guest, plan, { context, observe }), size: plan.size };
+    return { ranges: await copyGuest(guest, plan, { context, observe, lost }), size: plan.size };
   }
   const style = kdumpStyleOf(options, options.output);
   const kdump = style && { ...style, dumpLevel: 0 };
@@ -241,7 +258,7 @@ async function write(
     // A pipe takes the header first, so the kernel has to be found before: the memory is read twice.
     if (!output.seekable && options.format === "elf") await copyGuest(guest, plan, { context, observe });
     return await writeVmcore({
-      ...{ guest, plan, output, context, observe, kernel: () => kernel.view() },
+      ...{ guest, plan, output, context, observe, lost, kernel: () => kernel.view() },
       ...(kdump && { kdump }),
     });
   } catch (error) {

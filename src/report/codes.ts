@@ -77,6 +77,12 @@ export const EXPLANATIONS: Readonly<Record<string, Explanation>> = {
       "The dump's header has a version that did not exist when this program was written. It is read by what the newest known version has.",
     cure: "Compare with crash or makedumpfile of the version that wrote it, and look for a newer guestcore.",
   },
+  DMP007: {
+    title: "pages turned out to be unreadable",
+    meaning:
+      "The dump says that it has these pages, but their bytes cannot be unpacked. They count as missing: an ELF vmcore has no segment for them, a raw image zeros.",
+    cure: "Copy the dump again and compare checksums: single damaged pages mean that its bytes changed after it was written.",
+  },
   DMP010: {
     title: "a sadump is cut",
     meaning:

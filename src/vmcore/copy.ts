@@ -19,6 +19,8 @@ export interface CopyOptions {
   readonly context: Pick<JobContext, "checkpoint" | "progress">;
   /** Who takes the memory; without it the memory is only read and counted. */
   readonly sink?: MemorySink;
+  /** Takes note of a page that cannot be read although it should be there; without it that is the end. */
+  readonly lost?: ((address: number) => void) | undefined;
   /** Threads to unpack compressed pages with. */
   readonly threads?: PageThreads;
   /** Sees every run of memory read, page-aligned. */
@@ -36,6 +38,8 @@ export class MemoryCopier {
   readonly #options: CopyOptions;
   readonly #buffer = Buffer.allocUnsafeSlow(CHUNK);
   readonly #unpacking: PageBatches<Piece> | undefined;
+  /** Which pages of a run cannot be read. */
+  readonly #unreadable = new Uint8Array(CHUNK / PAGE_SIZE);
   #coverage = noCoverage();
   #done = 0;
   #untilCheckpoint = CHECKPOINT;
@@ -84,10 +88,9 @@ export class MemoryCopier {
         const target = this.#buffer.subarray(page, page + PAGE_SIZE);
         const state = this.#options.memory.readPage(at + page, target);
         // The plan counts on what extentAt promised.
-        if (state === "absent" || state === "excluded") throw unreadable(at + page);
+        this.#unreadable[page / PAGE_SIZE] = state === "absent" || state === "excluded" ? 1 : 0;
       }
-      await this.#take(this.#buffer, 0, length, at);
-      await this.#advance(length);
+      await this.#takeReadable(this.#buffer, 0, at, length);
     }
   }
 
@@ -103,11 +106,11 @@ export class MemoryCopier {
     for (let at = run.start; at < run.end; at += blockSize) {
       const { buffers, count, notes } = batches.open;
       const block = packed.blockAt(at);
-      if (block === undefined || block.size > blockSize) throw unreadable(at);
       const place = count * blockSize;
-      const got = block.read(buffers.input.subarray(place, place + block.size));
-      if (got < block.size) throw unreadable(at);
-      buffers.describe(count, place, block);
+      const size = block === undefined || block.size > blockSize ? 0 : block.size;
+      const got = size === 0 ? 0 : block!.read(buffers.input.subarray(place, place + size));
+      // Nothing unpacks to a whole page of no bytes.
+      buffers.describe(count, place, got < size || size === 0 ? NO_BLOCK : block!);
       const last = notes.at(-1);
       if (last?.state === "present" && last.end === at)
         notes[notes.length - 1] = { ...last, end: at + blockSize };
@@ -126,12 +129,36 @@ export class MemoryCopier {
         await this.#skip(piece);
         continue;
       }
-      for (let i = 0; i < length / blockSize; i++) {
-        if (buffers.ok[page + i] !== 1) throw unreadable(start + i * blockSize);
+      for (let at = 0; at < length; at += PAGE_SIZE) {
+        this.#unreadable[at / PAGE_SIZE] = 1 - buffers.ok[page + Math.floor(at / blockSize)]!;
       }
-      await this.#take(buffers.output, page * blockSize, length, start);
-      await this.#advance(length);
+      await this.#takeReadable(buffers.output, page * blockSize, start, length);
     }
+  }
+
+  /** Hands on what of a run could be read, as `#unreadable` says of its pages. */
+  async #takeReadable(bytes: Buffer, from: number, address: number, length: number): Promise<void> {
+    const pages = this.#unreadable.subarray(0, length / PAGE_SIZE);
+    for (let start = 0; start < length; ) {
+      const bad = pages[start / PAGE_SIZE] === 1;
+      let end = start + PAGE_SIZE;
+      while (end < length && (pages[end / PAGE_SIZE] === 1) === bad) end += PAGE_SIZE;
+      if (bad) for (let at = start; at < end; at += PAGE_SIZE) this.#lose(address + at);
+      else await this.#take(bytes, from + start, end - start, address + start);
+      start = end;
+    }
+    await this.#advance(length);
+  }
+
+  #lose(address: number): void {
+    const { lost } = this.#options;
+    if (lost === undefined) {
+      throw new CorruptError(`the page at ${hex(address)} is not what the dump says: it cannot be read`, {
+        hint: "it is damaged, or the file became shorter; guestcore verify FILE says what else is",
+      });
+    }
+    lost(address);
+    this.#coverage.missing += PAGE_SIZE;
   }
 
   /** Memory without bytes, in its turn. */
@@ -188,7 +215,4 @@ export class MemoryCopier {
   }
 }
 
-const unreadable = (address: number): CorruptError =>
-  new CorruptError(`the page at ${hex(address)} is not what the dump says: it cannot be read`, {
-    hint: "it is damaged, or the file became shorter; guestcore verify FILE says what else is",
-  });
+const NO_BLOCK = { size: 0, codec: "none" } as const;

@@ -6,6 +6,7 @@ import { elfHeadersSize } from "../elf/encode.ts";
 import type { Guest } from "../guest/guest.ts";
 import { BLOCK, type KdumpLayout, layOutKdump } from "./kdump-header.ts";
 import { LIME_HEADER_SIZE } from "./lime-sink.ts";
+import { MAX_LOST_RUNS } from "./lost-pages.ts";
 import { encodeCarried, VCPU_NOTES_SIZE, VMCOREINFO_NOTE_LIMIT } from "./notes.ts";
 
 /** `flat`: a kdump-compressed dump as the flattened stream that can be piped. */
@@ -55,7 +56,7 @@ export async function planVmcore(
   format: VmcoreFormat,
   checkpoint?: JobContext["checkpoint"],
 ): Promise<VmcorePlan> {
-  const { present, missing } = await survey(guest, checkpoint);
+  const { present, missing, gathered } = await survey(guest, checkpoint);
   const others = { format, missing, headers: 0 };
   if (format === "raw") {
     const loads = present.map(({ start, end }) => ({ start, end, offset: start }));
@@ -74,7 +75,9 @@ export async function planVmcore(
   }
   // One entry for the notes, one for each load that the kernel image may reach into.
   const headers = 1 + present.length + Math.min(present.length, MAX_IMAGE_LOADS);
-  const notesOffset = elfHeadersSize(headers);
+  // Each run of pages that turns out to be unreadable may cut a load in two, and the kernel image in it.
+  const spare = Math.min(MAX_LOST_RUNS, Math.ceil(gathered / PAGE_SIZE));
+  const notesOffset = elfHeadersSize(headers + spare + Math.min(spare, MAX_IMAGE_LOADS));
   const { loads, size } = placed(present, alignUp(notesOffset + notesRoom, PAGE_SIZE), 0);
   return { format, loads, missing, notesOffset, size, headers };
 }
@@ -102,17 +105,19 @@ function placed(
 /** Extents looked at between two looks at signals. */
 const CHECKPOINT_STEPS = 16_384;
 
-/** What is there and what is not, each as the longest runs. */
+/** What is there and what is not, each as the longest runs; and how many bytes have to be gathered page by page. */
 async function survey(
   { ranges, memory }: Guest,
   checkpoint?: JobContext["checkpoint"],
-): Promise<{ present: Range[]; missing: MissingRange[] }> {
+): Promise<{ present: Range[]; missing: MissingRange[]; gathered: number }> {
   const present: Range[] = [];
   const missing: MissingRange[] = [];
+  let gathered = 0;
   let steps = 0;
   for (const range of ranges) {
     for (let at = range.start; at < range.end; steps++) {
-      const { state, end } = memory.extentAt(at, range.end, false);
+      const { state, end, at: place } = memory.extentAt(at, range.end, false);
+      if (state === "present" && place === undefined) gathered += end - at;
       if (state === "present" || state === "zero") append(present, { start: at, end }, () => true);
       else append(missing, { start: at, end, state }, (last) => last.state === state);
       if (present.length + missing.length > MAX_LOADS) throw tooManyPieces(MAX_LOADS);
@@ -121,7 +126,7 @@ async function survey(
       at = end;
     }
   }
-  return { present, missing };
+  return { present, missing, gathered };
 }
 
 /** Adds a range to an ascending list, to its last one where that touches and `joins`. */

@@ -1,4 +1,5 @@
 import type { Coverage } from "../core/coverage.ts";
+import { CorruptError } from "../core/errors.ts";
 import type { JobContext } from "../core/job.ts";
 import type { PageStorage } from "../core/memory.ts";
 import { indexAtOrAbove } from "../core/ranges.ts";
@@ -23,6 +24,7 @@ import { type CopyOptions, MemoryCopier } from "./copy.ts";
 import { encodeKdumpHeader, type KdumpLayout } from "./kdump-header.ts";
 import { KdumpSink } from "./kdump-sink.ts";
 import { LimeSink } from "./lime-sink.ts";
+import { type LostPages, withoutLost } from "./lost-pages.ts";
 import {
   encodeCarried,
   encodePrstatus,
@@ -78,6 +80,11 @@ export interface WriteOptions {
   readonly output: Output;
   readonly context: Pick<JobContext, "checkpoint" | "progress">;
   readonly observe?: (bytes: Buffer, address: number) => void;
+  /**
+   * Where pages go that turn out to be unreadable. They have no segment in an ELF vmcore and no bit in the bitmaps of a kdump;
+   * headers of a stream of ELF, and of LiME, promise them, so there the first of them is the end, as it is without this.
+   */
+  readonly lost?: LostPages;
   /** Called once: after the memory was copied, or before when the output takes bytes in order only. */
   readonly kernel: () => KernelView | Promise<KernelView>;
   /** Of a plan for a kdump-compressed dump; by default pages are compressed with zlib. */
@@ -113,19 +120,35 @@ function threadsFor({ memory }: Guest, plan: VmcorePlan): PageThreads {
 /** Formats in which every page has its place. */
 async function writePlaced(options: WriteOptions, threads: PageThreads): Promise<WrittenVmcore> {
   const { guest, plan, output, kernel } = options;
+  const lost = (plan.format === "elf" && output.seekable) || plan.format === "raw" ? options.lost : undefined;
   const writeHeader = async () => {
     if (plan.format !== "elf") return;
-    const bytes = encodeVmcoreHeader(plan, guest, await kernel());
+    const bytes = encodeVmcoreHeader(readable(plan, lost), guest, await kernel());
     output.write(bytes, 0, bytes.length, 0);
   };
   if (!output.seekable) await writeHeader();
   const lime = plan.format === "lime" ? new LimeSink(output, plan.loads) : undefined;
   const sink = lime ?? new PositionedSink(output, plan.loads);
-  const ranges = await copyGuest(guest, plan, { ...options, sink, threads });
+  const ranges = await copyGuest(guest, plan, { ...options, sink, threads, lost });
   lime?.finish();
   if (output.seekable) await writeHeader();
   output.finish(plan.size);
   return { ranges, size: plan.size };
+}
+
+/**
+ * The plan of what could be read of it.
+ * @throws CorruptError when that is nothing
+ */
+function readable(plan: VmcorePlan, lost: LostPages | undefined): VmcorePlan {
+  if (lost === undefined || lost.runs.length === 0) return plan;
+  const loads = withoutLost(plan.loads, lost.runs, (load, start, end) => ({
+    start,
+    end,
+    offset: load.offset + (start - load.start),
+  }));
+  if (loads.length === 0) throw new CorruptError("none of the memory that the dump has can be read");
+  return { ...plan, loads };
 }
 
 /** A kdump-compressed dump, or the flattened stream of one. */
@@ -134,12 +157,12 @@ async function writeKdump(
   layout: KdumpLayout,
   threads: PageThreads,
 ): Promise<WrittenVmcore> {
-  const { guest, plan, kernel } = options;
+  const { guest, plan, kernel, lost } = options;
   const { codec, shareZeros, dumpLevel } = options.kdump ?? { codec: "zlib", shareZeros: true, dumpLevel: 0 };
   const flat = plan.format === "flat" ? new FlatOutput(options.output) : undefined;
   const output = flat ?? options.output;
   const sink = new KdumpSink({ layout, output, codec, shareZeros, threads });
-  const ranges = await copyGuest(guest, plan, { ...options, sink, threads });
+  const ranges = await copyGuest(guest, plan, { ...options, sink, threads, lost });
   const size = await sink.finish();
   const view = await kernel();
   const notes = encodeNotes(guest, view);
@@ -167,10 +190,12 @@ const cpusOf = ({ vcpus, notes = [] }: Guest): number =>
 export async function copyGuest(
   guest: Guest,
   plan: VmcorePlan,
-  options: Pick<CopyOptions, "context" | "observe" | "sink" | "threads">,
+  options: Pick<CopyOptions, "context" | "observe" | "sink" | "threads"> & {
+    readonly lost?: LostPages | undefined;
+  },
 ): Promise<RangeCoverage[]> {
   const { context, sink } = options;
-  const copier = new MemoryCopier({ ...options, memory: guest.memory });
+  const copier = new MemoryCopier({ ...options, lost: options.lost?.add, memory: guest.memory });
   context.progress.start(plannedBytes(plan), sink === undefined ? "reading" : "copying");
   const ranges: RangeCoverage[] = [];
   for (const range of guest.ranges) ranges.push({ ...range, coverage: await copier.copy(range) });

@@ -24,9 +24,13 @@ export class MemorySource implements ByteSource {
 /** An output that lives in memory, and says what became of it. */
 export class MemoryOutput implements Output {
   readonly name = "memory";
-  readonly seekable = true;
+  readonly seekable: boolean;
   bytes: Buffer = Buffer.alloc(0);
   finished = false;
+
+  constructor(seekable = true) {
+    this.seekable = seekable;
+  }
 
   write(bytes: Buffer, start: number, length: number, position: number): void {
     this.#grow(position + length);
