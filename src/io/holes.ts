@@ -1,29 +1,19 @@
-import { createRequire } from "node:module";
+import { type Foreign, foreign } from "../codec/shared-library.ts";
 import type { SourceExtent } from "../core/memory.ts";
 
 /** lseek(2) whence values (Linux `include/uapi/linux/fs.h`). */
 const SEEK_DATA = 3;
 const SEEK_HOLE = 4;
 
-type Seek = (fd: number, offset: number, whence: number) => number | bigint;
-
-let seek: Seek | undefined | "unknown" = "unknown";
+let seek: Foreign | undefined | "unknown" = "unknown";
 
 /**
  * lseek(2) through koffi, an optional dependency: Node cannot ask where a file's holes are, and reading the holes of a
  * sparse core costs more than everything else (5 GiB of holes: 1.1 s of CPU and 5 GiB of page cache against 1 ms).
+ * Without it everything is read.
  */
-function loadSeek(): Seek | undefined {
-  try {
-    const koffi = createRequire(import.meta.url)("koffi") as {
-      load(path: null): { func(prototype: string): Seek };
-    };
-    return koffi.load(null).func("int64_t lseek(int fd, int64_t offset, int whence)");
-  } catch {
-    // Not installed, or no build for this platform: everything is read.
-    return undefined;
-  }
-}
+const loadSeek = (): Foreign | undefined =>
+  foreign([null], { lseek: "int64_t lseek(int fd, int64_t offset, int whence)" })?.lseek;
 
 /** Whether a hole begins at `offset`, and where it or the data ends; undefined where the system does not tell. */
 export function holeAt(fd: number, offset: number, limit: number): SourceExtent | undefined {
