@@ -1,6 +1,6 @@
-// node bench/convert.mjs [DUMP] [--mib N] [--runs N] [--dir FOLDER]: what `convert` costs beside the tools of the field,
-// in the same run. DUMP is an ELF vmcore; without it one of N MiB (512) is made of real pages. Each kind of conversion
-// has one peer:
+// node bench/convert.mjs [DUMP] [--mib N] [--runs N] [--only WORD] [--dir FOLDER]: what `convert` costs beside the tools
+// of the field, in the same run. DUMP is an ELF vmcore; without it one of N MiB (512) is made of real pages. WORD picks
+// conversions by their titles. Each kind has one peer:
 //
 // - kdump to ELF: makedumpfile writes no ELF from it ("-E option is disable"), so its peer is a copy by makedumpfile
 //   without compression, which reads, decompresses and writes the same pages.
@@ -32,6 +32,7 @@ const { values, positionals } = parseArgs({
   options: {
     mib: { type: "string", default: "512" },
     runs: { type: "string", default: "3" },
+    only: { type: "string", default: "" },
     dir: { type: "string" },
   },
 });
@@ -179,7 +180,7 @@ function run({ title, ours, peer, check }) {
 
 const rows = [["", "wall s", "CPU s", "RSS MiB", "MiB/s", "wall ratio", "CPU ratio"]];
 const warnings = [];
-for (const group of groups) {
+for (const group of groups.filter(({ title }) => title.includes(values.only))) {
   const { ours, peer, remark } = run(group);
   const of = (samples, key) => median(samples.map((sample) => sample[key]));
   const cells = (samples) => [
