@@ -18,6 +18,7 @@ export { type ExtractOptions, type ExtractResult, extract } from "./jobs/extract
 export { type GuestsResult, listGuests } from "./jobs/guests.ts";
 export type { HostDump, HostOptions } from "./jobs/host.ts";
 export { type InspectResult, inspect } from "./jobs/inspect.ts";
+export { type VerifyOptions, type VerifyResult, verify } from "./jobs/verify.ts";
 export { listVmcs, showVmcs, type VmcsListResult, type VmcsShowResult } from "./jobs/vmcs.ts";
 export { describeLinux, type LinuxImage } from "./kernel/linux.ts";
 export { Vmcoreinfo } from "./kernel/vmcoreinfo.ts";

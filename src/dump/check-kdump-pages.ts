@@ -5,11 +5,11 @@ import type { ByteSource } from "../core/memory.ts";
 import { hex, plural } from "../core/text.ts";
 import { CachedSource } from "../io/cached-source.ts";
 import { bitmapChunks, type PageCounts, setBits } from "./check-kdump-bitmaps.ts";
+import { DESCRIPTOR_FAULTS } from "./check-kdump-faults.ts";
 import { type Checked, type CheckReport, type FindingKind, FOUND, stepOf } from "./check-report.ts";
 import type { KdumpHeader } from "./kdump-header.ts";
 import {
   DESCRIPTOR_SIZE,
-  type DescriptorFault,
   decodeDescriptor,
   descriptorFault,
   type PageBounds,
@@ -18,8 +18,8 @@ import {
 } from "./kdump-page.ts";
 import { OverlapFinder } from "./overlap-finder.ts";
 
-/** Descriptors looked at between two looks at signals. */
-const CHECKPOINT_PAGES = 1024;
+/** Pages looked at between two looks at signals: some take a millisecond each. */
+const CHECKPOINT_PAGES = 64;
 
 /** A page frame that was dumped, and where its descriptor is. */
 interface DumpedPage {
@@ -84,22 +84,26 @@ class PageCheck {
   }
 
   async run(): Promise<Checked> {
-    const { progress } = this.#report;
-    const { start, end } = this.#window;
-    progress.start((end - start) * this.#header.blockSize, "verifying");
-    try {
-      await this.#forEach((page) => this.#check(page));
-      if (this.#last !== undefined) this.#unpack(this.#last);
-      await this.#findOverlaps();
-    } finally {
-      progress.finish();
-    }
+    await this.#forEach("verifying", (page) => this.#check(page));
+    if (this.#last !== undefined) this.#unpack(this.#last);
+    await this.#findOverlaps();
     const total = this.#ordinary + (this.#zeros ? 1 : 0);
     return { coverage: this.#coverage, pages: { total, read: this.#read } };
   }
 
   /** Calls back with every page that was dumped. */
-  async #forEach(visit: (page: DumpedPage) => void): Promise<void> {
+  async #forEach(label: string, visit: (page: DumpedPage) => void): Promise<void> {
+    const { progress } = this.#report;
+    const { start, end } = this.#window;
+    progress.start((end - start) * this.#header.blockSize, label);
+    try {
+      await this.#visitAll(visit);
+    } finally {
+      progress.finish();
+    }
+  }
+
+  async #visitAll(visit: (page: DumpedPage) => void): Promise<void> {
     const { start, end } = this.#window;
     const { blockSize, descriptors } = this.#header;
     const table = new CachedSource(this.#source);
@@ -126,7 +130,7 @@ class PageCheck {
     const { blockSize } = this.#header;
     const fault = descriptorFault(descriptor, this.#bounds);
     if (fault !== undefined) {
-      const [kind, sentence] = FAULTS[fault];
+      const [kind, sentence] = DESCRIPTOR_FAULTS[fault];
       this.#tell(kind, page, () => sentence(descriptor, this.#bounds));
       this.#coverage.missing += blockSize;
       return;
@@ -204,7 +208,7 @@ class PageCheck {
     }
     this.#checkZeros();
     if (!this.#overlaps.any) return;
-    await this.#forEach((page) => {
+    await this.#forEach("comparing pages", (page) => {
       const { pfn, descriptor } = page;
       const { offset, size } = descriptor;
       if (descriptorFault(descriptor, this.#bounds) !== undefined || this.#isZeros(page)) return;
@@ -232,30 +236,3 @@ class PageCheck {
     this.#report.find(kind, () => `page at ${hex(address)}: ${what()}`, { offset: at, address });
   }
 }
-
-type Sentence = (descriptor: PageDescriptor, bounds: PageBounds) => string;
-
-const FAULTS: Readonly<Record<DescriptorFault, readonly [FindingKind, Sentence]>> = {
-  unwritten: [FOUND.pageUnwritten, () => "its descriptor is empty: the page was never written"],
-  outside: [
-    FOUND.pageOutside,
-    ({ offset, size }, { size: file }) =>
-      `its ${size} bytes at offset ${hexOffset(offset)} are not all in a file of ${file} bytes`,
-  ],
-  tables: [
-    FOUND.pageInTables,
-    ({ offset }) => `its bytes at offset ${hexOffset(offset)} are those of headers, bitmaps or descriptors`,
-  ],
-  size: [
-    FOUND.pageSize,
-    ({ size }, { blockSize }) => `its ${size} bytes are none, or more than a page has (${blockSize})`,
-  ],
-  flags: [FOUND.pageFlags, ({ flags }) => `the flags ${hex(flags)} are not those of one kind of compression`],
-  "raw-size": [
-    FOUND.pageRawSize,
-    ({ size }, { blockSize }) => `it is not compressed and has ${size} bytes, not ${blockSize}`,
-  ],
-};
-
-/** An offset of 2^53 or more reads as Infinity. */
-const hexOffset = (offset: number): string => (Number.isFinite(offset) ? hex(offset) : "2^53 or more");
