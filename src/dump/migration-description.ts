@@ -28,7 +28,7 @@ const MAX_PADDING = 2 ** 20;
 const CHUNK = 64 * 1024;
 
 /**
- * Reads the description of the devices' states, JSON that QEMU writes behind the stream since 2.2 (`migration/savevm.c`,
+ * Reads the description of the devices' states, JSON that QEMU writes behind the stream since 2.3 (`migration/savevm.c`,
  * `migration/vmstate.c` vmsd_desc_field_start). It is found from the end of the source; nothing in it can make this fail.
  * @param wanted names of devices (vmsd_name) whose fields matter
  * @returns by name and instance, see `deviceKey`; undefined when there is none

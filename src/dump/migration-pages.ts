@@ -33,8 +33,11 @@ const HEADER = 8;
 const ZERO_ITEM = HEADER + 1;
 const PAGE_ITEM = HEADER + PAGE_SIZE;
 
-/** 88 GiB of which every page has a place of its own: 176 MiB. */
-const MAX_SCATTERED = 45_056;
+/** Of a place, offset · kinds + kind: 16-bit words of it, least significant first. */
+const WORDS = 3;
+const WORD = 2 ** 16;
+/** 112 GiB of which every page has a place of its own: 168 MiB. */
+const MAX_SCATTERED = 57_344;
 
 const KINDS: readonly PageKind[] = ["raw", "zlib", "fill", "delta"];
 const KIND_COUNT = KINDS.length;
@@ -43,7 +46,7 @@ const KIND_COUNT = KINDS.length;
  * Where the pages of one RAMBlock are in a migration stream. Pages are sent in order but for those that were written
  * to meanwhile, so a group that came in one piece needs its first offset only: the rest follows from which of its pages
  * are zeros. Other groups have an offset for each page. A guest of 64 GiB that was paused takes some 5 MiB, one that
- * changed every page while it was sent 130 MiB.
+ * changed every page while it was sent 100 MiB.
  */
 export class PageIndex implements PageMap {
   readonly pages: number;
@@ -52,8 +55,8 @@ export class PageIndex implements PageMap {
   readonly #zero: Uint32Array;
   /** By group in one piece: offset of its first item's header; 0 while it has none. */
   readonly #starts: Float64Array;
-  /** By other group: per page 0, or the place's offset · kinds + kind. */
-  readonly #scattered = new Map<number, Float64Array>();
+  /** By other group: a place for each page, 0 where there is none. */
+  readonly #scattered = new Map<number, Uint16Array>();
   readonly #budget: { scattered: number };
   /** The group that items are being added to in one piece, the page and the offset that come next. */
   #open = -1;
@@ -74,8 +77,6 @@ export class PageIndex implements PageMap {
     this.#addItem(page, offset, ZERO_ITEM);
     setBit(this.#sent, page);
     setBit(this.#zero, page);
-    const places = this.#scattered.get(Math.floor(page / GROUP));
-    if (places !== undefined) places[page % GROUP] = 0;
   }
 
   /** The bytes of a page. */
@@ -118,7 +119,8 @@ export class PageIndex implements PageMap {
 
   placeOf(page: number): PagePlace {
     const group = Math.floor(page / GROUP);
-    const place = this.#scattered.get(group)?.[page % GROUP] ?? this.#orderedPlace(page, group);
+    const places = this.#scattered.get(group);
+    const place = places === undefined ? this.#orderedPlace(page, group) : placeIn(places, page % GROUP);
     return { kind: KINDS[place % KIND_COUNT]!, offset: Math.floor(place / KIND_COUNT) };
   }
 
@@ -145,7 +147,7 @@ export class PageIndex implements PageMap {
     setBit(this.#sent, page);
     clearBit(this.#zero, page);
     const places = this.#scattered.get(Math.floor(page / GROUP));
-    if (places !== undefined) places[page % GROUP] = offset * KIND_COUNT + kind;
+    if (places !== undefined) putPlace(places, page % GROUP, offset * KIND_COUNT + kind);
   }
 
   /** Gives each page of a group a place of its own. */
@@ -159,7 +161,7 @@ export class PageIndex implements PageMap {
         },
       );
     }
-    const places = new Float64Array(GROUP);
+    const places = new Uint16Array(GROUP * WORDS);
     this.#scattered.set(group, places);
     if (this.#starts[group] === 0) return;
     const first = group * GROUP;
@@ -168,7 +170,7 @@ export class PageIndex implements PageMap {
     for (let page = first; page < end; page++) {
       if (!hasBit(this.#sent, page)) continue;
       const isZero = hasBit(this.#zero, page);
-      if (!isZero) places[page % GROUP] = (header + HEADER) * KIND_COUNT;
+      if (!isZero) putPlace(places, page % GROUP, (header + HEADER) * KIND_COUNT);
       header += isZero ? ZERO_ITEM : PAGE_ITEM;
     }
   }
@@ -186,6 +188,18 @@ export class PageIndex implements PageMap {
     return (header + HEADER) * KIND_COUNT;
   }
 }
+
+const placeIn = (places: Uint16Array, page: number): number =>
+  places[WORDS * page]! + places[WORDS * page + 1]! * WORD + places[WORDS * page + 2]! * WORD ** 2;
+
+function putPlace(places: Uint16Array, page: number, place: number): void {
+  places[WORDS * page] = place % WORD;
+  places[WORDS * page + 1] = Math.floor(place / WORD) % WORD;
+  places[WORDS * page + 2] = Math.floor(place / WORD ** 2);
+}
+
+/** Offsets must be below: what a place has room for. */
+export const MAX_OFFSET: number = WORD ** WORDS / KIND_COUNT;
 
 /** The budget that the blocks of a stream share. */
 export const scatteredBudget = (): { scattered: number } => ({ scattered: MAX_SCATTERED });

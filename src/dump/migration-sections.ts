@@ -4,6 +4,7 @@ import type { ByteSource } from "../core/memory.ts";
 import { type Configuration, readConfiguration } from "./migration-configuration.ts";
 import { type DeviceDescription, deviceKey, readDescription } from "./migration-description.ts";
 import type { FieldTable } from "./migration-fields.ts";
+import { MAX_OFFSET } from "./migration-pages.ts";
 import { type RamContents, RamSections } from "./migration-ram.ts";
 import { StreamReader } from "./migration-reader.ts";
 import { findFooter, isSectionStart } from "./migration-resync.ts";
@@ -78,6 +79,7 @@ export async function readMigrationStream(
   start: number,
   checkpoint: JobContext["checkpoint"] | undefined,
 ): Promise<MigrationStream> {
+  if (source.size > MAX_OFFSET) throw new UnsupportedError("a migration stream of more than 64 TiB");
   const walk = new Walk(source, start, checkpoint);
   let problem: CorruptError | undefined;
   try {

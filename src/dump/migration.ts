@@ -8,9 +8,17 @@ import type { X86State } from "../x86/state.ts";
 import { type DumpFiles, type DumpFormat, hasMagic, type MachineDump } from "./format.ts";
 import { arrange } from "./migration-arrange.ts";
 import { cpusOf } from "./migration-cpu.ts";
-import { type Firmware, hasPages, layOutMachine, memoryBlocks, otherMemory } from "./migration-layout.ts";
+import {
+  type Arrangement,
+  type Firmware,
+  hasPages,
+  layOutMachine,
+  memoryBlocks,
+  otherMemory,
+} from "./migration-layout.ts";
 import { CMOS_SIZE, CONFIG_SIZE, type MachineKind, machineKind, shadowOf } from "./migration-machine.ts";
 import { MigrationMemory } from "./migration-memory.ts";
+import { PageReader } from "./migration-page-reader.ts";
 import type { RamBlock } from "./migration-ram.ts";
 import { type MigrationStream, readMigrationStream, type SavedDevice } from "./migration-sections.ts";
 import { DeviceState } from "./migration-state.ts";
@@ -42,19 +50,21 @@ export async function openMigration(
     blocks,
     shadow: kind === undefined ? [] : shadowOf(kind, configOf(source, stream)),
   };
+  const reader = new PageReader(source, deltas);
+  const memoryOf = (arrangement: Arrangement) =>
+    new MigrationMemory(reader, layOutMachine(arrangement, firmware));
   const states = cpus.map(({ state }) => state);
   const arranged = arrange({
     kind,
     name: stream.machine,
     blocks: memoryBlocks(blocks),
     cmos: fieldOf(source, stream, ["mc146818rtc"], /^cmos_data$/, CMOS_SIZE),
-    agreement: (arrangement) =>
-      mapped(new MigrationMemory(source, layOutMachine(arrangement, firmware), deltas), states),
+    agreement: (arrangement) => mapped(memoryOf(arrangement), states),
   });
   if (arranged === undefined) throw notPc(stream);
   const { arrangement, warnings } = arranged;
   return {
-    memory: new MigrationMemory(source, layOutMachine(arrangement, firmware), deltas),
+    memory: memoryOf(arrangement),
     notes: [],
     cpus,
     machine: EM_X86_64,

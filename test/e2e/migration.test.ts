@@ -70,7 +70,7 @@ describe.each(cases.map((each) => ({ ...each, title: `${each.recipe.name} of QEM
       const { status, stdout, stderr } = guestcore("convert", saved.stream, output);
       if (status !== 0) throw new Error(`exit status ${status}\n${stdout}${stderr}`);
       said = stderr;
-    });
+    }, 600_000);
     afterAll(() => {
       rmSync(output, { force: true });
       saved?.remove();
