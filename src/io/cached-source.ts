@@ -3,6 +3,8 @@ import type { ByteSource } from "../core/memory.ts";
 
 const WINDOW = 256 * 1024;
 const BLOCK = 4096;
+/** Up to this a byte loop beats a call. */
+const SHORT = 32;
 
 /**
  * Reads small pieces of a source through a window on it, which moves on. It takes in no more than it must where it
@@ -25,7 +27,8 @@ export class CachedSource {
     }
     const from = offset - this.#start;
     const got = Math.max(0, Math.min(target.length, this.#length - from));
-    target.set(this.#window.subarray(from, from + got));
+    if (got > SHORT) this.#window.copy(target, 0, from, from + got);
+    else for (let i = 0; i < got; i++) target[i] = this.#window[from + i]!;
     return got;
   }
 
