@@ -1,5 +1,5 @@
 /** Above this, one call beats a loop. */
-const LONG = 32;
+export const LONG = 32;
 
 /** What decoders of LZ77 formats do with one block: copy literals out of the input, and earlier output. */
 export class BlockCopier {

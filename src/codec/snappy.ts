@@ -1,6 +1,6 @@
 /** Snappy's raw block format, without framing (google/snappy format_description.txt). */
 
-import { BlockCopier } from "./block-copier.ts";
+import { BlockCopier, LONG } from "./block-copier.ts";
 import { MatchFinder } from "./match-finder.ts";
 import type { PageCodec } from "./page-codec.ts";
 import { Scratch } from "./scratch.ts";
@@ -125,7 +125,8 @@ function literals(input: Uint8Array, from: number, end: number, output: Uint8Arr
     output[to++] = (length - 1) & 0xff;
     output[to++] = (length - 1) >> 8;
   }
-  output.set(input.subarray(from, end), to);
+  if (length > LONG) output.set(input.subarray(from, end), to);
+  else for (let i = 0; i < length; i++) output[to + i] = input[from + i]!;
   return to + length;
 }
 

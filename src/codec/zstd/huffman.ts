@@ -73,17 +73,24 @@ function tableOf(weights: number[]): HuffmanTable {
   const rest = (1 << maxBits) - sum;
   if (maxBits > MAX_BITS || (rest & (rest - 1)) !== 0) throw damaged();
   const all = [...weights, highestBit(rest) + 1];
+  return { maxBits, entries: entriesOf(all, maxBits) };
+}
+
+/** Codes are given out by weight, the longest code first, and by symbol within a weight. */
+function entriesOf(weights: readonly number[], maxBits: number): Uint16Array {
   const entries = new Uint16Array(1 << maxBits);
-  let at = 0;
-  for (let weight = 1; weight <= maxBits; weight++) {
-    for (let symbol = 0; symbol < all.length; symbol++) {
-      if (all[symbol] !== weight) continue;
-      const span = 1 << (weight - 1);
-      entries.fill(((maxBits + 1 - weight) << 8) | symbol, at, at + span);
-      at += span;
-    }
+  const next = new Uint16Array(MAX_BITS + 2);
+  for (const weight of weights) if (weight > 0) next[weight + 1]! += 1 << (weight - 1);
+  for (let weight = 1; weight <= MAX_BITS; weight++) next[weight + 1]! += next[weight]!;
+  for (let symbol = 0; symbol < weights.length; symbol++) {
+    const weight = weights[symbol]!;
+    if (weight === 0) continue;
+    const entry = ((maxBits + 1 - weight) << 8) | symbol;
+    const end = next[weight]! + (1 << (weight - 1));
+    for (let at = next[weight]!; at < end; at++) entries[at] = entry;
+    next[weight] = end;
   }
-  return { maxBits, entries };
+  return entries;
 }
 
 /**
