@@ -1,6 +1,6 @@
 import { alignDown, PAGE_SIZE } from "../core/address.ts";
 import { UnsupportedError } from "../core/errors.ts";
-import type { Extent, PageState, PhysicalMemory } from "../core/memory.ts";
+import type { Extent, PackedPages, PageState, PhysicalMemory } from "../core/memory.ts";
 import { indexAtOrAbove, type Range, rangeAt } from "../core/ranges.ts";
 import { type MappedRun, PageTables } from "../x86/paging.ts";
 import type { PagingShape } from "../x86/paging-shapes.ts";
@@ -135,6 +135,19 @@ export class SecondLevelMemory implements PhysicalMemory {
   readPage(address: number, target: Uint8Array): PageState {
     const mapping = this.#tables.translate(BigInt(alignDown(address, PAGE_SIZE)));
     return mapping.mapped ? this.#host.readPage(mapping.physical, target) : "absent";
+  }
+
+  /** The host's compressed pages, where they are of the size that the tables map at least. */
+  get packed(): PackedPages | undefined {
+    const { packed } = this.#host;
+    if (packed?.blockSize !== PAGE_SIZE) return undefined;
+    return {
+      blockSize: PAGE_SIZE,
+      blockAt: (address) => {
+        const mapping = this.#tables.translate(BigInt(address));
+        return mapping.mapped ? packed.blockAt(mapping.physical) : undefined;
+      },
+    };
   }
 }
 

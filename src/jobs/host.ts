@@ -1,7 +1,6 @@
 import { GuestcoreError, UnavailableError } from "../core/errors.ts";
 import type { JobContext } from "../core/job.ts";
 import type { PhysicalMemory } from "../core/memory.ts";
-import { totalSize } from "../core/ranges.ts";
 import { plural } from "../core/text.ts";
 import type { Warning } from "../core/warnings.ts";
 import { type MachineDump, openDump } from "../dump/open.ts";
@@ -11,11 +10,11 @@ import { type ClassifiedBlock, classify, type HostGuest, hostGuests } from "../g
 import type { HostCpu } from "../guest/running.ts";
 import { type VmcbBlock, vmcbBlocks } from "../guest/svm-blocks.ts";
 import { hostCandidates, type VmcsBlock, vmcsBlock } from "../guest/vmx-blocks.ts";
-import { presentChunks } from "../kernel/chunks.ts";
 import { describeLinux, type LinuxImage } from "../kernel/linux.ts";
 import { Vmcoreinfo } from "../kernel/vmcoreinfo.ts";
 import { VmcoreinfoScanner } from "../kernel/vmcoreinfo-scan.ts";
 import { VmcbScanner } from "../svm/scan.ts";
+import { readMemory } from "../vmcore/write.ts";
 import type { VmcsLayout } from "../vmx/layout.ts";
 import { VMCS_LAYOUTS } from "../vmx/layouts.ts";
 import { settleScan, type VmcsScan, VmcsScanner, withLinkedShadows } from "../vmx/scan.ts";
@@ -217,17 +216,11 @@ async function scan(
 ): Promise<{ vmx: VmcsScan; svm: VmcbScanner }> {
   const vmx = new VmcsScanner(arch === "svm" ? [] : layouts);
   const svm = new VmcbScanner();
-  context.progress.start(totalSize(memory.ranges), "scanning");
-  let done = 0;
-  for (const { address, bytes } of presentChunks(memory, 0, Number.MAX_SAFE_INTEGER)) {
+  await readMemory(memory, "scanning", context, (bytes, address) => {
     vmx.scan(bytes, address);
     if (arch !== "vmx") svm.scan(bytes, address);
     search?.scan(bytes, address);
-    done += bytes.length;
-    context.progress.update(done);
-    await context.checkpoint();
-  }
-  context.progress.finish();
+  });
   return { vmx: vmx.result, svm };
 }
 

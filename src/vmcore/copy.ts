@@ -25,6 +25,8 @@ export interface CopyOptions {
   readonly threads?: PageThreads;
   /** Sees every run of memory read, page-aligned. */
   readonly observe?: (bytes: Buffer, address: number) => void;
+  /** False where `observe` takes its time: signals are looked for after every MiB. */
+  readonly patient?: boolean;
 }
 
 /** A stretch of memory as it comes out of a batch: pages that were unpacked from `page` on, or none. */
@@ -210,7 +212,7 @@ export class MemoryCopier {
     this.#options.context.progress.update(this.#done);
     this.#untilCheckpoint -= length;
     if (this.#untilCheckpoint > 0) return;
-    this.#untilCheckpoint = CHECKPOINT;
+    this.#untilCheckpoint = this.#options.patient === false ? CHUNK : CHECKPOINT;
     await this.#options.context.checkpoint();
   }
 }

@@ -1,8 +1,8 @@
 import type { Coverage } from "../core/coverage.ts";
 import { CorruptError } from "../core/errors.ts";
 import type { JobContext } from "../core/job.ts";
-import type { PageStorage } from "../core/memory.ts";
-import { indexAtOrAbove } from "../core/ranges.ts";
+import type { PageStorage, PhysicalMemory } from "../core/memory.ts";
+import { indexAtOrAbove, totalSize } from "../core/ranges.ts";
 import {
   EM_386,
   EM_X86_64,
@@ -115,6 +115,25 @@ const WORTH_THREADS = 32 * 2 ** 20;
 function threadsFor({ memory }: Guest, plan: VmcorePlan): PageThreads {
   const useful = plan.kdump !== undefined || memory.packed !== undefined;
   return new PageThreads(useful && plannedBytes(plan) >= WORTH_THREADS ? undefined : 0);
+}
+
+/** Reads all of a machine's memory that can be read, once, compressed pages with several threads. */
+export async function readMemory(
+  memory: PhysicalMemory,
+  label: string,
+  context: Pick<JobContext, "checkpoint" | "progress">,
+  observe: (bytes: Buffer, address: number) => void,
+): Promise<void> {
+  const size = totalSize(memory.ranges);
+  const threads = new PageThreads(memory.packed !== undefined && size >= WORTH_THREADS ? undefined : 0);
+  try {
+    const copier = new MemoryCopier({ memory, context, observe, threads, lost: () => {}, patient: false });
+    context.progress.start(size, label);
+    for (const range of memory.ranges) await copier.copy(range);
+    context.progress.finish();
+  } finally {
+    await threads.close();
+  }
 }
 
 /** Formats in which every page has its place. */
