@@ -264,6 +264,16 @@ describe("the disks of a set", () => {
     ]);
   });
 
+  test("what a later disk has too much does not make up for it", async () => {
+    const other = Buffer.from(third);
+    other.writeBigUInt64LE(BigInt(third.length + 8 * PAGE), 160);
+    const longer = Buffer.concat([other, Buffer.alloc(8 * PAGE)]);
+    const { warnings } = await open(first, parts(second.subarray(0, 2 * PAGE), longer));
+    expect(warnings).toMatchObject([
+      { code: "DMP010", message: expect.stringMatching(/: 12\.0 KiB of 36\.0 KiB/) },
+    ]);
+  });
+
   test("a disk is missing", async () => {
     expect(await refusal(first, parts(third))).toEqual([
       "UnavailableError",

@@ -1,6 +1,8 @@
 import { viewOf } from "../core/bytes.ts";
 import type { PhysicalMemory } from "../core/memory.ts";
 import { readPhysical } from "../core/memory.ts";
+import { plural } from "../core/text.ts";
+import type { Warning } from "../core/warnings.ts";
 import { type PageTables, pageTablesOf } from "../x86/paging.ts";
 import {
   SEGMENT_REGISTERS,
@@ -12,11 +14,10 @@ import {
 import type { DumpedCpu } from "./format.ts";
 import type { SmramState } from "./sadump-smram.ts";
 
-/** The processors of a dump, and whether their order is Linux's. */
 export interface SadumpCpus {
   readonly cpus: readonly DumpedCpu[];
-  /** False where it is the order of their APIC IDs. */
-  readonly numbered: boolean;
+  /** Where their order is not Linux's. */
+  readonly warnings: readonly Warning[];
 }
 
 /**
@@ -34,12 +35,21 @@ export function cpusOf(memory: PhysicalMemory, states: readonly SmramState[]): S
   const placeOf = ({ cpu, number }: Completed): number =>
     number ?? (cpu.inGuest === undefined ? Number.MAX_SAFE_INTEGER : free.next().value);
   const placed = found.map((one, place) => ({ cpu: one.cpu, place: unique ? placeOf(one) : place }));
-  const guests = found.filter(({ cpu }) => cpu.inGuest !== undefined).length;
-  return {
-    cpus: placed.sort((a, b) => a.place - b.place).map(({ cpu }, index) => ({ ...cpu, index })),
-    numbered: unique && numbers.length + guests === found.length,
-  };
+  const cpus = placed.sort((a, b) => a.place - b.place).map(({ cpu }, index) => ({ ...cpu, index }));
+  const others = found.filter(({ cpu, number }) => number === undefined && cpu.inGuest === undefined).length;
+  if (!unique) return { cpus, warnings: [orderWarning(SAME_NUMBER)] };
+  const unknown = `the descriptor tables of ${plural(others, "processor")} do not tell a number in Linux: they are put last`;
+  return { cpus, warnings: others === 0 ? [] : [orderWarning(unknown)] };
 }
+
+const SAME_NUMBER =
+  "processors have the same number by their descriptor tables: all are put in the order of APIC IDs";
+
+const orderWarning = (message: string): Warning => ({
+  code: "DMP012",
+  message,
+  hint: "a register set may be shown for another processor than the one it is of",
+});
 
 function* numbersWithout(taken: ReadonlySet<number>): Generator<number, never> {
   for (let number = 0; ; number++) if (!taken.has(number)) yield number;

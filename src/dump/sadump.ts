@@ -1,5 +1,4 @@
 import type { ByteSource } from "../core/memory.ts";
-import { sizeOf } from "../core/ranges.ts";
 import { bytesText } from "../core/text.ts";
 import type { Warning } from "../core/warnings.ts";
 import { EM_X86_64 } from "../elf/constants.ts";
@@ -34,7 +33,7 @@ async function openSadump(source: ByteSource, files: DumpFiles): Promise<Machine
   const { needed } = frames;
   const { pieces, warnings } = await membersOf(source, header, needed, files);
   const memory = new SadumpMemory(frames, pieces);
-  const { cpus, numbered } = cpusOf(memory, smramStates(source, header));
+  const { cpus, warnings: order } = cpusOf(memory, smramStates(source, header));
   const told = [...warnings, ...cutWarnings(pieces, needed)];
   const kdump = await kdumpTraces(memory, cpus, files.checkpoint);
   // Registers that the crashed kernel kept are those of its own; SMRAM has the kdump kernel's.
@@ -47,7 +46,7 @@ async function openSadump(source: ByteSource, files: DumpFiles): Promise<Machine
     notes: [],
     cpus,
     machine: EM_X86_64,
-    warnings: [...told, ...(numbered ? [] : [ORDER])],
+    warnings: [...told, ...order],
   };
 }
 
@@ -68,15 +67,10 @@ function membersOf(
 /** Tells of blocks that are not in the files. */
 function cutWarnings(pieces: SadumpMembers["pieces"], needed: number): Warning[] {
   let there = 0;
-  for (const piece of pieces) there += Math.max(0, Math.min(sizeOf(piece), piece.source.size - piece.offset));
+  for (const { start, end, source, offset } of pieces) {
+    there += Math.max(0, Math.min(Math.min(end, needed) - start, source.size - offset));
+  }
   if (there >= needed) return [];
   const message = `the dump is cut: ${bytesText(needed - there)} of ${bytesText(needed)} of memory are not in the file`;
   return [{ code: "DMP010", message, hint: "copy it again; further files of a dump are named with --part" }];
 }
-
-const ORDER: Warning = {
-  code: "DMP012",
-  message:
-    "the descriptor tables do not tell how Linux numbers the processors: they are in the order of APIC IDs",
-  hint: "a register set may be shown for another processor than the one it is of",
-};
