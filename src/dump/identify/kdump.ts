@@ -99,7 +99,10 @@ function describeHeader(bytes: Buffer, subHeader: (offset: number) => Buffer, pr
             compression: compression.join(", ") || "none",
             complete: (flags & INCOMPLETE) === 0,
             cpus: header.status.cpus,
-            ...subHeaderFacts(header, version, subHeader(header.status.blockSize)),
+            // Diskdump has a sub header of another kind.
+            ...(bytes.toString("latin1", 0, 8) === "DISKDUMP"
+              ? {}
+              : subHeaderFacts(header, version, subHeader(header.status.blockSize))),
           }),
     }),
     advice: "",
@@ -121,11 +124,11 @@ const vmlinux = (release: string): string => (/^[\w.+~-]+$/.test(release) ? `vml
 
 function describeKdump(head: Head, prefix: string): Description {
   const description = describeHeader(head.bytes, (offset) => readAt(head, offset, 16), prefix);
-  return {
-    ...description,
-    readable: true,
-    advice: `crash ${vmlinux(releaseOf(description))} ${head.file}`,
-  };
+  const split = description.facts?.split === true;
+  const advice = split
+    ? `guestcore convert ${head.file} vmcore    # with its other parts, which lie beside it or are named with --part`
+    : `crash ${vmlinux(releaseOf(description))} ${head.file}`;
+  return { ...description, readable: true, advice };
 }
 
 const FLAT_HEADER_SIZE = 4096;
