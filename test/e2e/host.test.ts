@@ -1,4 +1,4 @@
-import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { existsSync, mkdtempSync, readFileSync, renameSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
@@ -39,6 +39,41 @@ const hosts = [
     filterable: true,
   },
 ] as const;
+
+const splits = [
+  { count: 3, options: "-c -d 0" },
+  { count: 7, options: "-l -d 1" },
+  { count: 7, options: "-c -d 31" },
+  { count: 3, options: "-l -d 31" },
+] as const;
+
+/** Has makedumpfile split a dump by the MiB, not by the GiB; the names end in the number of the part, from 1. */
+function splitInto(path: string, count: number, options: string): string[] {
+  const set = Array.from({ length: count }, (_, i) => `${path}.split.${i + 1}`);
+  for (const part of set) rmSync(part, { force: true });
+  const words = ["--split", "--splitblock-size", "1024", ...options.split(" "), path, ...set];
+  runWell("makedumpfile", words);
+  return set;
+}
+
+/** Codes of the warnings among what is told of progress. */
+const warningsIn = (text: string): string[] =>
+  [...text.matchAll(/^warning (\w+): /gm)].map(([, code]) => code!);
+
+/** Every page of the second is that of the first. */
+function expectSameAs(original: string, other: string): void {
+  const [left, right] = [new VmcoreFile(original), new VmcoreFile(other)];
+  let equal = 0;
+  for (const { paddr, filesz } of right.loads) {
+    for (let at = paddr; at < paddr + filesz; at += 4096) {
+      if (!right.page(at)!.equals(left.page(at)!)) throw new Error(`page at 0x${at.toString(16)} differs`);
+      equal++;
+    }
+  }
+  left.close();
+  right.close();
+  expect(equal).toBeGreaterThan(10_000);
+}
 
 describe.each(hosts.filter(({ dump }) => existsSync(join(data, dump))))(
   "$name",
@@ -115,6 +150,32 @@ describe.each(hosts.filter(({ dump }) => existsSync(join(data, dump))))(
         /^\[ +[\d.]+\] -+\[ cut here \]-+\n.*\n.*WARNING: CPU: 0 PID: 0 at arch\/x86\//,
       );
     });
+    for (const { count, options } of filterable ? splits : []) {
+      testWith(["makedumpfile"], `is read from ${count} parts of makedumpfile --split ${options}`, () => {
+        const set = splitInto(host, count, options);
+        const [reassembled, truth] = [`${host}.reassembled`, `${host}.reassembled.elf`];
+        runWell("makedumpfile", ["--reassemble", ...set, reassembled]);
+        expect(guestcore("convert", reassembled, truth, "--force").status).toBe(0);
+        const whole = readFileSync(truth);
+        expectSameAs(host, truth);
+        const out = `${host}.parts.elf`;
+        for (const first of [set[0]!, set[count - 1]!]) {
+          const { status, stdout, stderr } = guestcore("convert", first, out, "--force");
+          expect([status, warningsIn(stderr)], stdout + stderr).toEqual([0, []]);
+          expect(readFileSync(out).equals(whole), first).toBe(true);
+        }
+        // Under names without numbers they have to be named.
+        const named = set.map((_, i) => `${host}.part-${"abcdefg"[i]}`);
+        for (const [i, path] of set.entries()) renameSync(path, named[i]!);
+        const others = named.slice(0, -1).flatMap((path) => ["--part", path]);
+        const run = guestcore("convert", named.at(-1)!, out, "--force", ...others);
+        expect([run.status, warningsIn(run.stderr)], run.stderr).toEqual([0, []]);
+        expect(readFileSync(out).equals(whole)).toBe(true);
+        const alone = guestcore("convert", named[1]!, out, "--force", "--strict");
+        expect([alone.status, warningsIn(alone.stderr)]).toEqual([6, expect.arrayContaining(["DMP004"])]);
+        for (const path of [...named, reassembled, truth, out]) rmSync(path);
+      });
+    }
 
     testWith(["readelf"], "makes readelf -a say nothing on stderr", () => {
       expect(runWell("readelf", ["-a", "-W", out]).stderr).toBe("");
@@ -161,6 +222,17 @@ describe.runIf(existsSync(vmlinux) && existsSync(join(data, hosts[0].dump)))(
       expect(stdout).toMatch(/RELEASE: 6\.1\.0-56-cloud-amd64/);
       expect(stdout).toContain("l2-spinner");
       expect(stdout + stderr).not.toMatch(/do not match|seek error|read error/);
+    });
+
+    testWith(["crash", "makedumpfile"], "opens in crash as a split set, and as what is made of that", () => {
+      const set = splitInto(linux, 3, "-l -d 1");
+      const converted = join(folder, "split.elf");
+      expect(guestcore("convert", set[1]!, converted).status).toBe(0);
+      const ask = (...files: string[]) =>
+        run("crash", ["-s", vmlinux, ...files], { input: "ps\nlog\nquit\n" });
+      const truth = ask(...set);
+      expect(truth.stdout).toContain("l2-spinner");
+      expect(ask(converted).stdout).toBe(truth.stdout);
     });
 
     testWith(["drgn"], "lists its tasks in drgn", () => {
