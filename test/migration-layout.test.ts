@@ -182,6 +182,16 @@ describe("memory of users' making", () => {
     expect(dump.warnings[0]!.message).toMatch(/in the order ram-node0, ram-node2, ram-node10/);
   });
 
+  test("goes on above 4 GiB, block after block", async () => {
+    const names = ["n0", "n1", "n2"];
+    const parts = [[...names.map((name, i) => mark(name, 0, page(i))), mark("n1", GiB, page(3))]];
+    const blocks = names.map((name) => ({ name, size: 1.5 * GiB }));
+    const { memory } = await open({ blocks, parts, devices: [clock(2 * GiB, 2.5 * GiB)] });
+    expectAt(memory, 1.5 * GiB, page(1));
+    expectAt(memory, 4.5 * GiB, page(3));
+    expectAt(memory, 5 * GiB, page(2));
+  });
+
   test("under its path, one block", async () => {
     const dump = await open({
       blocks: nodes(["/objects/mem0"]),

@@ -113,6 +113,13 @@ describe("pages of a stream", () => {
     expect(memory.readPage(2 ** 33, Buffer.alloc(PAGE))).toBe("absent");
   });
 
+  test("of a group are where they came, though they follow on what came for another", async () => {
+    const numbers = [512, 513, 510, 511, 515, 516];
+    const parts = [numbers.slice(0, 2).map((n) => data(n)), numbers.slice(2).map((n) => data(n))];
+    const { memory } = await open(build({ blocks: [RAM], parts, devices }));
+    for (const n of range(505, COUNT)) expectPage(memory, n, numbers.includes(n) ? page(n) : "absent");
+  });
+
   test("are as a memory that was written in that order", async () => {
     const item = fc.record({
       block: fc.constantFrom("pc.ram", "pc.ram", "pc.ram", "vram"),
@@ -282,6 +289,15 @@ describe("sections", () => {
     expect(wrong.equals(bytes)).toBe(false);
     const { cpus, warnings } = await open(wrong);
     expect([cpus, codes({ warnings })]).toEqual([[], []]);
+  });
+
+  test("with the footer of another section give what came before, and say so", async () => {
+    const bytes = build({ blocks: [RAM], parts, devices });
+    const first = bytes.indexOf(footer(2), bytes.indexOf(page(1)) + PAGE);
+    const dump = await open(changed(bytes, first + 4, 9));
+    expectPage(dump.memory, 1, page(1));
+    expectPage(dump.memory, 2, "absent");
+    expect(codes(dump)).toEqual(["DMP030"]);
   });
 
   test("without a description memory is read, registers are not", async () => {

@@ -163,11 +163,9 @@ describe.each(cases.map((each) => ({ ...each, title: `${each.recipe.name} of QEM
       const part = join(folder, "part");
       const { status, stderr } = guestcore("convert", saved.stream, part);
       expect(status).toBe(0);
-      expect([...stderr.matchAll(/^warning (\w+)/gm)].map(([, code]) => code)).toEqual([
-        "DMP030",
-        "DMP031",
-        "DMP034",
-      ]);
+      // The kernel's own tables may be among what is missing, which is told as well.
+      const warned = [...stderr.matchAll(/^warning (\w+)/gm)].map(([, code]) => code);
+      expect(warned).toEqual(expect.arrayContaining(["DMP030", "DMP031", "DMP034"]));
       const [truth, ours] = [new VmcoreFile(saved.dump), new VmcoreFile(part)];
       const { different, absent: lost, beyond } = compareMemory(truth, ours);
       truth.close();
