@@ -117,6 +117,8 @@ describe("convert --format kdump", () => {
     const [one, all] = [readKdump(readFileSync(shared)), readKdump(readFileSync(each))];
     const places = (kdump: typeof one) => [303, 304, FAR + 1].map((pfn) => kdump.descriptor(pfn).offset);
     expect(new Set(places(one)).size).toBe(1);
+    // Before all others, where readers look for it.
+    expect(places(one)[0]).toBeLessThan(one.descriptor(3).offset);
     expect(new Set(places(all)).size).toBe(3);
     expect([one.dumpLevel, all.dumpLevel]).toEqual([31, 30]);
     for (const pfn of [303, 304, FAR + 1]) {
@@ -247,6 +249,14 @@ describe("convert refuses", () => {
     const { status, err } = await run(input, output, ...words);
     expect([status, err]).toEqual([2, expect.stringMatching(message)]);
     expect(existsSync(output)).toBe(false);
+  });
+
+  test("a kdump-compressed dump of another machine", async () => {
+    writeFileSync(at("arm.kdump"), buildKdump({ pages: contents, machine: "aarch64" }));
+    const { status, err } = await run(at("arm.kdump"), at("refused"), "--format", "kdump");
+    expect([status, err]).toEqual([3, expect.stringMatching(/of aarch64 is not written/)]);
+    expect(existsSync(at("refused"))).toBe(false);
+    expect((await run(at("arm.kdump"), at("arm.elf"))).status).toBe(0);
   });
 
   test("a kdump-compressed dump on standard output", async () => {

@@ -5,8 +5,8 @@ import type { ToWorker } from "./page-worker.ts";
 
 /** Notes of one batch: there may be many without a page. */
 const MAX_NOTES = 1024;
-/** More do not help: one thread reads and writes. */
-const MAX_WORKERS = 8;
+/** More do not help, for one thread reads and writes; each takes some 15 MiB. */
+const MAX_WORKERS = 4;
 
 /** Pages of a batch while it is filled and when it comes out. */
 export interface Batch<Note> {

@@ -4,7 +4,7 @@ import type { JobContext } from "../core/job.ts";
 import type { Warning } from "../core/warnings.ts";
 import type { DumpedCpu } from "../dump/format.ts";
 import { type MachineDump, openAnyDump } from "../dump/open.ts";
-import { EM_X86_64 } from "../elf/constants.ts";
+import { EM_X86_64, machineName } from "../elf/constants.ts";
 import type { Guest, Vcpu } from "../guest/guest.ts";
 import { type FileIdentity, identitiesOf } from "../io/file.ts";
 import { type Output, OutputFile, OutputStream, refuseToOverwrite } from "../io/output.ts";
@@ -14,7 +14,7 @@ import { findVmcoreinfo } from "../kernel/vmcoreinfo-scan.ts";
 import { elfTargetOf } from "../vmcore/elf-target.ts";
 import { LostPages } from "../vmcore/lost-pages.ts";
 import { planVmcore, type VmcoreFormat } from "../vmcore/plan.ts";
-import { type WriteOptions, writeVmcore } from "../vmcore/write.ts";
+import { kdumpOf, type WriteOptions, writeVmcore } from "../vmcore/write.ts";
 import type { X86State } from "../x86/state.ts";
 import { type DumpNaming, type Input, openInput } from "./input.ts";
 import { kdumpStyleOf, type VmcoreStyle } from "./vmcore-style.ts";
@@ -77,6 +77,9 @@ async function convertInput(
   context: JobContext,
 ): Promise<ConvertDumpResult> {
   const dump = await openAnyDump(input.source, input.files);
+  if (dump.machine !== EM_X86_64 && (options.format === "kdump" || options.format === "flat")) {
+    throw kdumpOf(machineName(dump.machine));
+  }
   const { vmcoreinfo, source } = await vmcoreinfoOf(dump, context);
   const linux = await kernelOf(dump, vmcoreinfo, context);
   const { guest: machine, firmware } = fittedTo(machineOf(dump), options);

@@ -24,7 +24,6 @@ export interface KdumpSinkOptions {
 
 /** Writes bitmaps, page descriptors and compressed pages; the headers are its caller's. */
 export class KdumpSink implements MemorySink {
-  readonly #options: KdumpSinkOptions;
   readonly #batches: PageBatches<Piece>;
   readonly #ram: BitmapWriter;
   readonly #dumped: BitmapWriter;
@@ -32,12 +31,11 @@ export class KdumpSink implements MemorySink {
   readonly #pages: StagedWriter;
   readonly #descriptor = Buffer.alloc(DESCRIPTOR_SIZE);
   readonly #fields = viewOf(this.#descriptor);
-  /** Where the page of all zeros is. */
-  #zeros: number | undefined;
+  /** Where the page of all zeros is that all share; it comes first, as readers expect it. */
+  readonly #zeros: number | undefined;
 
   constructor(options: KdumpSinkOptions) {
     const { layout, output, codec, threads } = options;
-    this.#options = options;
     this.#batches = new PageBatches(threads, { kind: "pack", codec, pageSize: BLOCK }, (batch) =>
       this.#land(batch),
     );
@@ -46,6 +44,7 @@ export class KdumpSink implements MemorySink {
     this.#dumped = new BitmapWriter(output, layout.dumpedBitmap, size);
     this.#descriptors = new StagedWriter(output, layout.descriptors);
     this.#pages = new StagedWriter(output, layout.data);
+    this.#zeros = options.shareZeros ? this.#pages.append(Buffer.alloc(BLOCK), 0, BLOCK) : undefined;
   }
 
   async data(bytes: Buffer, from: number, length: number, address: number): Promise<void> {
@@ -63,8 +62,7 @@ export class KdumpSink implements MemorySink {
   async zeros(range: Range): Promise<void> {
     this.#mark(range);
     const pages = (range.end - range.start) / BLOCK;
-    if (this.#options.shareZeros) {
-      this.#zeros ??= this.#pages.append(Buffer.alloc(BLOCK), 0, BLOCK);
+    if (this.#zeros !== undefined) {
       this.#batches.open.notes.push({ zeros: true, page: 0, count: pages });
       await this.#batches.advance();
       return;

@@ -1,5 +1,5 @@
 import type { Coverage } from "../core/coverage.ts";
-import { CorruptError } from "../core/errors.ts";
+import { CorruptError, UnsupportedError } from "../core/errors.ts";
 import type { JobContext } from "../core/job.ts";
 import type { PageStorage, PhysicalMemory } from "../core/memory.ts";
 import { indexAtOrAbove, totalSize } from "../core/ranges.ts";
@@ -184,6 +184,7 @@ async function writeKdump(
   const ranges = await copyGuest(guest, plan, { ...options, sink, threads, lost });
   const size = await sink.finish();
   const view = await kernel();
+  if (view.is32Bit === true) throw kdumpOf("a 32-bit machine");
   const notes = encodeNotes(guest, view);
   const header = encodeKdumpHeader(layout, {
     codec,
@@ -200,6 +201,12 @@ async function writeKdump(
   output.finish(size);
   return { ranges, size: flat?.length ?? size };
 }
+
+/** Headers of other machines are laid out in other ways. */
+export const kdumpOf = (machine: string): UnsupportedError =>
+  new UnsupportedError(`a kdump-compressed dump of ${machine} is not written`, {
+    hint: "--format elf is: crash and makedumpfile of that machine read it",
+  });
 
 /** Processors that the notes are of. */
 const cpusOf = ({ vcpus, notes = [] }: Guest): number =>
