@@ -8,7 +8,7 @@ import { MatchFinder } from "./match-finder.ts";
 import type { PageCodec } from "./page-codec.ts";
 import { Scratch } from "./scratch.ts";
 
-/** Ends every stream: a copy of length 3 from a distance of 16384. */
+/** Ends every stream: a copy from a distance of 16384, here of length 3. */
 const END_MARK = [0x11, 0, 0] as const;
 
 const M2_MAX_OFFSET = 0x800;
@@ -78,7 +78,8 @@ class Unpacker {
     if (instruction >= 32) return this.#copy((low >> 2) + 1, length + 2, low & 3);
     const distance = ((instruction & 8) << 11) + (low >> 2) + M3_MAX_OFFSET;
     if (distance !== M3_MAX_OFFSET) return this.#copy(distance, length + 2, low & 3);
-    return length === 1 && blocks.at === this.#input.length ? "end" : false;
+    // The distance alone tells, as to liblzo2.
+    return blocks.at === this.#input.length ? "end" : false;
   }
 
   /** 0000LLLL where no literals came before. */

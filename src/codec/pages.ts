@@ -38,7 +38,7 @@ export const IMPLEMENTATIONS: Readonly<Record<PageCompression, readonly Implemen
   ],
   zstd: [
     { name: "libzstd", load: nativeZstd },
-    { name: "node:zlib", load: nodeZstd },
+    { name: "node:zlib (zstd)", load: nodeZstd },
     { name: "JavaScript", load: ownZstd },
   ],
 };
