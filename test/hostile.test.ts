@@ -4,6 +4,7 @@ import { cpSync, existsSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeF
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { untilOpen } from "./support/process.ts";
 import {
   aliases,
   blocksTimesMappings,
@@ -100,7 +101,9 @@ describe("signals", { timeout: MAX_MS }, () => {
     const path = join(directory, "core");
     writeFileSync(path, build());
     const child = spawn(process.execPath, [program, "info", path], { stdio: "ignore" });
-    setTimeout(() => child.kill(signal), 700);
+    await untilOpen(child, path);
+    // Into the search.
+    setTimeout(() => child.kill(signal), 300);
     const stuck = setTimeout(() => child.kill("SIGKILL"), MAX_MS / 4);
     const [code, by] = await once(child, "exit");
     clearTimeout(stuck);

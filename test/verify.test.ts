@@ -323,7 +323,7 @@ describe("raw images", () => {
 
   test("that end before the map does", async () => {
     const { codes, groups, checked } = await findingsIn(bytes(6, 1), { map });
-    expect(codes).toEqual(["VRF008×1"]);
+    expect(codes).toEqual(["VRF008×1", "DMP024×1"]);
     expect(groups[0]!.first[0]!.where.address).toBe(10 * PAGE);
     expect(checked!.coverage.missing).toBe(2 * PAGE);
   });
