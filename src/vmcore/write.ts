@@ -99,8 +99,8 @@ export interface WrittenVmcore {
 
 /** Writes a planned vmcore and makes it complete. */
 export async function writeVmcore(options: WriteOptions): Promise<WrittenVmcore> {
-  const { plan, guest } = options;
-  const threads = threadsFor(guest, plan);
+  const { plan } = options;
+  const threads = threadsFor(options);
   try {
     if (plan.kdump !== undefined) return await writeKdump(options, plan.kdump, threads);
     return await writePlaced(options, threads);
@@ -109,12 +109,19 @@ export async function writeVmcore(options: WriteOptions): Promise<WrittenVmcore>
   }
 }
 
-/** Below this, threads take longer to start than they save. */
-const WORTH_THREADS = 32 * 2 ** 20;
+/**
+ * Below so many bytes threads take longer to start than they save: zlib and zstd take two to five times as long to pack a
+ * page as it takes to read and write it, everything else less (`npm run bench`).
+ */
+const WORTH_PACKING = 128 * 2 ** 20;
+const WORTH_THREADS = 2 ** 30;
 
-function threadsFor({ memory }: Guest, plan: VmcorePlan): PageThreads {
+function threadsFor({ guest: { memory }, plan, kdump }: WriteOptions): PageThreads {
+  const bytes = plannedBytes(plan);
+  const isSlow = plan.kdump !== undefined && ["zlib", "zstd"].includes(kdump?.codec ?? "zlib");
   const useful = plan.kdump !== undefined || memory.packed !== undefined;
-  return new PageThreads(useful && plannedBytes(plan) >= WORTH_THREADS ? undefined : 0);
+  const worth = useful && bytes >= (isSlow ? WORTH_PACKING : WORTH_THREADS);
+  return new PageThreads(worth ? undefined : 0);
 }
 
 /** Reads all of a machine's memory that can be read, once, compressed pages with several threads. */
