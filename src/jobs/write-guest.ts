@@ -12,6 +12,7 @@ import { describeLinux, type LinuxImage } from "../kernel/linux.ts";
 import { readUtsname } from "../kernel/utsname.ts";
 import type { Vmcoreinfo } from "../kernel/vmcoreinfo.ts";
 import { overlookedWarnings, VmcoreinfoScanner, type VmcoreinfoSearch } from "../kernel/vmcoreinfo-scan.ts";
+import type { KernelView } from "../vmcore/kernel-view.ts";
 import { LostPages } from "../vmcore/lost-pages.ts";
 import {
   type MissingRange,
@@ -20,13 +21,7 @@ import {
   type VmcoreFormat,
   type VmcorePlan,
 } from "../vmcore/plan.ts";
-import {
-  copyGuest,
-  type KernelView,
-  type RangeCoverage,
-  type WrittenVmcore,
-  writeVmcore,
-} from "../vmcore/write.ts";
+import { copyGuest, type RangeCoverage, type WrittenVmcore, writeVmcore } from "../vmcore/write.ts";
 import { kdumpStyleOf, type VmcoreStyle } from "./vmcore-style.ts";
 
 /** How a guest is to be written, whoever found it. */

@@ -1,4 +1,4 @@
-import type { Explanation } from "./codes.ts";
+import type { Explanation } from "./explanation.ts";
 
 /** What `verify` finds. */
 export const VERIFY_EXPLANATIONS: Readonly<Record<string, Explanation>> = {

@@ -1,11 +1,5 @@
 import { VERIFY_EXPLANATIONS } from "./codes-verify.ts";
-
-/** What a warning code means and what cures it: the text behind `guestcore explain CODE`. */
-export interface Explanation {
-  readonly title: string;
-  readonly meaning: string;
-  readonly cure: string;
-}
+import type { Explanation } from "./explanation.ts";
 
 export const EXPLANATIONS: Readonly<Record<string, Explanation>> = {
   CORE001: {

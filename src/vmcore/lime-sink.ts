@@ -1,11 +1,9 @@
 import { viewOf } from "../core/bytes.ts";
 import { rangeAt } from "../core/ranges.ts";
 import type { Output } from "../io/output.ts";
-import type { PlannedLoad } from "./plan.ts";
+import { LIME_HEADER_SIZE, type PlannedLoad } from "./plan.ts";
 import type { MemorySink } from "./sink.ts";
 
-/** u32 magic, u32 version, u64 first address, u64 last address, u64 reserved (LiME `lime.h`). */
-export const LIME_HEADER_SIZE = 32;
 const MAGIC = 0x4c69_4d45;
 const VERSION = 1;
 

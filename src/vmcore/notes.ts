@@ -9,9 +9,10 @@ import {
 } from "../elf/core-notes.ts";
 import { encodeNote } from "../elf/encode.ts";
 import type { Note } from "../elf/notes.ts";
-import type { Vcpu } from "../guest/guest.ts";
+import type { Guest, Vcpu } from "../guest/guest.ts";
 import { encodeQemuCpuState, QEMU_CPU_STATE_SIZE } from "../x86/qemu-cpu-state.ts";
 import type { X86State } from "../x86/state.ts";
+import type { KernelView } from "./kernel-view.ts";
 
 /** The notes have no way to say that a register is not known; the report lists those that are not. */
 const UNKNOWN = 0n;
@@ -93,3 +94,20 @@ export const VMCOREINFO_TEXT_AT = 24;
 export const VCPU_NOTES_SIZE = 20 + PRSTATUS_SIZE + 20 + QEMU_CPU_STATE_SIZE;
 /** The text is at most one page of the guest's kernel, 64 KiB on the largest; the note has 24 bytes in front. */
 export const VMCOREINFO_NOTE_LIMIT = VMCOREINFO_TEXT_AT + 65_536;
+
+/** All notes, in the order of the field: processors, QEMU's of them, VMCOREINFO last. */
+export function encodeNotes({ vcpus, notes: carried }: Guest, kernel: KernelView) {
+  const others = Buffer.concat([
+    encodeCarried(carried ?? [], kernel.target?.bigEndian),
+    ...vcpus.map((vcpu) => (kernel.is32Bit === true ? encodePrstatus32(vcpu) : encodePrstatus(vcpu))),
+    ...vcpus.map((vcpu) => encodeQemuNote(vcpu.state)),
+  ]);
+  const text = kernel.vmcoreinfo;
+  const bytes =
+    text === undefined ? others : Buffer.concat([others, encodeVmcoreinfo(text, kernel.target?.bigEndian)]);
+  const vmcoreinfo = {
+    vmcoreinfoAt: others.length + VMCOREINFO_TEXT_AT,
+    vmcoreinfoSize: text?.length ?? 0,
+  };
+  return { bytes, vmcoreinfo };
+}

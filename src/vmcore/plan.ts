@@ -5,7 +5,6 @@ import { type Range, totalSize } from "../core/ranges.ts";
 import { elfHeadersSize } from "../elf/encode.ts";
 import type { Guest } from "../guest/guest.ts";
 import { BLOCK, type KdumpLayout, layOutKdump } from "./kdump-header.ts";
-import { LIME_HEADER_SIZE } from "./lime-sink.ts";
 import { MAX_LOST_RUNS } from "./lost-pages.ts";
 import { encodeCarried, VCPU_NOTES_SIZE, VMCOREINFO_NOTE_LIMIT } from "./notes.ts";
 
@@ -43,6 +42,8 @@ export interface VmcorePlan {
 const MAX_LOADS = 1 << 20;
 /** The kernel image takes some dozen MiB; in memory with more holes the last of it stays without its own address. */
 export const MAX_IMAGE_LOADS = 1024;
+/** u32 magic, u32 version, u64 first address, u64 last address, u64 reserved (LiME `lime.h`). */
+export const LIME_HEADER_SIZE = 32;
 /** Neighbours join into one load: 1 TiB whose pages all lie apart in the input. */
 const MAX_STEPS = 2 ** 28;
 

@@ -2,65 +2,22 @@ import type { Coverage } from "../core/coverage.ts";
 import { CorruptError, UnsupportedError } from "../core/errors.ts";
 import type { JobContext } from "../core/job.ts";
 import type { PageStorage, PhysicalMemory } from "../core/memory.ts";
-import { indexAtOrAbove, totalSize } from "../core/ranges.ts";
-import {
-  EM_386,
-  EM_X86_64,
-  ET_CORE,
-  NT_PRSTATUS,
-  PF_R,
-  PF_W,
-  PF_X,
-  PT_LOAD,
-  PT_NOTE,
-} from "../elf/constants.ts";
-import { type ElfTarget, encodeElfHeaders } from "../elf/encode.ts";
-import type { ProgramHeader } from "../elf/header.ts";
+import { totalSize } from "../core/ranges.ts";
+import { NT_PRSTATUS } from "../elf/constants.ts";
 import type { Guest, GuestRange } from "../guest/guest.ts";
 import { FlatOutput } from "../io/flat-output.ts";
 import type { Output } from "../io/output.ts";
 import { PageThreads } from "../io/page-threads.ts";
 import { type CopyOptions, MemoryCopier } from "./copy.ts";
+import { encodeVmcoreHeader } from "./elf-headers.ts";
 import { encodeKdumpHeader, type KdumpLayout } from "./kdump-header.ts";
 import { KdumpSink } from "./kdump-sink.ts";
+import type { KernelView } from "./kernel-view.ts";
 import { LimeSink } from "./lime-sink.ts";
 import { type LostPages, withoutLost } from "./lost-pages.ts";
-import {
-  encodeCarried,
-  encodePrstatus,
-  encodePrstatus32,
-  encodeQemuNote,
-  encodeVmcoreinfo,
-  VMCOREINFO_TEXT_AT,
-} from "./notes.ts";
-import { MAX_IMAGE_LOADS, plannedBytes, type VmcorePlan } from "./plan.ts";
+import { encodeNotes } from "./notes.ts";
+import { plannedBytes, type VmcorePlan } from "./plan.ts";
 import { PositionedSink } from "./sink.ts";
-
-/**
- * p_align of every PT_LOAD is 0, as in /proc/vmcore: crash takes a page-aligned first PT_LOAD with any other value
- * for an old netdump, which has no KASLR (crash `netdump.c` is_netdump).
- */
-const LOAD_ALIGN = 0;
-
-/** What the headers say of the kernel inside; all of it is known only once the memory has been read. */
-export interface KernelView {
-  /** Whether the guest runs a 32-bit kernel: tools then want EM_386 and its registers. */
-  readonly is32Bit?: boolean;
-  /** Of a machine that is no x86; its notes are those of its dump. */
-  readonly target?: ElfTarget | undefined;
-  /** Text of the VMCOREINFO note, at most 64 KiB. */
-  readonly vmcoreinfo: Buffer | undefined;
-  /** Virtual address of physical address 0 in the direct map; undefined writes p_vaddr = p_paddr. */
-  readonly pageOffset: bigint | undefined;
-  /** The six fields of struct new_utsname in order; "" what is not known. */
-  readonly utsname?: readonly string[];
-  /** When it crashed, in seconds since 1970. */
-  readonly crashTime?: number | undefined;
-  /** x86_64: physical − (virtual − 0xffffffff80000000) within the image. */
-  readonly physBase?: bigint | undefined;
-  /** Where the kernel image is mapped; it gets a PT_LOAD of its own over the same bytes. */
-  readonly image: { readonly virtual: bigint; readonly physical: number; readonly size: number } | undefined;
-}
 
 export interface RangeCoverage extends GuestRange {
   readonly coverage: Coverage;
@@ -234,84 +191,4 @@ export async function copyGuest(
   for (const range of guest.ranges) ranges.push({ ...range, coverage: await copier.copy(range) });
   context.progress.finish();
   return ranges;
-}
-
-/** All notes, in the order of the field: processors, QEMU's of them, VMCOREINFO last. */
-function encodeNotes({ vcpus, notes: carried }: Guest, kernel: KernelView) {
-  const others = Buffer.concat([
-    encodeCarried(carried ?? [], kernel.target?.bigEndian),
-    ...vcpus.map((vcpu) => (kernel.is32Bit === true ? encodePrstatus32(vcpu) : encodePrstatus(vcpu))),
-    ...vcpus.map((vcpu) => encodeQemuNote(vcpu.state)),
-  ]);
-  const text = kernel.vmcoreinfo;
-  const bytes =
-    text === undefined ? others : Buffer.concat([others, encodeVmcoreinfo(text, kernel.target?.bigEndian)]);
-  const vmcoreinfo = {
-    vmcoreinfoAt: others.length + VMCOREINFO_TEXT_AT,
-    vmcoreinfoSize: text?.length ?? 0,
-  };
-  return { bytes, vmcoreinfo };
-}
-
-/**
- * Header, program headers and notes in the one layout that crash, drgn, makedumpfile, vmcore-dmesg and gdb all open:
- * no section headers, one PT_NOTE and it first, PT_LOADs ascending by p_paddr with direct-map p_vaddr, then the
- * kernel image at its own virtual address.
- */
-function encodeVmcoreHeader(plan: VmcorePlan, guest: Guest, kernel: KernelView): Buffer {
-  const target = kernel.target ?? { machine: kernel.is32Bit === true ? EM_386 : EM_X86_64 };
-  const notes = encodeNotes(guest, kernel).bytes;
-  const programs: ProgramHeader[] = [
-    {
-      type: PT_NOTE,
-      flags: 0,
-      offset: plan.notesOffset,
-      vaddr: 0n,
-      paddr: 0,
-      filesz: notes.length,
-      memsz: notes.length,
-      align: 4,
-    },
-  ];
-  for (const { start, end, offset } of plan.loads) {
-    programs.push({
-      type: PT_LOAD,
-      flags: PF_R | PF_W | PF_X,
-      offset,
-      vaddr: BigInt(start) + (kernel.pageOffset ?? 0n),
-      paddr: start,
-      filesz: end - start,
-      memsz: end - start,
-      align: LOAD_ALIGN,
-    });
-  }
-  programs.push(...imageHeaders(plan, kernel.image));
-  const header = Buffer.alloc(plan.notesOffset + notes.length);
-  encodeElfHeaders(ET_CORE, target, programs).copy(header);
-  notes.copy(header, plan.notesOffset);
-  return header;
-}
-
-/** One PT_LOAD for each load that the image reaches into, over the same bytes of the file. */
-function imageHeaders({ loads }: VmcorePlan, image: KernelView["image"]): ProgramHeader[] {
-  if (image === undefined) return [];
-  const end = image.physical + image.size;
-  const headers: ProgramHeader[] = [];
-  for (let i = indexAtOrAbove(loads, image.physical); i < loads.length; i++) {
-    const load = loads[i]!;
-    if (load.start >= end || headers.length === MAX_IMAGE_LOADS) break;
-    const from = Math.max(load.start, image.physical);
-    const size = Math.min(load.end, end) - from;
-    headers.push({
-      type: PT_LOAD,
-      flags: PF_R | PF_W | PF_X,
-      offset: load.offset + (from - load.start),
-      vaddr: image.virtual + BigInt(from - image.physical),
-      paddr: from,
-      filesz: size,
-      memsz: size,
-      align: LOAD_ALIGN,
-    });
-  }
-  return headers;
 }

@@ -1,6 +1,7 @@
 import { Argument } from "commander";
 import { UsageError } from "../../core/errors.ts";
-import { EXPLANATIONS, type Explanation } from "../../report/codes.ts";
+import { EXPLANATIONS } from "../../report/codes.ts";
+import type { Explanation } from "../../report/explanation.ts";
 import { type ResultFlags, withResultOptions } from "../context.ts";
 import { deliver, prepareDelivery } from "../deliver.ts";
 import { withExamples } from "../examples.ts";
