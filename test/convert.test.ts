@@ -275,7 +275,7 @@ describe("page threads", () => {
     "%s: pages come out in order, as one thread makes them",
     async (codec) => {
       const { PageBatches, PageThreads } = await load();
-      const pages = Array.from({ length: 2000 }, (_, i) =>
+      const pages = Array.from({ length: 700 }, (_, i) =>
         i % 3 === 0 ? patternBytes(PAGE, i) : repeating(i),
       );
       const packedBy = async (count: number) => {
