@@ -41,10 +41,13 @@ export function readKdump(file: Buffer): ReadKdump {
     const [offset, size] = [Number(file.readBigUInt64LE(at)), Number(file.readBigUInt64LE(at + 8))];
     return file.subarray(offset, offset + size);
   };
+  const frames: number[] = [];
+  for (let i = 0; i < half; i++) {
+    if (file[bitmaps + half + i] === 0) continue;
+    for (let pfn = 8 * i; pfn < 8 * i + 8; pfn++) if (dumped(pfn)) frames.push(pfn);
+  }
   const descriptor = (pfn: number) => {
-    let index = 0;
-    for (let i = 0; i < pfn; i++) if (dumped(i)) index++;
-    const at = descriptors + 24 * index;
+    const at = descriptors + 24 * frames.indexOf(pfn);
     return {
       offset: Number(file.readBigUInt64LE(at)),
       size: file.readUInt32LE(at + 8),
