@@ -22,11 +22,11 @@ const guests = inject("lab")
 
 if (guests.length === 0) test.skip("the laboratory has no Linux guest with symbols", () => {});
 
-const CODECS = ["zlib", "lzo", "snappy", "zstd", "none"] as const;
+const CODECS = ["lzo", "zlib", "snappy", "zstd", "none"] as const;
 /** Those that makedumpfile of every distribution reads. */
 const FILTERED = ["zlib", "lzo", "none"];
 
-describe.each(guests)("$name's dump", (guest) => {
+describe.each(guests.map((guest, i) => ({ ...guest, first: i === 0 })))("$name's dump", (guest) => {
   const truth = new VmcoreFile(guest.dump);
   afterAll(() => truth.close());
   const vmlinux = guest.vmlinux!;
@@ -39,7 +39,9 @@ describe.each(guests)("$name's dump", (guest) => {
   };
   const firmware = truth.loads.find(({ paddr }) => paddr > 0xff00_0000);
 
-  describe.each(CODECS)("kdump-compressed with %s", (codec) => {
+  // How pages are compressed has nothing to do with the machine.
+  const codecs = guest.first ? CODECS : CODECS.slice(0, 1);
+  describe.each(codecs)("kdump-compressed with %s", (codec) => {
     const kdump = at(codec);
     beforeAll(() => {
       convert(guest.dump, kdump, "--format", "kdump", "--compress", codec);
