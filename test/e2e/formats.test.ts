@@ -15,10 +15,11 @@ import { compareMemory, VmcoreFile } from "./vmcore-file.ts";
 const folder = mkdtempSync(join(tmpdir(), "guestcore-formats-"));
 afterAll(() => rmSync(folder, { recursive: true }));
 
-/** One of each kind of machine with symbols. */
+/** Two kinds of machine with symbols. */
 const guests = inject("lab")
   .guests.filter((guest) => isLinux(guest) && guest.vmlinux !== undefined)
-  .filter(({ recipe }, i, all) => all.findIndex((other) => other.recipe.name === recipe.name) === i);
+  .filter(({ recipe }, i, all) => all.findIndex((other) => other.recipe.name === recipe.name) === i)
+  .slice(0, 2);
 
 if (guests.length === 0) test.skip("the laboratory has no Linux guest with symbols", () => {});
 

@@ -116,7 +116,11 @@ function crash(vmlinux: string, files: readonly string[], pfns: readonly number[
 const pagesAt = (spec: SadumpSpec, pfns: readonly number[]): Buffer =>
   Buffer.concat(pfns.map((pfn) => spec.pages.get(pfn) ?? ZERO));
 
-const guests = inject("lab").guests.filter((guest) => isLinux(guest));
+/** Two kinds of machine; what another QEMU or a third would add is not the format's. */
+const guests = inject("lab")
+  .guests.filter((guest) => isLinux(guest))
+  .filter(({ recipe }, i, all) => all.findIndex((other) => other.recipe.name === recipe.name) === i)
+  .slice(0, 2);
 if (guests.length === 0) test.skip("no Linux guests, so none was dumped", () => {});
 
 describe.each(guests)("$name", (guest: LabGuest) => {
