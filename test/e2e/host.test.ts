@@ -125,7 +125,9 @@ describe.each(hosts.filter(({ dump }) => existsSync(join(data, dump))))(
           const again = `${out}.${i}`;
           const { status, stderr } = guestcore("extract", compressed, "--guest", String(guest), "-o", again);
           expect([options, status], stderr).toEqual([options, 0]);
-          expect(readFileSync(again).equals(readFileSync(out)), options).toBe(true);
+          // Headers have room to spare where pages have to be unpacked: the files differ, what is in them must not.
+          expectSameAs(out, again);
+          expectSameAs(again, out);
           // As ELF again, other tools open the host's dump too.
           expect(guestcore("convert", compressed, converted, "--force").status).toBe(0);
           expect(ofHost(converted)).toBe(ofHost(host));
