@@ -1,12 +1,12 @@
 import { CorruptError, UnsupportedError } from "../core/errors.ts";
 import type { ByteSource } from "../core/memory.ts";
-import { mergeRanges, type Range, sizeOf, totalSize } from "../core/ranges.ts";
+import { mergeRanges, sizeOf, totalSize } from "../core/ranges.ts";
 import { hex, plural } from "../core/text.ts";
 import type { Warning } from "../core/warnings.ts";
 import { EM_X86_64 } from "../elf/constants.ts";
 import { type DumpFormat, hasMagic, type MachineDump } from "./format.ts";
 import { LIME_HEADER_SIZE, MAX_LIME_RANGES, readLimeHeader } from "./lime-header.ts";
-import { SegmentMemory } from "./segment-memory.ts";
+import { SegmentMemory, segmentsOf, type WholeSegment } from "./segment-memory.ts";
 
 const MAGIC = "EMiL";
 
@@ -20,17 +20,8 @@ export const LIME: DumpFormat = {
   open: openLime,
 };
 
-/** Memory in [start, end) whose bytes lie in the file from `offset` on. */
-interface LimeRange extends Range {
-  readonly offset: number;
-}
-
 function openLime(source: ByteSource): MachineDump {
   const { ranges, warnings } = readRanges(source);
-  const segments = ranges.map((range) => {
-    const size = sizeOf(range);
-    return { paddr: range.start, memsz: size, filesz: size, offset: range.offset };
-  });
   const twice = totalSize(ranges) - totalSize(mergeRanges(ranges));
   if (twice > 0) {
     warnings.push({
@@ -38,12 +29,12 @@ function openLime(source: ByteSource): MachineDump {
       message: `ranges overlap: ${plural(twice, "byte")} of memory are in the image more than once, of which the first counts`,
     });
   }
-  const memory = new SegmentMemory(source, segments);
+  const memory = new SegmentMemory(source, segmentsOf(ranges));
   return { memory, notes: [], cpus: [], machine: EM_X86_64, warnings };
 }
 
-function readRanges(source: ByteSource): { ranges: LimeRange[]; warnings: Warning[] } {
-  const ranges: LimeRange[] = [];
+function readRanges(source: ByteSource): { ranges: WholeSegment[]; warnings: Warning[] } {
+  const ranges: WholeSegment[] = [];
   let offset = 0;
   while (offset < source.size) {
     const header = readLimeHeader(source, offset);
@@ -74,7 +65,7 @@ function readRanges(source: ByteSource): { ranges: LimeRange[]; warnings: Warnin
 }
 
 /** @throws CorruptError when there is nothing else */
-function cut(ranges: readonly LimeRange[], place: string, offset: number): Warning {
+function cut(ranges: readonly WholeSegment[], place: string, offset: number): Warning {
   if (ranges.length === 0) {
     throw new CorruptError(`the image ends ${place}`, { where: { offset }, hint: CUT_HINT });
   }

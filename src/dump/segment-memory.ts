@@ -9,6 +9,15 @@ import {
 import { indexAtOrAbove, joinAscending, type Range } from "../core/ranges.ts";
 import { layOut, type Run, type Segment } from "./vmcore-runs.ts";
 
+/** Memory all of whose bytes lie in the file, from `offset` on. */
+export interface WholeSegment extends Range {
+  readonly offset: number;
+}
+
+/** As segments that leave nothing out. */
+export const segmentsOf = (pieces: readonly WholeSegment[]): Segment[] =>
+  pieces.map(({ start, end, offset }) => ({ paddr: start, memsz: end - start, filesz: end - start, offset }));
+
 /**
  * Physical memory in segments that lie raw in a file, in any order, which may overlap or begin and end inside a page:
  * where they meet, the page is put together, else the cut page counts as not there.

@@ -4,7 +4,7 @@ import { hex, plural } from "../core/text.ts";
 import type { Warning } from "../core/warnings.ts";
 import { EM_X86_64 } from "../elf/constants.ts";
 import type { DumpFiles, DumpFormat, MachineDump } from "./format.ts";
-import { RawMemory } from "./raw.ts";
+import { SegmentMemory, segmentsOf } from "./segment-memory.ts";
 import { readVmwareCpus } from "./vmware-cpus.ts";
 import { piecesOf, readVmwareMemory } from "./vmware-memory.ts";
 import { isVmwareState, readGroups } from "./vmware-tags.ts";
@@ -60,7 +60,7 @@ function openBoth(state: ByteSource, vmem: ByteSource | undefined, files: DumpFi
   if (pieces.length === 0) throw new UnavailableError("there is no memory in the state file");
   const { cpus, warnings } = readVmwareCpus(state, groups.get("cpu"));
   return {
-    memory: new RawMemory(source, pieces),
+    memory: new SegmentMemory(source, segmentsOf(pieces)),
     notes: [],
     cpus,
     machine: EM_X86_64,

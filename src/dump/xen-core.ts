@@ -10,7 +10,7 @@ import { isElf } from "../elf/header.ts";
 import { parseNotes } from "../elf/notes.ts";
 import { readSections, type Section, SHT_NOTE } from "../elf/sections.ts";
 import type { DumpFiles, DumpFormat, MachineDump } from "./format.ts";
-import { RawMemory } from "./raw.ts";
+import { SegmentMemory, segmentsOf } from "./segment-memory.ts";
 import { readXenCpus } from "./xen-cpus.ts";
 import { type FrameTable, piecesOf } from "./xen-index.ts";
 
@@ -193,7 +193,7 @@ async function openFrames(
       : []),
   ];
   return {
-    memory: new RawMemory(source, pieces),
+    memory: new SegmentMemory(source, segmentsOf(pieces)),
     notes: [],
     cpus,
     machine: EM_X86_64,

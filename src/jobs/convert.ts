@@ -6,19 +6,21 @@ import type { DumpedCpu } from "../dump/format.ts";
 import { type MachineDump, openAnyDump } from "../dump/open.ts";
 import { EM_X86_64, machineName } from "../elf/constants.ts";
 import type { Guest, Vcpu } from "../guest/guest.ts";
-import { type FileIdentity, identitiesOf } from "../io/file.ts";
-import { type Output, OutputFile, OutputStream, refuseToOverwrite } from "../io/output.ts";
+import { identitiesOf } from "../io/file.ts";
+import { refuseToOverwrite } from "../io/output.ts";
 import { describeLinux, type LinuxImage } from "../kernel/linux.ts";
 import { Vmcoreinfo } from "../kernel/vmcoreinfo.ts";
 import { findVmcoreinfo } from "../kernel/vmcoreinfo-scan.ts";
 import { elfTargetOf } from "../vmcore/elf-target.ts";
 import { LostPages } from "../vmcore/lost-pages.ts";
 import { planVmcore, type VmcoreFormat } from "../vmcore/plan.ts";
-import { kdumpOf, type WriteOptions, writeVmcore } from "../vmcore/write.ts";
+import { kdumpOf, writeVmcore } from "../vmcore/write.ts";
 import type { X86State } from "../x86/state.ts";
 import { type DumpNaming, type Input, openInput } from "./input.ts";
+import { viewOfKernel } from "./kernel-view.ts";
+import { keepingPartial, openVmcoreOutput } from "./vmcore-output.ts";
 import { kdumpStyleOf, type VmcoreStyle } from "./vmcore-style.ts";
-import { firmwareLeftOut, fittedTo, lostWarnings, MISSING_IN_RAW, viewOfKernel } from "./write-guest.ts";
+import { firmwareLeftOut, fittedTo, lostWarnings, MISSING_IN_RAW } from "./write-guest.ts";
 
 export interface ConvertDumpOptions extends DumpNaming, VmcoreStyle {
   readonly input: string;
@@ -49,7 +51,7 @@ export interface ConvertDumpResult {
 }
 
 /**
- * Writes a machine's dump anew: as an ELF vmcore in the one layout that every tool opens, or as a raw image.
+ * Writes a machine's dump anew, in the format asked for.
  * @throws UnsupportedError, CorruptError for the input; UsageError, IoError for the output
  */
 export function convertDump(options: ConvertDumpOptions, context: JobContext): Promise<ConvertDumpResult> {
@@ -84,29 +86,36 @@ async function convertInput(
   const linux = await kernelOf(dump, vmcoreinfo, context);
   const { guest: machine, firmware } = fittedTo(machineOf(dump), options);
   const plan = await planVmcore(machine, options.format, context.checkpoint);
-  const warnings = [
+  const warnings: Warning[] = [];
+  const warn = (found: readonly Warning[]) => {
+    for (const warning of found) {
+      warnings.push(warning);
+      context.warn(warning);
+    }
+  };
+  warn([
     ...input.warnings,
     ...dump.warnings,
     ...(linux?.warnings ?? []),
     ...(firmware > 0 ? [firmwareLeftOut(firmware)] : []),
     ...inGuestWarnings(dump.cpus),
     ...(options.format === "raw" && plan.missing.length > 0 ? [MISSING_IN_RAW] : []),
-  ];
-  for (const warning of warnings) context.warn(warning);
+  ]);
   if (plan.loads.length === 0) throw new UnavailableError("none of the machine's memory is in this dump");
   const view = { ...viewOfKernel(dump.memory, linux, vmcoreinfo), target: elfTargetOf(dump, plan) };
   const style = kdumpStyleOf(options, options.output);
   const kdump = style && { ...style, dumpLevel: dump.dumpLevel ?? 0 };
   const lost = new LostPages();
-  const { ranges, size } = await writing(
-    { guest: machine, plan, kernel: () => view, context, lost, ...(kdump && { kdump }) },
-    options,
-    input.identities,
+  const { output: path, force, keepPartial } = options;
+  const sources = { identities: input.identities, sizeOnDisk: input.facts.sizeOnDisk };
+  const output = openVmcoreOutput(path, force, plan, sources, warn);
+  const { ranges, size } = await keepingPartial(output, keepPartial, context, () =>
+    writeVmcore({
+      ...{ guest: machine, plan, output, kernel: () => view, context, lost },
+      ...(kdump && { kdump }),
+    }),
   );
-  for (const warning of lostWarnings(lost, plan)) {
-    warnings.push(warning);
-    context.warn(warning);
-  }
+  warn(lostWarnings(lost, plan));
   return {
     input: input.facts,
     machine: dump.machine,
@@ -175,21 +184,3 @@ const machineOf = ({ memory, notes, cpus }: MachineDump): Guest => ({
     sourceOffset: start,
   })),
 });
-
-async function writing(
-  writeOptions: Omit<WriteOptions, "output"> & { readonly context: JobContext },
-  { output: path, force, keepPartial }: ConvertDumpOptions,
-  inputs: readonly FileIdentity[],
-) {
-  const output: Output = path === "-" ? new OutputStream(1) : OutputFile.create(path, { force, inputs });
-  try {
-    return await writeVmcore({ ...writeOptions, output });
-  } catch (error) {
-    const kept = output.abandon(keepPartial);
-    if (kept !== undefined) {
-      const message = `what was written until then is in ${kept}; it may not be a whole vmcore`;
-      writeOptions.context.warn({ code: "OUT002", message });
-    }
-    throw error;
-  }
-}

@@ -15,6 +15,7 @@ import { refuseToOverwrite } from "../io/output.ts";
 import { type HostGuestOptions, type HostOrigin, withHostGuest } from "./extract-host.ts";
 import { type ProcessGuestOptions, type ProcessOrigin, withProcessGuest } from "./extract-process.ts";
 import { type Input, openInput } from "./input.ts";
+import { kdumpStyleOf } from "./vmcore-style.ts";
 import { type GuestInputs, type WriteGuestOptions, type WrittenGuest, writeGuest } from "./write-guest.ts";
 
 export interface ExtractOptions extends WriteGuestOptions, ProcessGuestOptions, HostGuestOptions {
@@ -44,7 +45,9 @@ export function extract(options: ExtractOptions, context: JobContext): Promise<E
 }
 
 /** Before the input is unpacked and searched: the answer would be the same afterwards. */
-function checkOutput({ input, output, ram, host, dryRun, force }: ExtractOptions): void {
+function checkOutput(options: ExtractOptions): void {
+  const { input, output, ram, host, dryRun, force } = options;
+  kdumpStyleOf(options, dryRun ? undefined : output);
   if (dryRun || output === undefined || output === "-") return;
   const { vmcsinfo } = host ?? {};
   const files = [

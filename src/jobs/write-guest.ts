@@ -1,27 +1,18 @@
 import { type Coverage, sumOf } from "../core/coverage.ts";
 import { UnavailableError, UsageError } from "../core/errors.ts";
 import type { JobContext } from "../core/job.ts";
-import type { PhysicalMemory } from "../core/memory.ts";
 import { bytesText } from "../core/text.ts";
 import type { Warning } from "../core/warnings.ts";
 import type { Guest } from "../guest/guest.ts";
-import type { FileIdentity } from "../io/file.ts";
-import { freeSpaceFor, type Output, OutputFile, OutputStream } from "../io/output.ts";
-import { spaceOfVmcoreinfo } from "../kernel/kernel-tables.ts";
+import type { Output } from "../io/output.ts";
 import { describeLinux, type LinuxImage } from "../kernel/linux.ts";
-import { readUtsname } from "../kernel/utsname.ts";
-import type { Vmcoreinfo } from "../kernel/vmcoreinfo.ts";
 import { overlookedWarnings, VmcoreinfoScanner, type VmcoreinfoSearch } from "../kernel/vmcoreinfo-scan.ts";
 import type { KernelView } from "../vmcore/kernel-view.ts";
 import { LostPages } from "../vmcore/lost-pages.ts";
-import {
-  type MissingRange,
-  plannedBytes,
-  planVmcore,
-  type VmcoreFormat,
-  type VmcorePlan,
-} from "../vmcore/plan.ts";
+import { type MissingRange, planVmcore, type VmcoreFormat, type VmcorePlan } from "../vmcore/plan.ts";
 import { copyGuest, type RangeCoverage, type WrittenVmcore, writeVmcore } from "../vmcore/write.ts";
+import { viewOfKernel } from "./kernel-view.ts";
+import { keepingPartial, openVmcoreOutput, type VmcoreSources } from "./vmcore-output.ts";
 import { kdumpStyleOf, type VmcoreStyle } from "./vmcore-style.ts";
 
 /** How a guest is to be written, whoever found it. */
@@ -35,10 +26,8 @@ export interface WriteGuestOptions extends VmcoreStyle {
   readonly keepPartial: boolean;
 }
 
-/** What a guest is read from: files that must not be written to, and how much data they can hold. */
-export interface GuestInputs {
-  readonly identities: readonly FileIdentity[];
-  readonly sizeOnDisk: number;
+/** What a guest is read from. */
+export interface GuestInputs extends VmcoreSources {
   /** What to do when nothing of the guest is there. */
   readonly hint: string;
 }
@@ -84,9 +73,8 @@ export async function writeGuest(
   }
   if (options.format === "raw" && plan.missing.length > 0) warn([MISSING_IN_RAW]);
   const kernel = new KernelFinder(guest, options, context);
-  const output = openOutput(options, plan, inputs, warn);
   const lost = new LostPages();
-  const { ranges, size } = await write(guest, plan, output, kernel, lost, options, context);
+  const { ranges, size } = await writeOrRead(guest, plan, kernel, lost, options, inputs, warn, context);
   warn([...lostWarnings(lost, plan), ...(await kernel.warnings())]);
   const coverage = sumOf(ranges.map((range) => range.coverage));
   if (coverage.excluded > 0) warn([excludedWarning(coverage.excluded, inputs.hint)]);
@@ -99,7 +87,7 @@ export async function writeGuest(
     linux: kernel.linux,
     headers: plan.headers + lost.runs.length,
     output: {
-      path: output === undefined ? undefined : options.output,
+      path: options.dryRun ? undefined : options.output,
       format: options.format,
       size,
       bytes: coverage.present,
@@ -133,34 +121,6 @@ export const lostWarnings = (lost: LostPages, { format, missing }: VmcorePlan): 
   ...lost.warnings(),
   ...(format === "raw" && lost.runs.length > 0 && missing.length === 0 ? [MISSING_IN_RAW] : []),
 ];
-
-/** What the headers of a vmcore say of its kernel. */
-export const viewOfKernel = (
-  memory: PhysicalMemory,
-  linux: LinuxImage | undefined,
-  vmcoreinfo: Vmcoreinfo | undefined,
-): KernelView => ({
-  is32Bit: linux?.architecture === "i386",
-  vmcoreinfo: vmcoreinfo && Buffer.from(vmcoreinfo.text, "latin1"),
-  utsname: utsnameOf(memory, linux, vmcoreinfo),
-  crashTime: vmcoreinfo?.crashTime,
-  physBase: linux?.physBase && BigInt(linux.physBase.value),
-  pageOffset: linux?.pageOffset?.value,
-  image: linux?.text?.value,
-});
-
-/** What the kernel itself says; libkdumpfile believes a kdump-compressed dump only with all of it. */
-function utsnameOf(
-  memory: PhysicalMemory,
-  linux: LinuxImage | undefined,
-  vmcoreinfo: Vmcoreinfo | undefined,
-): string[] {
-  const space = vmcoreinfo && spaceOfVmcoreinfo(memory, vmcoreinfo);
-  const own = space && readUtsname(memory, space, vmcoreinfo);
-  const machine = linux?.architecture === "i386" ? "i686" : "x86_64";
-  if (own === undefined) return ["Linux", "", linux?.release?.value ?? "", "", machine, ""];
-  return [own.sysname, own.nodename, own.release, own.version, own.machine, own.domainname];
-}
 
 const TOP = 2 ** 32;
 const MAX_FIRMWARE = 16 * 2 ** 20;
@@ -234,56 +194,44 @@ class KernelFinder {
   }
 }
 
+async function writeOrRead(
+  guest: Guest,
+  plan: VmcorePlan,
+  kernel: KernelFinder,
+  lost: LostPages,
+  options: WriteGuestOptions,
+  inputs: GuestInputs,
+  warn: (warnings: readonly Warning[]) => void,
+  context: JobContext,
+): Promise<WrittenVmcore> {
+  const { output: path, dryRun, force, keepPartial } = options;
+  if (dryRun) {
+    const { observe } = kernel;
+    return { ranges: await copyGuest(guest, plan, { context, observe, lost }), size: plan.size };
+  }
+  if (path === undefined) throw new UsageError("no output given", { hint: "name one with -o OUT" });
+  const output = openVmcoreOutput(path, force, plan, inputs, warn);
+  return await keepingPartial(output, keepPartial, context, () =>
+    write(guest, plan, output, kernel, lost, options, context),
+  );
+}
+
 async function write(
   guest: Guest,
   plan: VmcorePlan,
-  output: Output | undefined,
+  output: Output,
   kernel: KernelFinder,
   lost: LostPages,
   options: WriteGuestOptions,
   context: JobContext,
 ): Promise<WrittenVmcore> {
   const { observe } = kernel;
-  if (output === undefined) {
-    return { ranges: await copyGuest(guest, plan, { context, observe, lost }), size: plan.size };
-  }
   const style = kdumpStyleOf(options, options.output);
   const kdump = style && { ...style, dumpLevel: 0 };
-  try {
-    // A pipe takes the header first, so the kernel has to be found before: the memory is read twice.
-    if (!output.seekable && options.format === "elf") await copyGuest(guest, plan, { context, observe });
-    return await writeVmcore({
-      ...{ guest, plan, output, context, observe, lost, kernel: () => kernel.view() },
-      ...(kdump && { kdump }),
-    });
-  } catch (error) {
-    const kept = output.abandon(options.keepPartial);
-    if (kept !== undefined) {
-      context.warn({
-        code: "OUT002",
-        message: `what was written until then is in ${kept}; it may not be a whole vmcore`,
-      });
-    }
-    throw error;
-  }
-}
-
-function openOutput(
-  options: WriteGuestOptions,
-  plan: VmcorePlan,
-  { identities, sizeOnDisk }: GuestInputs,
-  warn: (warnings: readonly Warning[]) => void,
-): Output | undefined {
-  if (options.dryRun) return undefined;
-  if (options.output === undefined) throw new UsageError("no output given", { hint: "name one with -o OUT" });
-  if (options.output === "-") return new OutputStream(1);
-  const output = OutputFile.create(options.output, { force: options.force, inputs: identities });
-  // Pages that are holes in the input are zero and become holes again.
-  const most = Math.min(plannedBytes(plan), sizeOnDisk) + plan.notesOffset;
-  const free = freeSpaceFor(options.output);
-  if (free !== undefined && free < most) {
-    const message = `up to ${bytesText(most)} will be written, ${bytesText(free)} are free; zero pages take no space`;
-    warn([{ code: "OUT001", message, hint: "--dry-run counts exactly how much it will be" }]);
-  }
-  return output;
+  // A pipe takes the header first, so the kernel has to be found before: the memory is read twice.
+  if (!output.seekable && options.format === "elf") await copyGuest(guest, plan, { context, observe });
+  return await writeVmcore({
+    ...{ guest, plan, output, context, observe, lost, kernel: () => kernel.view() },
+    ...(kdump && { kdump }),
+  });
 }

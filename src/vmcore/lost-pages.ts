@@ -26,7 +26,7 @@ export class LostPages {
     else this.#runs.push({ start: address, end: address + PAGE_SIZE });
     if (this.#runs.length <= MAX_LOST_RUNS) return;
     throw new CorruptError(`more than ${MAX_LOST_RUNS} pages, the last at ${hex(address)}, cannot be read`, {
-      hint: "the dump is damaged, or became shorter while it was read; guestcore info FILE says whether it is whole",
+      hint: "the dump is damaged, or became shorter while it was read; guestcore verify FILE says what else is",
     });
   };
 

@@ -32,6 +32,8 @@ export interface VmcorePlan {
   readonly missing: readonly MissingRange[];
   readonly notesOffset: number;
   readonly size: number;
+  /** Bytes of memory that do not lie raw in the input, but compressed or in pieces. */
+  readonly gathered: number;
   /** Program headers there is room for; 0 in other formats than ELF. */
   readonly headers: number;
   /** Of a kdump-compressed dump; `size` is then what it is at most. */
@@ -58,7 +60,7 @@ export async function planVmcore(
   checkpoint?: JobContext["checkpoint"],
 ): Promise<VmcorePlan> {
   const { present, missing, gathered } = await survey(guest, checkpoint);
-  const others = { format, missing, headers: 0 };
+  const others = { format, missing, gathered, headers: 0 };
   if (format === "raw") {
     const loads = present.map(({ start, end }) => ({ start, end, offset: start }));
     return { ...others, loads, notesOffset: 0, size: loads.at(-1)?.end ?? 0 };
@@ -80,7 +82,7 @@ export async function planVmcore(
   const spare = Math.min(MAX_LOST_RUNS, Math.ceil(gathered / PAGE_SIZE));
   const notesOffset = elfHeadersSize(headers + spare + Math.min(spare, MAX_IMAGE_LOADS));
   const { loads, size } = placed(present, alignUp(notesOffset + notesRoom, PAGE_SIZE), 0);
-  return { format, loads, missing, notesOffset, size, headers };
+  return { format, loads, missing, gathered, notesOffset, size, headers };
 }
 
 /** Room for the notes of a vmcore. */

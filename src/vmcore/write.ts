@@ -152,7 +152,7 @@ async function writeKdump(
   const notes = encodeNotes(guest, view);
   const header = encodeKdumpHeader(layout, {
     codec,
-    dumpLevel: shareZeros ? dumpLevel | 1 : dumpLevel,
+    dumpLevel: levelOf(dumpLevel, shareZeros, ranges),
     utsname: view.utsname ?? [],
     time: view.crashTime ?? 0,
     physBase: view.physBase ?? 0n,
@@ -164,6 +164,16 @@ async function writeKdump(
   output.write(head, 0, head.length, 0);
   output.finish(size);
   return { ranges, size: flat?.length ?? size };
+}
+
+/** makedumpfile's kinds of pages but zeros: cache, private cache, user data, free. */
+const EXCLUDES_MORE = 30;
+
+/** Readers take what is left out of a dump of level 1 for zeros. Where pages were left out, it is not known which kinds. */
+function levelOf(from: number, shareZeros: boolean, ranges: readonly RangeCoverage[]): number {
+  const excluded = ranges.some(({ coverage }) => coverage.excluded > 0);
+  const level = excluded && (from & EXCLUDES_MORE) === 0 ? from | EXCLUDES_MORE : from;
+  return shareZeros ? level | 1 : level;
 }
 
 /** Headers of other machines are laid out in other ways. */

@@ -47,7 +47,7 @@ async function run(input: string, output: string, flags: ConvertFlags, terminal:
   if (toStdout && terminal.stdout.isTTY === true) {
     throw new UsageError("a dump is nothing for a terminal", { hint: "pipe it somewhere, or name a file" });
   }
-  const files = toStdout ? [input] : [input, output];
+  const files = [input, ...flags.part, ...(toStdout ? [] : [output])];
   prepareDelivery(flags, files);
   const [{ convertDump }, { convertJson, convertText }] = await Promise.all([
     import("../../jobs/convert.ts"),

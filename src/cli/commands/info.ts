@@ -33,7 +33,7 @@ async function run(files: readonly string[], flags: InfoFlags, terminal: Termina
   if (files.length > 1 && flags.jsonFile !== undefined) {
     throw new UsageError("--json-file takes one file at a time", { hint: "--json prints one object a file" });
   }
-  prepareDelivery(flags, files);
+  prepareDelivery(flags, [...files, ...flags.part]);
   let exitCode = 0;
   for (const file of files) {
     try {
@@ -66,6 +66,6 @@ async function show(file: string, flags: InfoFlags, terminal: Terminal): Promise
       result: infoJson(result),
       text: infoText(result, flags.segments),
     },
-    [file],
+    [file, ...flags.part],
   );
 }
