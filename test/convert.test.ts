@@ -1,5 +1,14 @@
 import { createHash } from "node:crypto";
-import { closeSync, existsSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import {
+  closeSync,
+  existsSync,
+  mkdtempSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, describe, expect, test } from "vitest";
@@ -126,6 +135,21 @@ describe("convert --format kdump", () => {
       expect(all.page(pfn)!.equals(Buffer.alloc(PAGE))).toBe(true);
     }
     expect(pagesOf((await openDump(new MemorySource(readFileSync(each)))).memory)).toEqual(expected);
+  });
+
+  test("of a dump whose level is not known, what was left out is not of level 1: readers would take it for zeros", async () => {
+    const [first, filtered, both] = [at("zero.kdump"), at("unknown.kdump"), at("unknown.out")];
+    writeFileSync(
+      first,
+      buildKdump({ pages: new Map([[3, repeating(3)]]), codec: "zlib", notes, dumpLevel: 0 }),
+    );
+    await run(first, both, "--format", "kdump");
+    expect(readKdump(readFileSync(both)).dumpLevel).toBe(1);
+    writeFileSync(filtered, buildKdump({ pages: contents, codec: "zlib", notes, dumpLevel: 0 }));
+    await run(filtered, both, "--format", "kdump", "--force");
+    expect(readKdump(readFileSync(both)).dumpLevel).toBe(31);
+    await run(filtered, both, "--format", "kdump", "-d", "0", "--force");
+    expect(readKdump(readFileSync(both)).dumpLevel).toBe(30);
   });
 
   test("there and back again is the same file", async () => {
@@ -262,6 +286,47 @@ describe("convert refuses", () => {
   test("a kdump-compressed dump on standard output", async () => {
     const { status, err } = await run(input, "-", "--format", "kdump");
     expect([status, err]).toEqual([2, expect.stringMatching(/--format flat/)]);
+  });
+});
+
+describe("extract", () => {
+  const extract = async (...words: string[]) => {
+    const terminal = new FakeTerminal();
+    return { status: await main(["extract", ...words], terminal), err: terminal.err };
+  };
+  const core = join(import.meta.dirname, "../samples/nano-pc.core.zst");
+
+  test.each([
+    [["-o", at("never"), "--compress", "lzo"], /--compress is of --format kdump and flat only/],
+    [["-o", at("never"), "-d", "0"], /-d is of --format kdump and flat only/],
+    [["-o", "-", "--format", "kdump"], /--format flat/],
+    [["--dry-run", "--compress", "none"], /--compress is of/],
+  ])("refuses %j before it looks into the core", async (words, message) => {
+    const { status, err } = await extract(core, ...words);
+    expect([status, err]).toEqual([2, expect.stringMatching(message)]);
+    expect(readdirSync(folder).filter((name) => name.startsWith("never"))).toEqual([]);
+  });
+
+  test.each(["kdump", "flat", "lime"])("writes %s: every page is that of the ELF vmcore", async (format) => {
+    expect((await extract(core, "-o", at("guest.elf"), "--force")).status).toBe(0);
+    expect((await extract(core, "-o", at(`guest.${format}`), "--format", format)).status).toBe(0);
+    const [elf, other] = await Promise.all(
+      ["elf", format].map(async (name) => openDump(new MemorySource(readFileSync(at(`guest.${name}`))))),
+    );
+    let compared = 0;
+    for (const { start, end } of other!.memory.ranges) {
+      for (let address = start; address < end; address += PAGE) {
+        const [left, right] = [Buffer.alloc(PAGE), Buffer.alloc(PAGE, 1)];
+        const states = [elf!.memory.readPage(address, left), other!.memory.readPage(address, right)];
+        expect(states.every((state) => state === "present" || state === "zero")).toBe(true);
+        if (!left.equals(right)) throw new Error(`page ${address / PAGE} differs`);
+        compared++;
+      }
+    }
+    expect(compared).toBeGreaterThan(1000);
+    // LiME has no place for notes.
+    const names = (dump: typeof elf) => dump!.notes.map(({ name }) => name);
+    expect(names(other)).toEqual(format === "lime" ? [] : names(elf));
   });
 });
 
