@@ -6,14 +6,15 @@ import fc from "fast-check";
 import { afterAll, describe, expect, test } from "vitest";
 import { main } from "../src/cli/main.ts";
 import { crc32c as ours } from "../src/codec/crc32c.ts";
-import { CorruptError, GuestcoreError, UnsupportedError } from "../src/core/errors.ts";
+import { CorruptError, UnsupportedError } from "../src/core/errors.ts";
 import type { PhysicalMemory } from "../src/core/memory.ts";
 import { openDump } from "../src/dump/open.ts";
 import { MemorySource } from "./support/memory-io.ts";
+import { mutantOf, outcomesOf } from "./support/mutants.ts";
 import { physicalAt, readVmcore } from "./support/read-vmcore.ts";
 import { FakeTerminal } from "./support/terminal.ts";
 import { avmlBlock, buildLime, chunk, crc32c, type LimeRange, limeHeader } from "./synth/lime.ts";
-import { patternBytes, random } from "./synth/pattern.ts";
+import { patternBytes, type Random, random } from "./synth/pattern.ts";
 
 const PAGE = 4096;
 const folder = mkdtempSync(join(tmpdir(), "guestcore-lime-"));
@@ -310,39 +311,11 @@ describe("damage", () => {
     ["LiME", buildLime([part(0x1000, 3 * PAGE), part(0x8400, 2 * PAGE), part(0xa400, PAGE)])],
     ["AVML", Buffer.concat([avmlBlock(part(0x1000, 20 * PAGE)), avmlBlock(part(0x80000, 3 * PAGE))])],
   ])("1000 mutants of a %s image end in what is there, or an error of ours", async (_, original) => {
-    const outcomes = { read: 0, refused: 0 };
-    for (let seed = 0; seed < 1000; seed++) {
-      try {
-        const { memory } = await open(mutant(original, seed));
-        for (const { start, end } of memory.ranges.slice(0, 8)) {
-          for (let at = start; at < Math.min(end, start + 24 * PAGE); at += PAGE) pageOf(memory, at);
-          memory.extentAt(start, end);
-        }
-        outcomes.read++;
-      } catch (error) {
-        if (!(error instanceof GuestcoreError)) throw error;
-        outcomes.refused++;
-      }
-    }
+    const place = (chance: Random) => chance.below(chance.below(2) === 0 ? 56 : original.length - 8);
+    const outcomes = await outcomesOf(1000, (seed) => open(mutantOf(original, seed, 3, place)));
     expect(outcomes.read).toBeGreaterThan(200);
     expect(outcomes.refused).toBeGreaterThan(10);
   });
-
-  function mutant(original: Buffer, seed: number): Buffer {
-    const chance = random(seed);
-    if (chance.below(8) === 0) return original.subarray(0, chance.below(original.length));
-    const bytes = Buffer.from(original);
-    for (let n = chance.below(3); n >= 0; n--) {
-      const at = chance.below(chance.below(2) === 0 ? 56 : bytes.length - 8);
-      if (chance.below(2) === 0) bytes[at] = chance.below(256);
-      else
-        bytes.writeBigUInt64LE(
-          BigInt.asUintN(64, chance.pick([0n, 1n, -1n, 1n << 40n, 0xffff_ffffn, 1n << 63n])),
-          at,
-        );
-    }
-    return bytes;
-  }
 });
 
 describe("convert and info", () => {

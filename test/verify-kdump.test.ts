@@ -3,29 +3,11 @@ import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { OverlapFinder, type OwnedRange } from "../src/dump/overlap-finder.ts";
 import { findingsIn } from "./support/check.ts";
+import { page, pagesOf } from "./support/kdump-pages.ts";
 import { MemorySource } from "./support/memory-io.ts";
 import { buildKdump, type KdumpCodec, type KdumpSpec } from "./synth/kdump.ts";
 import { note } from "./synth/notes.ts";
 import { PAGE, patternBytes } from "./synth/pattern.ts";
-
-/** A page that each of the codecs makes shorter. */
-const page = (seed: number, codec: KdumpCodec): Buffer =>
-  codec === "zstd"
-    ? Buffer.alloc(PAGE, seed)
-    : Buffer.concat(Array.from({ length: 128 }, () => patternBytes(PAGE, seed).subarray(0, 32)));
-
-const pagesOf = (codec: KdumpCodec) =>
-  new Map<number, Buffer | null>([
-    ...[1, 2, 3, 5].map((pfn) => [pfn, page(pfn, codec)] as const),
-    [4, Buffer.alloc(PAGE)],
-    // One that no codec makes shorter.
-    [6, patternBytes(PAGE, 6)],
-    [7, null],
-    [8, null],
-    [40_000, page(9, codec)],
-    [40_001, Buffer.alloc(PAGE)],
-    [40_002, null],
-  ]);
 
 const prstatus = (seed: number, size = 336) => note("CORE", 1, patternBytes(size, seed));
 const vmcoreinfo = Buffer.from("OSRELEASE=6.1.0-synth\nPAGESIZE=4096\n");
