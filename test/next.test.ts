@@ -3,7 +3,8 @@ import { describe, expect, test } from "vitest";
 import { type ExtractResult, extract } from "../src/jobs/extract.ts";
 import type { LinuxImage } from "../src/kernel/linux.ts";
 import { extractJson, extractText } from "../src/report/extract.ts";
-import { openingCommands } from "../src/report/next.ts";
+import { nextLines, openingCommands } from "../src/report/next.ts";
+import type { VmcoreFormat } from "../src/vmcore/plan.ts";
 import { quiet } from "./support/memory-io.ts";
 
 const linux = { release: { value: "6.1.0", source: "vmcoreinfo" } } as unknown as LinuxImage;
@@ -24,6 +25,29 @@ describe("the commands that open a vmcore", () => {
   test("of no known kernel", () => {
     expect(tools(openingCommands("x.vmcore", undefined, whole))).toEqual(["gdb", "readelf"]);
   });
+});
+
+describe("the lines below what was written", () => {
+  const lines = (format: VmcoreFormat, path = "x y") => nextLines({ path, format }, linux, whole);
+
+  test("of a kdump-compressed dump name what reads it", () => {
+    expect(lines("kdump")).toEqual([
+      "next: crash vmlinux-6.1.0 'x y'",
+      "      drgn -c 'x y' -s vmlinux-6.1.0",
+    ]);
+    expect(nextLines({ path: "x", format: "kdump" }, linux, { ...whole, note: false })).toEqual([
+      "next: crash vmlinux-6.1.0 x",
+    ]);
+    expect(nextLines({ path: "x", format: "kdump" }, undefined, whole)).toEqual(["next: guestcore info x"]);
+  });
+
+  test("of a stream say how to put it together", () => {
+    expect(lines("flat")).toEqual(["next: makedumpfile -R 'x y.kdump' < 'x y'"]);
+  });
+
+  test.each(["raw", "lime"] as const)("of %s are none", (format) => expect(lines(format)).toEqual([]));
+
+  test("of standard output are none", () => expect(lines("elf", "-")).toEqual([]));
 });
 
 test("extract names a tool that needs VMCOREINFO only when it wrote the note", async () => {

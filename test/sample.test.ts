@@ -2,13 +2,13 @@ import { execFileSync, spawnSync } from "node:child_process";
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { Ajv2020 } from "ajv/dist/2020.js";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { extract } from "../src/jobs/extract.ts";
 import { openInput } from "../src/jobs/input.ts";
 import { extractText } from "../src/report/extract.ts";
 import { quiet } from "./support/memory-io.ts";
 import { physicalAt, prstatusRegisters, readVmcore } from "./support/read-vmcore.ts";
+import { schemas } from "./support/schemas.ts";
 
 /** The shipped core of a real qemu process, judged by QEMU's own dump and registers of the same moment. */
 const root = join(import.meta.dirname, "..");
@@ -88,12 +88,22 @@ describe("samples/nano-pc", () => {
   });
 
   test("JSON is what the schemas say", () => {
-    const ajv = new Ajv2020({ strict: false, allErrors: true });
-    for (const name of readdirSync(join(root, "schema"))) {
-      ajv.addSchema(JSON.parse(readFileSync(join(root, "schema", name), "utf8")));
-    }
+    const ajv = schemas();
     const runs = [
       ["extract", sample("nano-pc.core.zst"), "--dry-run"],
+      ...["elf", "kdump", "flat", "raw", "lime"].flatMap((format) => [
+        [
+          "extract",
+          sample("nano-pc.core.zst"),
+          "--format",
+          format,
+          "-o",
+          join(folder, `extracted.${format}`),
+        ],
+        ["convert", sample("nano-pc.dump.elf.zst"), join(folder, `converted.${format}`), "--format", format],
+      ]),
+      ["verify", sample("nano-pc.dump.elf.zst")],
+      ["dmesg", sample("nano-pc.dump.elf.zst")],
       ["info", sample("nano-pc.core.zst")],
       ["info", sample("nano-pc.dump.elf.zst")],
       ["info", sample("README.md")],

@@ -90,7 +90,7 @@ export async function writeGuest(
       path: options.dryRun ? undefined : options.output,
       format: options.format,
       size,
-      bytes: coverage.present,
+      bytes: plan.kdump === undefined ? coverage.present : size,
       kernelAddresses: (await kernel.view()).pageOffset !== undefined,
     },
   };

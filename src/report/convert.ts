@@ -4,7 +4,7 @@ import { EM_X86_64, machineName } from "../elf/constants.ts";
 import type { ConvertDumpResult } from "../jobs/convert.ts";
 import { coverageText } from "./extract.ts";
 import { kernelDetail, kernelJson, kernelLine } from "./guest.ts";
-import { openingCommands, symbolsHint } from "./next.ts";
+import { nextCommands, nextLines, type VmcoreTraits } from "./next.ts";
 
 const VMCOREINFO: Readonly<Record<ConvertDumpResult["vmcoreinfo"], string>> = {
   carried: "VMCOREINFO carried over",
@@ -29,26 +29,29 @@ export function convertText(result: ConvertDumpResult, seconds: number): string 
   }
   const name = output.path === "-" ? "standard output" : printable(output.path);
   lines.push(`wrote ${name}: ${bytesText(output.size)} long, in ${seconds.toFixed(1)} s`);
-  if (output.format === "elf" && output.path !== "-") {
-    const { headers, kernelAddresses } = output;
-    const traits = { note: vmcoreinfo !== "none", kernelAddresses, headers };
-    const [first, ...others] = openingCommands(output.path, linux, traits);
-    lines.push(`next: ${first}`, ...others.map((command) => `      ${command}`));
-    const symbols = symbolsHint(linux);
-    if (symbols !== undefined) lines.push(`      (${symbols})`);
-  }
+  lines.push(...nextLines(output, linux, traitsOf(result)));
   return `${lines.join("\n")}\n`;
 }
+
+const traitsOf = ({ vmcoreinfo, output }: ConvertDumpResult): VmcoreTraits => ({
+  note: vmcoreinfo !== "none",
+  kernelAddresses: output.kernelAddresses,
+  headers: output.headers,
+});
 
 const sizeOf = ({ present, zero, excluded, missing }: Coverage): number =>
   present + zero + excluded + missing;
 
 /** `result` of guestcore/convert/1. */
-export const convertJson = ({ machine, parts, coverage, linux, vmcoreinfo, output }: ConvertDumpResult) => ({
-  machine: machineName(machine),
-  parts,
-  coverage,
-  vmcoreinfo,
-  linux: kernelJson(linux, undefined).linux,
-  output,
-});
+export const convertJson = (result: ConvertDumpResult) => {
+  const { machine, parts, coverage, linux, vmcoreinfo, output } = result;
+  return {
+    machine: machineName(machine),
+    parts,
+    coverage,
+    vmcoreinfo,
+    linux: kernelJson(linux, undefined).linux,
+    output,
+    next: nextCommands(output, linux, traitsOf(result)),
+  };
+};

@@ -18,7 +18,7 @@ import {
   vcpuLine,
 } from "./guest.ts";
 import { guestJson, hostFactsJson, hostName, mappedLines } from "./host.ts";
-import { openingCommands, symbolsHint } from "./next.ts";
+import { nextCommands, nextLines, type VmcoreTraits } from "./next.ts";
 
 /** The summary a person reads: what was found, what was written, what to type next. */
 export function extractText(result: ExtractResult, seconds: number): string {
@@ -125,21 +125,15 @@ function closing(result: ExtractResult, seconds: number): string[] {
   if (output.path === undefined) return [`dry run, nothing written: ${sizes}${missing}`];
   const name = output.path === "-" ? "standard output" : printable(output.path);
   const lines = [`wrote ${name}: ${sizes}, in ${seconds.toFixed(1)} s${missing}`];
-  if (output.format === "elf" && output.path !== "-") {
-    const [first, ...others] = commandsFor(output.path, result);
-    lines.push(`next: ${first}`, ...others.map((command) => `      ${command}`));
-    const symbols = symbolsHint(linux);
-    if (symbols !== undefined) lines.push(`      (${symbols})`);
-  }
+  lines.push(...nextLines(output, linux, traitsOf(result)));
   return lines;
 }
 
-const commandsFor = (path: string, { linux, vmcoreinfo, headers, output }: ExtractResult): string[] =>
-  openingCommands(path, linux, {
-    note: vmcoreinfo.best !== undefined,
-    kernelAddresses: output.kernelAddresses,
-    headers,
-  });
+const traitsOf = ({ vmcoreinfo, headers, output }: ExtractResult): VmcoreTraits => ({
+  note: vmcoreinfo.best !== undefined,
+  kernelAddresses: output.kernelAddresses,
+  headers,
+});
 
 /** `result` of guestcore/extract/1. */
 export const extractJson = (result: ExtractResult) => {
@@ -159,7 +153,7 @@ export const extractJson = (result: ExtractResult) => {
     vcpus: guest.vcpus.map(vcpuJson),
     ...kernelJson(linux, result.vmcoreinfo),
     output,
-    next: output.path === undefined || output.path === "-" ? [] : commandsFor(output.path, result),
+    next: nextCommands(output, linux, traitsOf(result)),
   };
 };
 

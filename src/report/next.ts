@@ -1,5 +1,6 @@
 import { shellWord } from "../core/text.ts";
 import type { LinuxImage } from "../kernel/linux.ts";
+import type { VmcoreFormat } from "../vmcore/plan.ts";
 
 /** What the tools want of a vmcore. */
 export interface VmcoreTraits {
@@ -30,6 +31,46 @@ export function openingCommands(
   const drgn = `drgn -c ${file} -s ${vmlinux}`;
   if (headers >= PN_XNUM) return [crash, drgn];
   return [crash, drgn, `vmcore-dmesg ${file}`, `makedumpfile -c -d 31 ${file} ${shellWord(`${path}.kdump`)}`];
+}
+
+/** The same for a kdump-compressed dump, which vmcore-dmesg does not read. */
+function kdumpCommands(path: string, linux: LinuxImage | undefined, { note }: VmcoreTraits): string[] {
+  const file = shellWord(path);
+  const release = linux?.release?.value;
+  if (release === undefined) return [`guestcore info ${file}`];
+  const vmlinux = shellWord(`vmlinux-${release}`);
+  const crash = `crash ${vmlinux} ${file}`;
+  return note ? [crash, `drgn -c ${file} -s ${vmlinux}`] : [crash];
+}
+
+/** What was written, and where; no path when nothing was. */
+export interface Written {
+  readonly path: string | undefined;
+  readonly format: VmcoreFormat;
+}
+
+/** The commands that go on with a file that was written: none of standard output, nor of memory alone. */
+export function nextCommands(
+  { path, format }: Written,
+  linux: LinuxImage | undefined,
+  traits: VmcoreTraits,
+): string[] {
+  if (path === undefined || path === "-" || format === "raw" || format === "lime") return [];
+  if (format === "elf") return openingCommands(path, linux, traits);
+  if (format === "kdump") return kdumpCommands(path, linux, traits);
+  return [`makedumpfile -R ${shellWord(`${path}.kdump`)} < ${shellWord(path)}`];
+}
+
+/** The same as the last lines of a summary. */
+export function nextLines(written: Written, linux: LinuxImage | undefined, traits: VmcoreTraits): string[] {
+  const [first, ...others] = nextCommands(written, linux, traits);
+  if (first === undefined) return [];
+  const symbols = written.format === "flat" ? undefined : symbolsHint(linux);
+  return [
+    `next: ${first}`,
+    ...others.map((command) => `      ${command}`),
+    ...(symbols === undefined ? [] : [`      (${symbols})`]),
+  ];
 }
 
 /** Where vmlinux with debug symbols comes from, by the build-id that every distribution indexes. */
