@@ -6,6 +6,8 @@ import { afterAll, describe, expect, test } from "vitest";
 import { main } from "../src/cli/main.ts";
 import { CorruptError, GuestcoreError, UnavailableError, UnsupportedError } from "../src/core/errors.ts";
 import type { PhysicalMemory } from "../src/core/memory.ts";
+import { readDescription } from "../src/dump/migration-description.ts";
+import { readFields } from "../src/dump/migration-fields.ts";
 import { openDump } from "../src/dump/open.ts";
 import { MemorySource } from "./support/memory-io.ts";
 import { physicalAt, prstatusRegisters, readVmcore } from "./support/read-vmcore.ts";
@@ -603,6 +605,24 @@ describe("the description", () => {
     ],
   ])("that has %s costs the registers only", async (_, text) => {
     expect(await cpusWith(text)).toBe(0);
+  });
+
+  test("of names without end, or of fields, is kept of them no more than is of use", () => {
+    const members = range(0, 5000).map((n) => ({ name: `f${n}`, size: 1 }));
+    const device = {
+      fields: [{ name: "a".repeat(100_000), size: 5000, struct: { fields: members } }, ...members],
+    };
+    const kept = readFields(device, true)!;
+    expect(kept.length).toBe(10_000);
+    expect([kept.fields!.size, kept.fields!.get("f0")?.offset]).toEqual([4096, 5000]);
+    expect(readFields(device, false)).toEqual({ length: 10_000, fields: undefined });
+  });
+
+  test("lets signals in between devices", async () => {
+    const signal = new Error("signal");
+    const checkpoint = () => Promise.reject(signal);
+    const source = new MemorySource(whole);
+    await expect(readDescription(source, new Set(), checkpoint)).rejects.toBe(signal);
   });
 });
 

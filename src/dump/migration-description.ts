@@ -1,3 +1,4 @@
+import type { JobContext } from "../core/job.ts";
 import type { ByteSource } from "../core/memory.ts";
 import { type FieldTable, readFields } from "./migration-fields.ts";
 
@@ -21,6 +22,8 @@ const HEADER_SIZE = 5;
 const MAX_SIZE = 32 * 2 ** 20;
 const MAX_DEVICE = 4 * 2 ** 20;
 const MAX_DEVICES = 65_536;
+/** Fields kept of all devices: those of 5000 virtual CPUs. */
+const MAX_FIELDS = 2 ** 19;
 /** QEMU's deepest is 14. */
 const MAX_DEPTH = 64;
 /** What a copy of a stream may have behind it: zeros that fill a block. */
@@ -33,18 +36,22 @@ const CHUNK = 64 * 1024;
  * @param wanted names of devices (vmsd_name) whose fields matter
  * @returns by name and instance, see `deviceKey`; undefined when there is none
  */
-export function readDescription(
+export async function readDescription(
   source: ByteSource,
   wanted: ReadonlySet<string>,
-): ReadonlyMap<string, DeviceDescription> | undefined {
+  checkpoint: JobContext["checkpoint"] | undefined,
+): Promise<ReadonlyMap<string, DeviceDescription> | undefined> {
   const text = findDescription(source);
   if (text === undefined) return undefined;
   const devices = new Map<string, DeviceDescription>();
+  let fields = 0;
   for (const device of devicesIn(text)) {
+    await checkpoint?.();
     const description = describe(device, wanted);
-    if (description !== undefined)
-      devices.set(deviceKey(description.name, description.instance), description);
-    if (devices.size === MAX_DEVICES) break;
+    if (description === undefined) continue;
+    devices.set(deviceKey(description.name, description.instance), description);
+    fields += description.fields?.size ?? 0;
+    if (devices.size === MAX_DEVICES || fields > MAX_FIELDS) break;
   }
   return devices;
 }
@@ -55,9 +62,8 @@ function describe(text: Buffer, wanted: ReadonlySet<string>): DeviceDescription 
   const device = parse(text);
   const { name, instance_id: instance, vmsd_name: kind = "" } = device ?? {};
   if (typeof name !== "string" || typeof instance !== "number" || typeof kind !== "string") return undefined;
-  const table = readFields(device);
-  if (table === undefined) return undefined;
-  return { name, instance, kind, length: table.length, fields: wanted.has(kind) ? table.fields : undefined };
+  const table = readFields(device, wanted.has(kind));
+  return table && { name, instance, kind, ...table };
 }
 
 /** JSON.parse of an object that is known to be no deeper than `MAX_DEPTH`. */

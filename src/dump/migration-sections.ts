@@ -80,7 +80,7 @@ export async function readMigrationStream(
   checkpoint: JobContext["checkpoint"] | undefined,
 ): Promise<MigrationStream> {
   if (source.size > MAX_OFFSET) throw new UnsupportedError("a migration stream of more than 64 TiB");
-  const walk = new Walk(source, start, checkpoint);
+  const walk = new Walk(source, start, await readDescription(source, WANTED, checkpoint), checkpoint);
   let problem: CorruptError | undefined;
   try {
     await walk.run();
@@ -107,11 +107,16 @@ class Walk {
   /** Whether sections have footers: as the first one that ends. */
   #footers: boolean | undefined;
 
-  constructor(source: ByteSource, start: number, checkpoint: JobContext["checkpoint"] | undefined) {
+  constructor(
+    source: ByteSource,
+    start: number,
+    descriptions: ReadonlyMap<string, DeviceDescription> | undefined,
+    checkpoint: JobContext["checkpoint"] | undefined,
+  ) {
     this.#source = source;
     this.#reader = new StreamReader(source, start);
     this.#checkpoint = checkpoint;
-    this.#descriptions = readDescription(source, WANTED);
+    this.#descriptions = descriptions;
     this.#ram = new RamSections(this.#flavour, checkpoint);
   }
 
