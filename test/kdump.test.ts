@@ -5,6 +5,7 @@ import fc from "fast-check";
 import { afterAll, describe, expect, test } from "vitest";
 import { main } from "../src/cli/main.ts";
 import { CorruptError, UnsupportedError } from "../src/core/errors.ts";
+import { openDump } from "../src/dump/open.ts";
 import { FlattenedSource } from "../src/io/flattened.ts";
 import { openInput } from "../src/jobs/input.ts";
 import { inspect } from "../src/jobs/inspect.ts";
@@ -98,6 +99,30 @@ describe("a kdump-compressed dump", () => {
     dump.writeUInt32LE((2 * half) / PAGE, 436);
     dump.fill(0x55, 2 * PAGE, 2 * PAGE + half);
     await expect(open(dump)).rejects.toThrow(/RAM in more than 1048576 pieces/);
+  });
+
+  test("without an excluded page: its bitmap is not read over and over", async () => {
+    const frames = 2 ** 21;
+    const half = frames / 8;
+    const head = buildKdump({ pages });
+    head.writeBigUInt64LE(BigInt(frames), PAGE + 96);
+    head.writeUInt32LE((2 * half) / PAGE, 436);
+    let read = 0;
+    const { memory } = await openDump({
+      name: "all dumped",
+      size: 2 * PAGE + 2 * half + 24 * frames,
+      read: (offset, target) => {
+        const isBitmap = offset >= 2 * PAGE && offset < 2 * PAGE + 2 * half;
+        if (isBitmap) read += target.length;
+        if (offset >= 2 * PAGE) target.fill(isBitmap ? 0xff : 0);
+        else head.copy(target, 0, offset);
+        return target.length;
+      },
+    });
+    read = 0;
+    const end = frames * PAGE;
+    for (let at = 0; at < end; at = memory.extentAt(at, end).end);
+    expect(read).toBeLessThan(4 * half);
   });
 
   test("one page of which is damaged: the others are there", async () => {

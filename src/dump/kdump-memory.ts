@@ -87,12 +87,13 @@ export class KdumpMemory implements PhysicalMemory, PackedPages {
       return { state: "absent", end: Math.min(limit, window?.start ?? limit) };
     }
     const pages = this.#pagesOf(window.member);
-    const run = pages.runAt(first, Math.min(limit, window.end));
-    if (!run.set) return { state: "excluded", end: run.end };
+    const end = Math.min(limit, window.end);
+    if (!pages.has(first)) return { state: "excluded", end: pages.runAt(first, end).end };
+    // Not to the end of the run: whoever walks it would have it read again for each extent.
+    const run = pages.runAt(first, Math.min(end, first + RUN_PAGES));
     const state = pages.stateOf(first);
     let pfn = first + 1;
-    const most = Math.min(run.end, first + RUN_PAGES);
-    while (pfn < most && pages.stateOf(pfn) === state) pfn++;
+    while (pfn < run.end && pages.stateOf(pfn) === state) pfn++;
     return { state, end: pfn };
   }
 
