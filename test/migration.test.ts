@@ -262,6 +262,7 @@ describe("sections", () => {
         ],
       },
     ],
+    ["no end of memory, as a background snapshot has none", { ended: false }],
   ])("with %s are followed", async (_, spec) => {
     const { warnings } = await wanted(spec);
     expect(codes({ warnings })).toEqual([]);
@@ -305,6 +306,18 @@ describe("sections", () => {
   test("without a description memory is read, registers are not", async () => {
     const dump = await wanted({ described: false, devices: [...devices, cpuDevice(0, CPU)] });
     expect([dump.cpus, codes(dump)]).toEqual([[], ["DMP031"]]);
+  });
+
+  test.each([
+    ["nothing", []],
+    ["a state that was sent early", [{ raw: sectionHead(4, 50, "early", 0, 1) }]],
+  ])("that end with %s behind a part of memory are cut", async (_, early) => {
+    const spec = {
+      blocks: [RAM],
+      parts: [...early.map(({ raw }) => ({ raw: Buffer.concat([raw, footer(50)]) })), ...parts],
+      ended: false,
+    };
+    expect(codes(await open(build({ ...spec, devices: [], described: false })))).toContain("DMP030");
   });
 
   test("after which the guest moved elsewhere", async () => {

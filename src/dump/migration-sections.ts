@@ -102,6 +102,8 @@ class Walk {
   readonly #ram: RamSections;
   #machine = "";
   #ramWhole = false;
+  /** Whether states of devices came behind the last of memory: QEMU sends them when there is no more of it. */
+  #statesFollow = false;
   #postcopy = false;
   #started = false;
   /** Whether sections have footers: as the first one that ends. */
@@ -151,6 +153,7 @@ class Walk {
         return true;
       case START:
       case FULL:
+        this.#statesFollow = type === FULL;
         return await this.#readSection(this.#readHeader(), type === FULL);
       case PART:
       case END:
@@ -158,6 +161,8 @@ class Walk {
       case COMMAND:
         return this.#readCommand();
       case EOF:
+        // A background snapshot has no section that ends its memory.
+        this.#ramWhole ||= this.#statesFollow;
         return false;
       default:
         throw this.#corrupt(`section of the unknown type ${type}`, 1);
@@ -191,6 +196,7 @@ class Walk {
   async #readSection(section: Section, isLast: boolean): Promise<boolean> {
     if (section.name !== "ram") return await this.#skipDevice(section);
     this.#started = true;
+    this.#statesFollow = false;
     await this.#ram.read(this.#reader);
     if (isLast) this.#ramWhole = true;
     this.#readFooter(section.id);

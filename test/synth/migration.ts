@@ -36,8 +36,10 @@ export interface MigrationSpec {
   readonly configuration?: readonly (readonly [name: string, contents: Buffer])[];
   readonly version?: number;
   readonly blocks: readonly Block[];
-  /** Items of each section of memory; the last one ends it. */
+  /** Items of each section of memory. */
   readonly parts: readonly (readonly Item[] | RawSection)[];
+  /** Whether the last one ends it, which no part of a background snapshot does. Default true. */
+  readonly ended?: boolean;
   /** Before memory starts. */
   readonly before?: readonly Buffer[];
   readonly devices?: readonly (SavedDevice | RawSection)[];
@@ -125,7 +127,7 @@ export function buildMigration(spec: MigrationSpec): BuiltStream {
       file.put(part.raw);
       continue;
     }
-    const isLast = !spec.parts.slice(i + 1).some((later) => !("raw" in later));
+    const isLast = spec.ended !== false && !spec.parts.slice(i + 1).some((later) => !("raw" in later));
     file.put(u8(isLast ? 3 : 2), u32(RAM_SECTION));
     putItems(file, part);
     file.put(u64(0x10), end);
