@@ -280,6 +280,34 @@ describe("sections", () => {
     expect([codes({ warnings }), cpus.length]).toEqual([[], 1]);
   });
 
+  test("of unknown length are read once, however many", async () => {
+    const small = Buffer.concat([sectionHead(1, 9, "x", 0, 1), footer(9)]);
+    const far = Buffer.concat([sectionHead(1, 8, "y", 0, 1), Buffer.alloc(3_000_000, footer(8)), footer(8)]);
+    const before = [...range(0, 3000).map(() => small), far, small];
+    const bytes = build({ blocks: [RAM], parts, devices, before });
+    const source = new MemorySource(bytes);
+    let read = 0;
+    const dump = await openDump({
+      name: "counted",
+      size: bytes.length,
+      read: (offset, target) => {
+        const got = source.read(offset, target);
+        read += got;
+        return got;
+      },
+    });
+    expectPage(dump.memory, 1, page(1));
+    expect(read).toBeLessThan(4 * bytes.length);
+  });
+
+  test("are counted, also those of one number", async () => {
+    const small = Buffer.concat([sectionHead(4, 9, "x", 0, 1), footer(9)]);
+    const many = { raw: Buffer.concat(Array<Buffer>(70_000).fill(small)) };
+    expect(codes(await open(build({ blocks: [RAM], parts, devices: [many, ...devices] })))).toEqual([
+      "DMP030",
+    ]);
+  });
+
   test("described with wrong lengths end with their footer as well", async () => {
     const cpu = cpuDevice(0, CPU);
     const bytes = build({ blocks: [RAM], parts, devices: [...devices, cpuCommon(0, true), cpu] });

@@ -3,11 +3,15 @@ import { CorruptError } from "../core/errors.ts";
 import type { ByteSource } from "../core/memory.ts";
 
 const WINDOW = 2 ** 20;
+const BLOCK = 4096;
 
 /** A migration stream ended where more had to come. */
 export class StreamEnd extends CorruptError {}
 
-/** Reads a migration stream forward, through a window on it. All numbers are big endian. */
+/**
+ * Reads a migration stream forward, through a window on it that is small where it jumps, and grows where it goes on.
+ * All numbers are big endian.
+ */
 export class StreamReader {
   /** Offset in the source of what is read next; it may be moved forward. */
   position: number;
@@ -66,10 +70,14 @@ export class StreamReader {
 
   /** The bytes that come next, fewer at the end of the stream, until the next call. */
   lookAhead(length: number): Buffer {
+    return this.lookFar(length).subarray(0, length);
+  }
+
+  /** As `lookAhead`, and what else happens to be at hand. */
+  lookFar(least: number): Buffer {
     if (this.atEnd) return this.#window.subarray(0, 0);
-    if (this.position < this.#start || this.position + length > this.#end) this.#move();
-    const at = this.position - this.#start;
-    return this.#window.subarray(at, Math.min(at + length, this.#end - this.#start));
+    if (this.position < this.#start || this.position + least > this.#end) this.#move(least);
+    return this.#window.subarray(this.position - this.#start, this.#end - this.#start);
   }
 
   /** Passes over bytes that must all be there. */
@@ -82,7 +90,7 @@ export class StreamReader {
   #take(length: number): number {
     if (this.position < this.#start || this.position + length > this.#end) {
       if (this.position + length > this.size) throw this.#ended();
-      this.#move();
+      this.#move(length);
       if (this.position + length > this.#end) throw this.#ended();
     }
     const at = this.position - this.#start;
@@ -90,9 +98,13 @@ export class StreamReader {
     return at;
   }
 
-  #move(): void {
+  #move(least: number): void {
+    const before = this.#end - this.#start;
+    // A page that is skipped on the way is no jump.
+    const goesOn = this.position >= this.#start && this.position <= this.#end + before;
+    const size = Math.min(WINDOW, Math.max(BLOCK, least, goesOn ? 2 * before : 0));
     this.#start = this.position;
-    this.#end = this.position + this.#source.read(this.position, this.#window);
+    this.#end = this.position + this.#source.read(this.position, this.#window.subarray(0, size));
   }
 
   #ended(): StreamEnd {

@@ -1,5 +1,4 @@
 import type { JobContext } from "../core/job.ts";
-import type { ByteSource } from "../core/memory.ts";
 import type { StreamReader } from "./migration-reader.ts";
 
 /** QEMU_VM_*: end of the stream, and types of sections. */
@@ -10,9 +9,8 @@ const CONTINUING: readonly (number | undefined)[] = [0x02, 0x03];
 const FOOTER = 0x7e;
 const FOOTER_SIZE = 5;
 
-const WINDOW = 2 ** 20;
-/** Windows between two looks at signals. */
-const CHECKPOINT = 64;
+/** Bytes between two looks at signals. */
+const CHECKPOINT = 2 ** 26;
 
 /** Whether what comes next in a stream can be a section, or its end. */
 export function isSectionStart(reader: StreamReader): boolean {
@@ -34,7 +32,6 @@ function hasName(bytes: Buffer): boolean {
  * @returns false when there is none; the position is as before then
  */
 export async function findFooter(
-  source: ByteSource,
   reader: StreamReader,
   id: number,
   checkpoint: JobContext["checkpoint"] | undefined,
@@ -43,15 +40,21 @@ export async function findFooter(
   const footer = Buffer.alloc(FOOTER_SIZE);
   footer[0] = FOOTER;
   footer.writeUInt32BE(id, 1);
-  const window = Buffer.allocUnsafe(WINDOW);
-  let count = 0;
-  for (let at = from; at < source.size; at += WINDOW - FOOTER_SIZE + 1) {
-    const bytes = window.subarray(0, source.read(at, window));
-    for (let found = bytes.indexOf(footer); found >= 0; found = bytes.indexOf(footer, found + 1)) {
-      reader.position = at + found + FOOTER_SIZE;
+  let looked = from;
+  for (let at = from; ; ) {
+    reader.position = at;
+    const bytes = reader.lookFar(FOOTER_SIZE);
+    if (bytes.length < FOOTER_SIZE) break;
+    const found = bytes.indexOf(footer);
+    at += found < 0 ? bytes.length - FOOTER_SIZE + 1 : found + 1;
+    if (found >= 0) {
+      reader.position = at - 1 + FOOTER_SIZE;
       if (!reader.atEnd && isSectionStart(reader)) return true;
     }
-    if (++count % CHECKPOINT === 0) await checkpoint?.();
+    if (at - looked >= CHECKPOINT) {
+      await checkpoint?.();
+      looked = at;
+    }
   }
   reader.position = from;
   return false;

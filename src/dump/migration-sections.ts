@@ -59,7 +59,7 @@ const POSTCOPY_RUN = 5;
 const PACKAGED = 7;
 
 const RAM_VERSION = 4;
-/** Sections of a machine, with room to spare. */
+/** Sections that start, with room to spare. */
 const MAX_SECTIONS = 65_536;
 
 interface Section {
@@ -106,6 +106,7 @@ class Walk {
   #statesFollow = false;
   #postcopy = false;
   #started = false;
+  #count = 0;
   /** Whether sections have footers: as the first one that ends. */
   #footers: boolean | undefined;
 
@@ -182,7 +183,7 @@ class Walk {
     if (section.name === "ram" && version !== RAM_VERSION) {
       throw new UnsupportedError(`a memory section of version ${version}: QEMU has written 4 since 2009`);
     }
-    if (this.#sections.size === MAX_SECTIONS) throw this.#corrupt("section too many", 0);
+    if (++this.#count > MAX_SECTIONS) throw this.#corrupt("section too many", 0);
     this.#sections.set(section.id, section);
     return section;
   }
@@ -220,7 +221,7 @@ class Walk {
       }
       reader.position = offset;
     }
-    if (await findFooter(this.#source, reader, id, this.#checkpoint)) return true;
+    if (await findFooter(reader, id, this.#checkpoint)) return true;
     throw this.#corrupt(`state of the device ${JSON.stringify(name)} without an end`, 0);
   }
 
