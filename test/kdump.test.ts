@@ -71,6 +71,10 @@ describe("a kdump-compressed dump", () => {
     expect(stateOf(memory, 7).state).toBe("absent");
   });
 
+  test("with more room for bitmaps than they need: the second one begins at half of it", async () => {
+    expectPages((await open(buildKdump({ pages, spareBlocks: 3 }))).memory);
+  });
+
   test("of level 1 that was filtered before: what is left out is not taken for zeros", async () => {
     const { memory } = await open(buildKdump({ pages, dumpLevel: 1 }));
     expect(stateOf(memory, 7).state).toBe("excluded");

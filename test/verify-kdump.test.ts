@@ -74,6 +74,11 @@ describe("a whole kdump-compressed dump has no findings", () => {
   });
 });
 
+test("more room for bitmaps than they need is odd, and no damage", async () => {
+  const { codes, checked } = await findingsIn(build({ spareBlocks: 1 }));
+  expect([codes, checked!.coverage.missing]).toEqual([["VRF020×1"], 0]);
+});
+
 /** What is damaged, what that is found as and how often, and where it is. */
 const DAMAGE: ReadonlyArray<[string, Change, string, number?]> = [
   ["the header is cut", (dump) => dump.subarray(0, 300), "VRF006×1"],

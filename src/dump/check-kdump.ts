@@ -100,9 +100,12 @@ function checkHeader(header: KdumpHeader, report: CheckReport): void {
   if (header.status > STATUS) oddity(`the status 0x${header.status.toString(16)} has unknown bits`, 424);
   if (version >= 1 && header.subHeaderBlocks < 1)
     contradiction("a header of this version has no sub header", 432);
-  if (![1, 2].includes((bitmapBlocks * blockSize) / bitmapSize)) {
+  const bitmaps = (bitmapBlocks * blockSize) / bitmapSize;
+  if (![1, 2].includes(bitmaps)) {
     const message = `bitmaps of ${plural(bitmapBlocks, "block")} are neither one nor two of ${maxMapnr} page frames`;
-    contradiction(message, 436);
+    // Where the second one begins every reader agrees on when they are two halves.
+    if (bitmaps > 2 && bitmapBlocks % 2 === 0) oddity(message, 436);
+    else contradiction(message, 436);
   }
   if (version >= LAST_VERSION && maxMapnr32 !== 0 && maxMapnr32 !== Math.min(maxMapnr, 2 ** 32 - 1)) {
     contradiction(`the header counts ${maxMapnr32} page frames, the sub header ${maxMapnr}`, 440);

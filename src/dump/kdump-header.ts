@@ -194,7 +194,8 @@ function headerOf({ layout, common, sub, maxMapnr }: Reading, bytes: Buffer): Kd
     statedSplit: stated,
     identity: identityOf(layout, bytes, has(common, "dumpLevel") ? sub.dumpLevel : 0, maxMapnr),
     ramBitmap,
-    dumpedBitmap: two ? ramBitmap + half : ramBitmap,
+    // Half of what there is, as crash, makedumpfile and libkdumpfile have it, though a bitmap may need less.
+    dumpedBitmap: two ? ramBitmap + Math.floor(bitmapBlocks / 2) * blockSize : ramBitmap,
     bitmapSize: half,
     descriptors: ramBitmap + bitmapBlocks * blockSize,
     notes: span("notes", sub.notesOffset, sub.notesSize),

@@ -112,7 +112,7 @@ export const VERIFY_EXPLANATIONS: Readonly<Record<string, Explanation>> = {
   VRF020: {
     title: "the header has something odd",
     meaning:
-      "A version, status or dump level is not known, or the count of pages written is not that of the bitmap.",
+      "A version, status or dump level is not known, the count of pages written is not that of the bitmap, or there is more room for bitmaps than they need.",
     cure: "Nothing, if the rest is whole; a newer makedumpfile may have written it.",
   },
   VRF021: {

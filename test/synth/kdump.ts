@@ -30,6 +30,8 @@ export interface KdumpSpec {
   readonly dumpLevel?: number;
   /** Default 2; with one bitmap all RAM is dumped. */
   readonly bitmaps?: 1 | 2;
+  /** Blocks that each bitmap has beyond what it needs. */
+  readonly spareBlocks?: number;
   /** Page frames that this member of a split set holds. */
   readonly split?: readonly [start: number, end: number];
   readonly incomplete?: boolean;
@@ -152,7 +154,7 @@ export function buildKdump(spec: KdumpSpec): Buffer {
   const { blockSize = PAGE } = spec;
   const pfns = [...pages.keys()].sort((a, b) => a - b);
   const maxMapnr = (pfns.at(-1) ?? 0) + 1;
-  const half = Math.ceil(Math.ceil(maxMapnr / 8) / blockSize);
+  const half = Math.ceil(Math.ceil(maxMapnr / 8) / blockSize) + (spec.spareBlocks ?? 0);
   const bits = (has: (pfn: number) => boolean) => {
     const bytes = Buffer.alloc(half * blockSize);
     for (const pfn of pfns) if (has(pfn)) bytes[pfn >> 3]! |= 1 << (pfn & 7);
