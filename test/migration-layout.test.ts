@@ -297,6 +297,13 @@ describe("below 1 MiB", () => {
     },
   );
 
+  test("of an isapc: firmware and option ROMs that nothing hides", async () => {
+    const { memory } = await read({ machine: "isapc" });
+    for (const at of pages(0x9_0000, 0xc_0000)) expectAt(memory, at, ram(at));
+    for (const at of pages(0xc_0000, 0xe_0000)) expectAt(memory, at, rom(at));
+    for (const at of pages(0xe_0000, MiB)) expectAt(memory, at, bios(at));
+  });
+
   test("of a microvm: firmware that nothing hides", async () => {
     const { memory } = await read({
       machine: "microvm",

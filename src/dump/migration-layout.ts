@@ -83,15 +83,15 @@ function* firmwareLayers({ kind, blocks, shadow }: Firmware): Generator<Layer> {
   if (isaBios !== undefined) {
     roms.push({ start: MiB - isaSize, end: MiB, block: isaBios, offset: isaBios.size - isaSize, depth: 0 });
   }
-  if (kind === "microvm") {
-    // Nothing there can be made to show memory.
-    yield* roms;
-    return;
-  }
   const optionRoms = named("pc.rom");
   if (optionRoms !== undefined) {
     const end = Math.min(OPTION_ROMS.end, OPTION_ROMS.start + optionRoms.size);
     roms.push({ start: OPTION_ROMS.start, end, block: optionRoms, offset: 0, depth: 0 });
+  }
+  if (kind === "microvm" || kind === "isapc") {
+    // Nothing there can be made to show memory.
+    yield* roms;
+    return;
   }
   for (const piece of shadow) if (!piece.ram) yield* romsIn(roms, piece);
 }
