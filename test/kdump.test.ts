@@ -129,6 +129,20 @@ describe("a kdump-compressed dump", () => {
     expect(read).toBeLessThan(4 * half);
   });
 
+  test.each<[string, (dump: Buffer, descriptor: number) => void]>([
+    ["size", (dump, descriptor) => put32(dump, descriptor + 8, PAGE + 1)],
+    ["compression", (dump, descriptor) => put32(dump, descriptor + 12, 1)],
+  ])("a page of an impossible %s is not the one read before at its place", async (_, damage) => {
+    const dump = buildKdump({ pages, codec: "lzo" });
+    const [first, second] = [6 * PAGE, 6 * PAGE + 24];
+    dump.copy(dump, second, first, first + 24);
+    damage(dump, second);
+    const { memory } = await open(dump);
+    for (const [pfn, wanted] of [1, 2, 1].map((pfn) => [pfn, pfn === 1 ? "present" : "absent"] as const)) {
+      expect([pfn, stateOf(memory, pfn).state]).toEqual([pfn, wanted]);
+    }
+  });
+
   test("one page of which is damaged: the others are there", async () => {
     const dump = buildKdump({ pages, codec: "lzo" });
     const at = dump.indexOf(page(3).subarray(0, 32)) + 33;

@@ -28,6 +28,12 @@ export interface KdumpMember {
   readonly firstData: number;
 }
 
+interface KeptBlock {
+  readonly size: number;
+  readonly flags: number;
+  readonly block: Buffer;
+}
+
 /** Reads the pages of one file. All that it keeps, but for the member, is for speed. */
 export class KdumpPages {
   readonly #header: KdumpHeader;
@@ -37,7 +43,8 @@ export class KdumpPages {
   readonly #descriptors: CachedSource;
   readonly #data: CachedSource;
   readonly #packed: Buffer;
-  readonly #kept = new Map<number, Buffer>();
+  /** By offset. */
+  readonly #kept = new Map<number, KeptBlock>();
   readonly #mostKept: number;
   readonly #descriptor = Buffer.alloc(DESCRIPTOR_SIZE);
   readonly #fields = viewOf(this.#descriptor);
@@ -107,20 +114,20 @@ export class KdumpPages {
   }
 
   #block(descriptor: PageDescriptor): Buffer | undefined {
+    if (!this.#isInFile(descriptor)) return undefined;
     const { offset, size, flags } = descriptor;
     const kept = this.#kept.get(offset);
-    if (kept !== undefined) {
+    if (kept !== undefined && kept.size === size && kept.flags === flags) {
       // To the end of the queue: what is read often stays.
       this.#kept.delete(offset);
       this.#kept.set(offset, kept);
-      return kept;
+      return kept.block;
     }
-    if (!this.#isInFile(descriptor)) return undefined;
     const packed = this.#packed.subarray(0, size);
     if (this.#data.read(offset, packed) < size) return undefined;
     const block = this.#reused();
     if (unpackPage(packed, flags, block) !== this.#header.blockSize) return undefined;
-    this.#kept.set(offset, block);
+    this.#kept.set(offset, { size, flags, block });
     return block;
   }
 
@@ -129,7 +136,7 @@ export class KdumpPages {
     if (this.#kept.size < this.#mostKept) return Buffer.allocUnsafeSlow(this.#header.blockSize);
     const [oldest] = this.#kept;
     this.#kept.delete(oldest![0]);
-    return oldest![1];
+    return oldest![1].block;
   }
 }
 
