@@ -263,6 +263,27 @@ describe("what was erased", () => {
     expect(warnings.map(({ message }) => message)).toEqual([expect.stringContaining("4 entries")]);
   });
 
+  test("of all parts has the room of one dump's notes", async () => {
+    const set = named(parts({ eraseinfo: Buffer.alloc(2 ** 22 + 1, "x") }));
+    let most = 0;
+    const counted = set.map(
+      (file): ByteSource => ({
+        ...file,
+        read: (offset, target) => {
+          if (target.length > 2 ** 20) most += target.length;
+          return file.read(offset, target);
+        },
+      }),
+    );
+    const { notes, warnings } = await openWith(counted[0]!, besides(counted));
+    expect([most, notes.map(({ desc }) => desc.length)]).toEqual([2 ** 24, [2 ** 24]]);
+    expect(warnings[0]).toMatchObject({
+      code: "CORE003",
+      message: expect.stringMatching(/^notes: 4194301 of 4194305 bytes .* are read$/),
+    });
+    expect(codes(warnings)).toEqual(["CORE003", "CORE003", "DMP005"]);
+  });
+
   test("is nothing in a version that does not have it", async () => {
     const { notes, warnings } = await openAnyDump(
       sourceOf(buildKdump({ pages, version: 4, eraseinfo: Buffer.from(erase) })),

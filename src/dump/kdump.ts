@@ -85,22 +85,33 @@ function notesOf(
     found.push({ name: "VMCOREINFO", type: 0, desc, offset: vmcoreinfo.offset });
   }
   // Each part tells what was erased in it; a note of an ELF dump that it was made of is repeated there.
-  const erased = set.flatMap((file) => {
-    const { eraseinfo } = file.header;
-    return eraseinfo === undefined ? [] : [{ ...eraseinfo, desc: read(file.source, eraseinfo, warnings) }];
-  });
-  if (erased[0] === undefined) return found;
-  const desc = Buffer.concat(erased.map((part) => part.desc)).subarray(0, MAX_NOTES_SIZE);
+  const erased: Buffer[] = [];
+  let first: Span | undefined;
+  let room = MAX_NOTES_SIZE;
+  for (const { header, source: part } of set) {
+    if (header.eraseinfo === undefined) continue;
+    first ??= header.eraseinfo;
+    const desc = read(part, header.eraseinfo, warnings, room);
+    room -= desc.length;
+    erased.push(desc);
+  }
+  if (first === undefined) return found;
   const others = found.filter(({ name }) => name !== ERASEINFO);
-  return [...others, { name: ERASEINFO, type: 0, desc, offset: erased[0].offset }];
+  return [...others, { name: ERASEINFO, type: 0, desc: Buffer.concat(erased), offset: first.offset }];
 }
 
-function read(source: ByteSource, { offset, size }: Span, warnings: Warning[]): Buffer {
-  const bytes = Buffer.alloc(Math.max(0, Math.min(size, MAX_NOTES_SIZE, source.size - offset)));
+function read(
+  source: ByteSource,
+  { offset, size }: Span,
+  warnings: Warning[],
+  most = MAX_NOTES_SIZE,
+): Buffer {
+  const there = Math.max(0, Math.min(size, source.size - offset));
+  const bytes = Buffer.alloc(Math.min(there, most));
   if (bytes.length < size) {
     warnings.push({
       code: "CORE003",
-      message: `notes: ${bytes.length} of ${size} bytes at offset ${offset} are in the file`,
+      message: `notes: ${bytes.length} of ${size} bytes at offset ${offset} are ${bytes.length < there ? "read" : "in the file"}`,
       where: { offset },
     });
   }
