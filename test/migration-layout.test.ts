@@ -82,6 +82,17 @@ describe("memory below and above 4 GiB", () => {
     expect(codes(dump)).toEqual(size > 1000 * GiB ? ["DMP034"] : []);
   });
 
+  test("by the rules where a damaged clock would cut a page", async () => {
+    const cmos = Buffer.alloc(128);
+    cmos[0x17] = 3;
+    cmos[0x5b] = 16;
+    const device = clock(0, 0);
+    const damaged = { ...device, fields: [{ name: "cmos_data", bytes: cmos }, ...device.fields.slice(1)] };
+    const size = 520 * PAGE;
+    const dump = await machine("pc-q35-7.2", size, size, { devices: [damaged] });
+    expect(ranges(dump)).toEqual([[0, size]]);
+  });
+
   test("by the rules where the clock tells something else", async () => {
     const dump = await machine("pc-q35-7.2", 4 * GiB, 2 * GiB, { devices: [clock(GiB, GiB)] });
     expect([ranges(dump)[0], codes(dump)]).toEqual([[0, 2 * GiB], ["DMP034"]]);

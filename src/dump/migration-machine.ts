@@ -1,3 +1,5 @@
+import { PAGE_SIZE } from "../core/address.ts";
+
 /** Machines of QEMU that a PC's memory is in. */
 export type MachineKind = "i440fx" | "q35" | "microvm" | "isapc";
 
@@ -53,7 +55,9 @@ export function cmosSplit(cmos: Buffer, size: number): number | undefined {
   const low = units === 0 ? MiB + cmos.readUInt16LE(0x17) * 1024 : 16 * MiB + units * KiB64;
   // Less than 64 KiB is not told.
   const below = above === 0 && size > low && size - low < KiB64 ? size : low;
-  const isRight = below <= size && Math.floor((size - below) / KiB64) % 2 ** 24 === above;
+  // Of a damaged clock: memory is cut between pages.
+  const isRight =
+    below % PAGE_SIZE === 0 && below <= size && Math.floor((size - below) / KiB64) % 2 ** 24 === above;
   return isRight ? below : undefined;
 }
 
