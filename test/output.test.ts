@@ -1,3 +1,4 @@
+import { spawnSync } from "node:child_process";
 import {
   chmodSync,
   closeSync,
@@ -16,7 +17,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { IoError, UsageError } from "../src/core/errors.ts";
-import { FileSource } from "../src/io/file.ts";
+import { sizeByReading } from "../src/io/block-device.ts";
+import { attempt, FileSource } from "../src/io/file.ts";
 import { OutputFile, OutputStream, refuseToOverwrite, removeUnfinished } from "../src/io/output.ts";
 import { writeTextFile } from "../src/io/text-file.ts";
 
@@ -207,6 +209,55 @@ describe("FileSource", () => {
     expect(hole).toEqual({ hole: true, end: 2 ** 30 });
     expect(source.extent(2 ** 30 + 2 ** 20, 2 ** 31)).toEqual({ hole: true, end: 2 ** 31 });
     source.close();
+  });
+
+  test("a block device is read like a file", (context) => {
+    writeFileSync(
+      path("disk"),
+      Buffer.concat([Buffer.alloc(512, "a"), Buffer.alloc(2 ** 20), Buffer.alloc(512, "z")]),
+    );
+    const set = spawnSync("losetup", ["--find", "--show", "--read-only", path("disk")], { encoding: "utf8" });
+    if (set.status !== 0) context.skip("no loop device is to be had");
+    const device = set.stdout.trim();
+    try {
+      const source = FileSource.open(device);
+      expect([source.size, source.sizeOnDisk(), source.isRegular]).toEqual([
+        2 ** 20 + 1024,
+        2 ** 20 + 1024,
+        false,
+      ]);
+      const end = Buffer.alloc(1024);
+      expect([source.read(2 ** 20 + 512, end), end.toString("latin1", 0, 512)]).toEqual([
+        512,
+        "z".repeat(512),
+      ]);
+      expect(source.extent(0, 2 ** 20)).toBeUndefined();
+      source.close();
+    } finally {
+      spawnSync("losetup", ["--detach", device]);
+    }
+  });
+
+  test.each([0, 1, 2, 3, 511, 512, 513, 2 ** 32 - 1, 2 ** 40 + 512])(
+    "the size of a device of %d bytes",
+    (size) => {
+      let reads = 0;
+      const hasByte = (offset: number) => {
+        reads++;
+        return offset < size;
+      };
+      expect(sizeByReading(hasByte)).toBe(size);
+      expect(reads).toBeLessThan(110);
+    },
+  );
+
+  test("what the system refuses is told in words", () => {
+    const refuse = () => {
+      throw Object.assign(new Error("EPERM: operation not permitted"), { code: "EPERM" });
+    };
+    expect(() => attempt("cannot open /dev/sda", refuse)).toThrow(
+      /^cannot open \/dev\/sda: operation not permitted$/,
+    );
   });
 
   test("a directory or a missing file is an error of ours", () => {

@@ -1,6 +1,7 @@
-import { closeSync, constants, fstatSync, openSync, readSync, statSync } from "node:fs";
+import { closeSync, constants, fstatSync, openSync, readSync, type Stats, statSync } from "node:fs";
 import { GuestcoreError, IoError, UnsupportedError, type Where } from "../core/errors.ts";
 import type { ByteSource, SourceExtent, Unpacking } from "../core/memory.ts";
+import { sizeByReading } from "./block-device.ts";
 import { holeAt } from "./holes.ts";
 
 /** Opening a FIFO must not wait for a writer, where no signal would be heard. */
@@ -15,7 +16,7 @@ export interface FileIdentity {
   readonly inode: number;
 }
 
-/** A regular file opened for positional reads. */
+/** A regular file or a block device, opened for positional reads. */
 export class FileSource implements ByteSource {
   readonly name: string;
   readonly size: number;
@@ -28,16 +29,18 @@ export class FileSource implements ByteSource {
     this.unpacking = unpacking;
     this.#fd = fd;
     this.size = size;
-    this.#sparse = fstatSync(fd).blocks * 512 < size;
+    const stat = fstatSync(fd);
+    this.#sparse = stat.isFile() && stat.blocks * 512 < size;
   }
 
-  /** @throws IoError when it cannot be opened; UnsupportedError for a directory, pipe or socket */
+  /** @throws IoError when it cannot be opened; UnsupportedError for a directory, pipe, terminal or socket */
   static open(path: string): FileSource {
     const where = { file: path };
     const fd = attempt(`cannot open ${path}`, () => openSync(path, OPEN_FLAGS), where);
     try {
       const stat = attempt(`cannot stat ${path}`, () => fstatSync(fd), where);
-      if (!stat.isFile()) {
+      const size = sizeOf(path, fd, stat);
+      if (size === undefined) {
         throw new UnsupportedError("not a regular file", {
           where,
           hint: stat.isFIFO()
@@ -45,7 +48,7 @@ export class FileSource implements ByteSource {
             : undefined,
         });
       }
-      return new FileSource(path, fd, stat.size);
+      return new FileSource(path, fd, size);
     } catch (error) {
       closeSync(fd);
       throw error;
@@ -71,6 +74,10 @@ export class FileSource implements ByteSource {
     return this.#sparse ? holeAt(this.#fd, offset, Math.min(limit, this.size)) : undefined;
   }
 
+  get isRegular(): boolean {
+    return fstatSync(this.#fd).isFile();
+  }
+
   identity(): FileIdentity {
     const { dev, ino } = fstatSync(this.#fd);
     return { device: dev, inode: ino };
@@ -78,12 +85,25 @@ export class FileSource implements ByteSource {
 
   /** Bytes the file occupies on disk; less than `size` when it is sparse. */
   sizeOnDisk(): number {
-    return fstatSync(this.#fd).blocks * 512;
+    const stat = fstatSync(this.#fd);
+    return stat.isFile() ? stat.blocks * 512 : this.size;
   }
 
   close(): void {
     closeSync(this.#fd);
   }
+}
+
+/** Bytes of a file that can be read at random; undefined for what cannot. */
+export function sizeOf(name: string, fd: number, stat: Stats): number | undefined {
+  if (stat.isFile()) return stat.size;
+  if (!stat.isBlockDevice()) return undefined;
+  const byte = Buffer.alloc(1);
+  return attempt(
+    `cannot read ${name}`,
+    () => sizeByReading((offset) => readSync(fd, byte, 0, 1, offset) === 1),
+    { file: name },
+  );
 }
 
 /** Identities of those of the named files that exist. */
@@ -116,6 +136,7 @@ const reasons: Readonly<Record<string, string>> = {
   EEXIST: "it exists",
   ENAMETOOLONG: "the name is too long",
   EACCES: "permission denied",
+  EPERM: "operation not permitted",
   EISDIR: "is a directory",
   ENOTDIR: "a part of the path is not a directory",
   ENOSPC: "no space left on device",

@@ -1,6 +1,6 @@
 import { fstatSync } from "node:fs";
 import type { JobContext } from "../core/job.ts";
-import { attempt, FileSource } from "./file.ts";
+import { attempt, FileSource, sizeOf } from "./file.ts";
 import { readStream, STANDARD_INPUT } from "./stream.ts";
 import { TemporaryFile, type TemporaryOptions } from "./temporary.ts";
 
@@ -18,7 +18,8 @@ export async function openStandardInput(
   { progress, checkpoint }: Pick<JobContext, "checkpoint" | "progress">,
 ): Promise<FileSource> {
   const stat = attempt(`cannot stat ${NAME}`, () => fstatSync(FD));
-  if (stat.isFile()) return new FileSource(NAME, FD, stat.size, SAVED);
+  const size = sizeOf(NAME, FD, stat);
+  if (size !== undefined) return new FileSource(NAME, FD, size, SAVED);
   const copy = TemporaryFile.create(temporary, 0);
   progress.start(0, `saving ${NAME} in ${copy.directory}`);
   try {

@@ -1,5 +1,5 @@
 import { dirname, join } from "node:path";
-import { GuestcoreError, naming, UnsupportedError } from "../core/errors.ts";
+import { GuestcoreError, naming, UnsupportedError, UsageError } from "../core/errors.ts";
 import type { JobContext } from "../core/job.ts";
 import type { ByteSource, Unpacking } from "../core/memory.ts";
 import { layoutPieces, type RamMap, type RamPiece } from "../core/ram-map.ts";
@@ -54,9 +54,10 @@ export interface Input {
 
 /**
  * Opens a file by name, "-" being standard input; a gzip or zstd file is unpacked into a temporary one first.
- * @throws IoError, CorruptError
+ * @throws IoError, CorruptError; UsageError when standard input is named more than once
  */
 export async function openInput(path: string, context: JobContext, named: DumpNaming = {}): Promise<Input> {
+  checkNames(path, named);
   const opened: OpenedFile[] = [];
   const close = () => {
     for (const file of opened) file.close();
@@ -103,6 +104,12 @@ export async function openInput(path: string, context: JobContext, named: DumpNa
     close();
     throw error;
   }
+}
+
+/** What was read from standard input is gone for a second reader. */
+function checkNames(path: string, { parts = [] }: DumpNaming): void {
+  if ([path, ...parts].filter((name) => name === STANDARD_INPUT).length < 2) return;
+  throw new UsageError("standard input can be named once", { hint: "save what it has in a file first" });
 }
 
 /** state.json of a machine with hundreds of vCPUs has a few megabytes. */
@@ -192,7 +199,10 @@ async function unpackPart(packed: ByteSource, context: JobContext): Promise<Open
 function openBeside(path: string, name: string): FileSource | undefined {
   if (name === "" || name.includes("/") || name.includes("\0")) return undefined;
   try {
-    return FileSource.open(join(dirname(path), name));
+    const file = FileSource.open(join(dirname(path), name));
+    if (file.isRegular) return file;
+    file.close();
+    return undefined;
   } catch (error) {
     if (error instanceof GuestcoreError) return undefined;
     throw error;
