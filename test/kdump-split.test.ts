@@ -339,6 +339,16 @@ describe("on the command line", () => {
     expect(out).toMatch(/ with +\S+dump\.1, \S+dump\.2, \S+dump\.3, \S+dump\.4\n/);
   });
 
+  test("standard input is one file of it at most", async () => {
+    for (const words of [
+      ["-", "--part", "-"],
+      [file("a.part"), "--part", "-", "--part", "-"],
+    ]) {
+      const { status, err } = await run("info", ...words);
+      expect([status, err]).toEqual([2, expect.stringMatching(/standard input can be named once/)]);
+    }
+  });
+
   test("the output is no part of the input", async () => {
     expect((await run("convert", file("dump.0"), file("dump.3"), "--force")).status).toBe(2);
     expect(
