@@ -98,6 +98,14 @@ describe("a dump in one partition", () => {
     expect(dump).toMatchObject({ warnings: [], cpus: [], notes: [] });
   });
 
+  test("that is larger than the dump, as on the disk itself", async () => {
+    const { memory, warnings } = await open(
+      Buffer.concat([buildSadump(spec), Buffer.alloc(PAGE * 100 + 512, 0xe5)]),
+    );
+    expectPages(memory);
+    expect(warnings).toEqual([]);
+  });
+
   test("gives runs of blocks as they lie in the file", async () => {
     const { memory } = await open(buildSadump(spec));
     // Partition header, dump header, two bitmaps.
