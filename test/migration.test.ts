@@ -357,6 +357,17 @@ describe("sections", () => {
     expect(codes(dump)).toEqual(["DMP036"]);
   });
 
+  test("some of whose pages went through other channels", async () => {
+    const { memory, warnings } = await open(
+      build({ blocks: [RAM], parts: [[{ flags: 0x200 }, ...range(0, 10).map(zero)]], devices }),
+    );
+    expectPage(memory, 9, "zero");
+    expectPage(memory, 10, "absent");
+    expect(codes({ warnings })).toEqual(["DMP040"]);
+    const whole = [[{ flags: 0x200 }, ...range(0, COUNT).map(zero)]];
+    expect(codes(await open(build({ blocks: [RAM], parts: whole, devices })))).toEqual([]);
+  });
+
   test.each<[string, Partial<MigrationSpec>, new (message: string) => GuestcoreError, RegExp]>([
     ["of version 2", { version: 2 }, UnsupportedError, /version 2/],
     ["of an old memory section", { ramVersion: 3 }, UnsupportedError, /memory section of version 3/],

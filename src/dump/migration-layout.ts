@@ -130,6 +130,15 @@ export const otherMemory = (blocks: readonly RamBlock[], placed: readonly RamBlo
       block.size >= MiB,
   );
 
+/** Whether every page of a block came. */
+export function isWhole({ pages, size }: RamBlock): boolean {
+  const count = size / PAGE_SIZE;
+  for (let page = 0; page < count; page = pages.runEnd(page, count)) {
+    if (pages.presence(page) === "absent") return false;
+  }
+  return true;
+}
+
 /** Pages of a block that came. */
 export function hasPages({ pages, size }: RamBlock): boolean {
   const count = size / PAGE_SIZE;

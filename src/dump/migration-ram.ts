@@ -42,7 +42,7 @@ export interface RamContents {
   readonly deltas: readonly Delta[];
   /** Pages whose last copy could not be taken: differences from nothing, or too many of them. */
   readonly lost: number;
-  /** Whether other channels carried pages. */
+  /** Whether other channels carried pages, which are not in the stream. */
   readonly multifd: boolean;
   /** Pages that came in the stream. */
   readonly items: number;
@@ -128,7 +128,9 @@ export class RamSections {
       const pages = mapped === undefined ? index : new MappedPages(source, mapped, index.pages, whole);
       return { name, size, pages, ignorable: this.#flavour.ignoreShared && mapped === undefined };
     });
-    const [deltas, lost, items, multifd] = [this.#deltas, this.#lost, this.#items, this.#multifd];
+    const [deltas, lost, items] = [this.#deltas, this.#lost, this.#items];
+    // With mapped-ram they write to the same file.
+    const multifd = this.#multifd && !this.#flavour.mappedRam;
     return { blocks, deltas, lost, items, multifd };
   }
 

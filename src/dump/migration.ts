@@ -12,6 +12,7 @@ import {
   type Arrangement,
   type Firmware,
   hasPages,
+  isWhole,
   layOutMachine,
   memoryBlocks,
   otherMemory,
@@ -113,11 +114,13 @@ function mapped(memory: PhysicalMemory, states: readonly X86State[]): number {
   return count;
 }
 
+const ONE_CHANNEL = "migrate without that capability to exec:cat>FILE or file:FILE, or with mapped-ram";
+
 function noMemory({ ram, postcopy }: MigrationStream): UnavailableError | UnsupportedError {
   if (ram.multifd || postcopy || ram.blocks.length > 0) {
     const way = ram.blocks.every(({ ignorable }) => ignorable) ? "x-ignore-shared" : "multifd or RDMA";
     return new UnsupportedError(`the guest's memory is not in this stream: it went another way (${way})`, {
-      hint: "migrate without that capability to exec:cat>FILE or file:FILE, or with mapped-ram",
+      hint: ONE_CHANNEL,
     });
   }
   return new UnavailableError("none of the machine's memory is in this stream");
@@ -163,6 +166,14 @@ function* streamWarnings({
       hint: ramWhole
         ? "the description is the last of the file; machine types before 2.3 have none"
         : "the description is the last of the file, which is cut",
+    };
+  }
+  const sent = ram.blocks.filter((block) => !block.ignorable || hasPages(block));
+  if (ram.multifd && !sent.every(isWhole)) {
+    yield {
+      code: "DMP040",
+      message: "other channels carried pages of the stream (multifd): they are missing",
+      hint: ONE_CHANNEL,
     };
   }
   if (ram.lost > 0) {

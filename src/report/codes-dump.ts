@@ -164,4 +164,10 @@ export const DUMP_EXPLANATIONS: Readonly<Record<string, Explanation>> = {
       "The image begins with LibvirtQemudPart: saving broke off, or is still going on. What it has so far is used.",
     cure: "Save the guest again while it is there.",
   },
+  DMP040: {
+    title: "pages of a migration stream went through other channels",
+    meaning:
+      "With the capability multifd QEMU sends pages through channels of their own, and in the first one nothing of them but, in some versions, pages of zeros. What the other channels carried is not in this file.",
+    cure: "Save the guest again without multifd, or with mapped-ram, which keeps all of it in one file.",
+  },
 };
