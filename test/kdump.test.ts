@@ -5,11 +5,13 @@ import fc from "fast-check";
 import { afterAll, describe, expect, test } from "vitest";
 import { main } from "../src/cli/main.ts";
 import { CorruptError, UnsupportedError } from "../src/core/errors.ts";
+import type { ByteSource } from "../src/core/memory.ts";
 import { openDump } from "../src/dump/open.ts";
 import { FlattenedSource } from "../src/io/flattened.ts";
 import { openInput } from "../src/jobs/input.ts";
 import { inspect } from "../src/jobs/inspect.ts";
 import { listVmcs } from "../src/jobs/vmcs.ts";
+import { findingsOf } from "./support/check.ts";
 import {
   expectPages,
   extents,
@@ -141,6 +143,53 @@ describe("a kdump-compressed dump", () => {
     for (const [pfn, wanted] of [1, 2, 1].map((pfn) => [pfn, pfn === 1 ? "present" : "absent"] as const)) {
       expect([pfn, stateOf(memory, pfn).state]).toEqual([pfn, wanted]);
     }
+  });
+
+  test("of very few pages: what of its bitmaps are holes is not read", async () => {
+    const frames = [1, 2 ** 35 + 5, 2 ** 36 - 1];
+    const half = 2 ** 33;
+    const table = 2 * PAGE + 2 * half;
+    const head = buildKdump({ pages }).subarray(0, 2 * PAGE);
+    head.writeBigUInt64LE(2n ** 36n, PAGE + 96);
+    put32(head, 436, (2 * half) / PAGE);
+    put32(head, 440, 2 ** 32 - 1);
+    const descriptors = Buffer.alloc(3 * 24);
+    for (const i of [0, 1, 2]) {
+      descriptors.writeBigUInt64LE(BigInt(table + descriptors.length + i * PAGE), 24 * i);
+      put32(descriptors, 24 * i + 8, PAGE);
+    }
+    const bit = (bitmap: number, pfn: number): FlatRecord => ({
+      offset: bitmap + Math.floor(pfn / 8),
+      bytes: Buffer.from([1 << (pfn % 8)]),
+    });
+    const stream = flattened([
+      { offset: 0, bytes: head },
+      ...[2 * PAGE, 2 * PAGE + half].flatMap((at) => frames.map((pfn) => bit(at, pfn))),
+      { offset: table, bytes: Buffer.concat([descriptors, page(1), page(2), page(3)]) },
+    ]);
+    const file = await FlattenedSource.open(sourceOf(stream));
+    let left = 2 ** 26;
+    const source: ByteSource = {
+      name: "holes",
+      size: file.size,
+      extent: (offset, limit) => file.extent(offset, limit),
+      read: (offset, target) => {
+        left -= target.length;
+        if (left < 0) throw new Error("holes are read");
+        return file.read(offset, target);
+      },
+    };
+    const { memory } = await openDump(source);
+    expect(extents(memory)).toEqual(
+      frames.flatMap((pfn, i) => [
+        [(frames[i - 1] ?? -1) + 1, pfn, "absent"],
+        [pfn, pfn + 1, "present"],
+      ]),
+    );
+    for (const [i, pfn] of frames.entries())
+      expect(stateOf(memory, pfn).bytes.equals(page(i + 1))).toBe(true);
+    const { checked, codes } = await findingsOf(source);
+    expect([checked!.coverage, codes]).toEqual([{ present: 3 * PAGE, zero: 0, excluded: 0, missing: 0 }, []]);
   });
 
   test("one page of which is damaged: the others are there", async () => {

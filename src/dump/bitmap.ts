@@ -68,9 +68,14 @@ export class Bitmap {
   ): Promise<Bitmap> {
     const first = Math.floor(start / BITS);
     const counts = new Float64Array(Math.ceil(end / BITS) - first + 1);
+    let next = 0;
     for await (const { block, bytes } of blocksOf(place, first, first + counts.length - 1, checkpoint)) {
-      counts[block - first + 1] = counts[block - first]! + population(wordsOf(bytes), 0, BLOCK / 4);
+      const at = block - first;
+      counts.fill(counts[next]!, next, at + 1);
+      counts[at + 1] = counts[at]! + population(wordsOf(bytes), 0, BLOCK / 4);
+      next = at + 1;
     }
+    counts.fill(counts[next]!, next);
     const bitmap = new Bitmap(place, { first, before: 0, counts });
     return new Bitmap(place, { first, before: bitmap.rank(start), counts });
   }
@@ -102,11 +107,22 @@ export class Bitmap {
     let at = index + 1;
     while (at < end) {
       const start = at - (at % BITS);
+      if (start === at && this.#isUniform(start / BITS, set)) {
+        at += BITS;
+        continue;
+      }
       const stop = runEnd(this.#block(start / BITS).bytes, at % BITS, set);
       at = start + stop;
       if (stop < BITS) break;
     }
     return { set, end: Math.min(Math.max(at, index + 1), end) };
+  }
+
+  /** Whether the index says that all bits of a block are set, or clear. */
+  #isUniform(block: number, set: boolean): boolean {
+    const { first, counts } = this.#ranks;
+    const [before, after] = [counts[block - first], counts[block - first + 1]];
+    return before !== undefined && after !== undefined && after - before === (set ? BITS : 0);
   }
 
   #block(block: number): Block {
@@ -193,7 +209,16 @@ function runEnd(bytes: Buffer, from: number, set: boolean): number {
   return at;
 }
 
-/** Blocks [from, to) of a bitmap, in one buffer that is used again for each chunk of them. */
+/** Where a hole of a source ends that begins at `offset`; `offset` where none does. */
+export function holeEnd(source: ByteSource, offset: number, limit: number): number {
+  const extent = source.extent?.(offset, limit);
+  return extent?.hole ? extent.end : offset;
+}
+
+/**
+ * Blocks [from, to) of a bitmap but for those in holes, which are clear, in one buffer that is used again for each
+ * chunk of them.
+ */
 async function* blocksOf(
   place: BitmapPlace,
   from: number,
@@ -201,13 +226,23 @@ async function* blocksOf(
   checkpoint?: JobContext["checkpoint"],
 ): AsyncGenerator<{ readonly block: number; readonly bytes: Buffer }> {
   const chunk = Buffer.alloc(Math.max(0, Math.min(CHUNK, (to - from) * BLOCK)));
-  for (let block = from; block < to; block += CHUNK / BLOCK) {
+  const { source, offset } = place;
+  let looked = 0;
+  for (let block = from; block < to; ) {
+    const at = offset + block * BLOCK;
+    const clear = Math.floor((holeEnd(source, at, offset + to * BLOCK) - at) / BLOCK);
+    if (clear > 0) {
+      block += clear;
+      continue;
+    }
     const bytes = chunk.subarray(0, Math.min(chunk.length, (to - block) * BLOCK));
     readBits(place, block, bytes);
     for (let at = 0; at < bytes.length; at += BLOCK) {
       yield { block: block + at / BLOCK, bytes: bytes.subarray(at, at + BLOCK) };
     }
-    if (((block - from) * BLOCK) % CHECKPOINT === 0) await checkpoint?.();
+    block += bytes.length / BLOCK;
+    looked += bytes.length;
+    if (looked % CHECKPOINT === 0) await checkpoint?.();
   }
 }
 

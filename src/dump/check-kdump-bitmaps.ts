@@ -1,5 +1,7 @@
+import { alignDown } from "../core/address.ts";
 import type { ByteSource } from "../core/memory.ts";
 import { hex } from "../core/text.ts";
+import { holeEnd } from "./bitmap.ts";
 import { type CheckReport, FOUND } from "./check-report.ts";
 import type { KdumpHeader } from "./kdump-header.ts";
 
@@ -25,13 +27,21 @@ export interface BitmapChunk {
   readonly dumped: Buffer;
 }
 
-/** Reads both bitmaps side by side; buffers are good until the next piece. */
+/** Reads both bitmaps side by side but for holes, which are clear; buffers are good until the next piece. */
 export function* bitmapChunks(
   source: ByteSource,
-  { ramBitmap, dumpedBitmap, maxMapnr }: KdumpHeader,
+  { ramBitmap, dumpedBitmap, bitmapSize, maxMapnr }: KdumpHeader,
 ): Generator<BitmapChunk> {
   const [ram, dumped] = [Buffer.alloc(CHUNK), Buffer.alloc(CHUNK)];
+  /** Bytes of a hole that begins there. */
+  const clear = (bitmap: number, at: number) =>
+    holeEnd(source, bitmap + at, bitmap + bitmapSize) - bitmap - at;
   for (let at = 0; 8 * at < maxMapnr; at += CHUNK) {
+    const skipped = Math.min(clear(ramBitmap, at), clear(dumpedBitmap, at));
+    if (skipped >= CHUNK) {
+      at += alignDown(skipped, CHUNK) - CHUNK;
+      continue;
+    }
     const bits = Math.min(8 * CHUNK, maxMapnr - 8 * at);
     const length = Math.ceil(bits / 8);
     for (const [bitmap, offset] of [

@@ -1,7 +1,7 @@
 import { u64be } from "../core/bytes.ts";
 import { CorruptError, UnsupportedError } from "../core/errors.ts";
 import type { JobContext } from "../core/job.ts";
-import type { ByteSource } from "../core/memory.ts";
+import type { ByteSource, SourceExtent } from "../core/memory.ts";
 import type { Range } from "../core/ranges.ts";
 import { CachedSource } from "./cached-source.ts";
 
@@ -108,6 +108,13 @@ export class FlattenedSource implements ByteSource {
       i++;
     }
     return done;
+  }
+
+  /** What no record wrote is a hole; of the rest nothing is told. */
+  extent(offset: number, limit: number): SourceExtent | undefined {
+    const start = this.#starts[this.#indexAt(offset)];
+    if (start === undefined || start <= offset) return undefined;
+    return { hole: true, end: Math.min(start, limit) };
   }
 
   /** Bytes of the file that no record wrote, ascending. */
