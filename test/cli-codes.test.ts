@@ -1,15 +1,17 @@
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";
+import { DAMAGE_CODES } from "../src/core/warnings.ts";
 import { EXPLANATIONS } from "../src/report/codes.ts";
 
 const root = join(import.meta.dirname, "../src");
-const TABLE = "report/codes.ts";
+/** The table, and the list of codes that tell of damage. */
+const LISTS = ["report/codes.ts", "core/warnings.ts"];
 
-/** Warning codes that stand as a string in any source but the table. */
+/** Warning codes that stand as a string in any source but these. */
 function usedCodes(): Set<string> {
   const files = readdirSync(root, { recursive: true, encoding: "utf8" }).filter(
-    (name) => name.endsWith(".ts") && !name.endsWith(".test.ts") && name !== TABLE,
+    (name) => name.endsWith(".ts") && !name.endsWith(".test.ts") && !LISTS.includes(name),
   );
   expect(files.length).toBeGreaterThan(30);
   const codes = files.flatMap(
@@ -25,6 +27,11 @@ test("every code a warning can carry is explained", () => {
 test("every explanation is of a code that is used", () => {
   const used = usedCodes();
   expect(Object.keys(EXPLANATIONS).filter((code) => !used.has(code))).toEqual([]);
+});
+
+test("every code that tells of damage is one that is used", () => {
+  const used = usedCodes();
+  expect([...DAMAGE_CODES].filter((code) => !used.has(code))).toEqual([]);
 });
 
 test("explanations are in order and complete sentences", () => {

@@ -323,8 +323,9 @@ describe("raw images", () => {
 
   test("that end before the map does", async () => {
     const { codes, groups, checked } = await findingsIn(bytes(6, 1), { map });
-    expect(codes).toEqual(["VRF008×1", "DMP024×1"]);
-    expect(groups[0]!.first[0]!.where.address).toBe(10 * PAGE);
+    expect(codes).toEqual(["DMP024×1", "VRF008×1"]);
+    expect(groups.every(({ severity }) => severity === "error")).toBe(true);
+    expect(groups[1]!.first[0]!.where.address).toBe(10 * PAGE);
     expect(checked!.coverage.missing).toBe(2 * PAGE);
   });
 

@@ -10,3 +10,15 @@ export interface Warning {
   readonly hint?: string;
   readonly where?: Where;
 }
+
+/**
+ * Codes that tell of damage: something that was in the file once, and is cut, wrong or cannot be read. The others tell what
+ * a format does not have, what was left out on purpose, or what was taken for granted.
+ */
+export const DAMAGE_CODES: ReadonlySet<string> = new Set([
+  ...["CORE001", "CORE002", "CORE003", "CORE004", "CORE005"],
+  ...["DMP001", "DMP002", "DMP007", "DMP010", "DMP020", "DMP024", "DMP030", "DMP039"],
+]);
+
+/** Whether a warning tells of damage: `verify` calls such a dump damaged, and `--strict` does not let it pass. */
+export const isDamage = ({ code }: Pick<Warning, "code">): boolean => DAMAGE_CODES.has(code);

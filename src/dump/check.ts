@@ -1,5 +1,6 @@
 import { CorruptError, UnsupportedError } from "../core/errors.ts";
 import type { ByteSource } from "../core/memory.ts";
+import { isDamage } from "../core/warnings.ts";
 import { FlattenedSource } from "../io/flattened.ts";
 import { checkFlattened } from "./check-flattened.ts";
 import { checkMemory } from "./check-memory.ts";
@@ -68,8 +69,9 @@ async function inOrder(source: ByteSource, report: CheckReport): Promise<ByteSou
 
 /** A dump of any format: what opening it tells, its notes, all of its memory. */
 async function checkOpened(dump: MachineDump, source: ByteSource, report: CheckReport): Promise<Checked> {
-  for (const { code, message, where } of dump.warnings) {
-    report.find({ code, severity: "warning" }, message, where);
+  for (const warning of dump.warnings) {
+    const { code, message, where } = warning;
+    report.find({ code, severity: isDamage(warning) ? "error" : "warning" }, message, where);
   }
   checkNotes(dump.notes, { machine: dump.machine }, report);
   return await checkMemory(dump.memory, { size: source.size }, report);
