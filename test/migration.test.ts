@@ -363,7 +363,7 @@ describe("sections", () => {
     );
     expectPage(memory, 9, "zero");
     expectPage(memory, 10, "absent");
-    expect(codes({ warnings })).toEqual(["DMP040"]);
+    expect(codes({ warnings })).toEqual(["DMP041"]);
     const whole = [[{ flags: 0x200 }, ...range(0, COUNT).map(zero)]];
     expect(codes(await open(build({ blocks: [RAM], parts: whole, devices })))).toEqual([]);
   });

@@ -400,7 +400,9 @@ describe("the vCPUs of a VMware state file", () => {
     const dump = await opening();
     expectMemory(dump.memory);
     expect(dump.cpus).toHaveLength(count);
-    expect(dump.warnings.map(({ code }) => code)).toEqual(count > 0 ? ["DMP023", "DMP022"] : ["DMP022"]);
+    // A group that lies behind the file is cut as well.
+    const told = dump.warnings.map(({ code }) => code).filter((code) => !["DMP025", "DMP026"].includes(code));
+    expect(told).toEqual(count > 0 ? ["DMP023", "DMP022"] : ["DMP022"]);
     expect(dump.warnings.at(-1)!.message).toMatch(message);
   });
 

@@ -116,7 +116,7 @@ describe("the core of a Xen domain", () => {
     const more = [
       ...pages,
       [undefined, Buffer.alloc(PAGE)] as const,
-      [2n ** 63n, Buffer.alloc(PAGE)] as const,
+      [undefined, Buffer.alloc(PAGE)] as const,
     ];
     const { memory, warnings } = await open(buildXenCore({ ...spec, pages: more }));
     expect(memory.ranges.at(-1)!.end).toBe(0x100002 * PAGE);

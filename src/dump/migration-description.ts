@@ -120,6 +120,23 @@ function startOfText(source: ByteSource, end: number): number {
   return end;
 }
 
+/** QEMU_VM_SECTION_FOOTER, behind which the section's number is. */
+const FOOTER = 0x7e;
+const FOOTER_SIZE = 5;
+
+/**
+ * Whether a source without a description ends as a whole stream: with QEMU_VM_EOF, which is 0, behind a section, or behind
+ * its footer where sections have them.
+ */
+export function endsWithMark(source: ByteSource, footers: boolean): boolean {
+  const end = endOfText(source);
+  if (!footers) return end < source.size;
+  const from = Math.max(0, end - FOOTER_SIZE);
+  const bytes = Buffer.alloc(end - from);
+  source.read(from, bytes);
+  return bytes.some((byte, i) => byte === FOOTER && from + i + FOOTER_SIZE < source.size);
+}
+
 const [QUOTE, BACKSLASH] = [0x22, 0x5c];
 const OPENING = [BRACE, 0x5b];
 const CLOSING = [0x7d, 0x5d];

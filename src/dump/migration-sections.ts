@@ -2,7 +2,7 @@ import { CorruptError, UnsupportedError } from "../core/errors.ts";
 import type { JobContext } from "../core/job.ts";
 import type { ByteSource } from "../core/memory.ts";
 import { type Configuration, readConfiguration } from "./migration-configuration.ts";
-import { type DeviceDescription, deviceKey, readDescription } from "./migration-description.ts";
+import { type DeviceDescription, deviceKey, endsWithMark, readDescription } from "./migration-description.ts";
 import type { FieldTable } from "./migration-fields.ts";
 import { MAX_OFFSET } from "./migration-pages.ts";
 import { type RamContents, RamSections } from "./migration-ram.ts";
@@ -31,6 +31,8 @@ export interface MigrationStream {
   readonly devices: readonly SavedDevice[];
   /** Whether the stream describes the states of its devices. */
   readonly described: boolean;
+  /** Whether it ends as one without a description does; otherwise it had one, or had more to come. */
+  readonly marked: boolean;
   /** Why it could not be followed to its end, where it could not. */
   readonly problem: CorruptError | undefined;
 }
@@ -143,7 +145,8 @@ class Walk {
     const [machine, ramWhole, postcopy] = [this.#machine, this.#ramWhole, this.#postcopy];
     const ram = this.#ram.contents(this.#source, ramWhole);
     const described = this.#descriptions !== undefined;
-    return { machine, ram, ramWhole, postcopy, devices: this.#devices, described, problem };
+    const marked = !described && endsWithMark(this.#source, this.#footers === true);
+    return { machine, ram, ramWhole, postcopy, devices: this.#devices, described, marked, problem };
   }
 
   /** @returns whether more may follow that matters */

@@ -139,6 +139,7 @@ function* streamWarnings({
   ramWhole,
   postcopy,
   described,
+  marked,
   problem,
 }: MigrationStream): Generator<Warning> {
   if (problem !== undefined || (!ramWhole && !postcopy)) {
@@ -159,7 +160,14 @@ function* streamWarnings({
       hint: "the guest itself is what is left to dump",
     };
   }
-  if (!described) {
+  if (!described && !marked && ramWhole && problem === undefined) {
+    yield {
+      code: "DMP040",
+      message:
+        "the stream is cut behind the memory: what describes its devices is lost, and with it the registers",
+      hint: "copy the file again, or save the guest again",
+    };
+  } else if (!described) {
     yield {
       code: "DMP031",
       message: "the stream does not describe its devices: registers are not known",
@@ -171,7 +179,7 @@ function* streamWarnings({
   const sent = ram.blocks.filter((block) => !block.ignorable || hasPages(block));
   if (ram.multifd && !sent.every(isWhole)) {
     yield {
-      code: "DMP040",
+      code: "DMP041",
       message: "other channels carried pages of the stream (multifd): they are missing",
       hint: ONE_CHANNEL,
     };

@@ -35,7 +35,7 @@ export function readVmwareCpus(
   position: number | undefined,
 ): { readonly cpus: readonly DumpedCpu[]; readonly warnings: readonly Warning[] } {
   if (position === undefined) return { cpus: [], warnings: [unread("has none")] };
-  const { count, values } = collect(source, position);
+  const { count, values, whole } = collect(source, position);
   const cpus: DumpedCpu[] = [];
   const lacking = new Set<string>();
   for (let index = 0; index < count; index++) {
@@ -45,6 +45,7 @@ export function readVmwareCpus(
   }
   const lost = count - cpus.length;
   const warnings = cpus.length === 0 ? [] : [SEGMENTS_UNKNOWN];
+  if (!whole) warnings.push(CUT);
   if (lost > 0) warnings.push(unread(`lacks ${[...lacking].join(", ")} of ${plural(lost, "vCPU")}`));
   if (count === 0) warnings.push(unread("does not count the vCPUs"));
   return { cpus, warnings };
@@ -55,12 +56,21 @@ const unread = (what: string): Warning => ({
   message: `registers cannot be read: the state file ${what}`,
 });
 
+const CUT: Warning = {
+  code: "DMP025",
+  message: "the state file ends, or is damaged, inside the registers: those behind are not known",
+  hint: "copy the file again",
+};
+
 const SEGMENTS_UNKNOWN: Warning = {
   code: "DMP023",
   message: "segment registers and EFER are not read from VMware state files: notes have zeros in their place",
 };
 
-function collect(source: ByteSource, position: number): { count: number; values: Map<number, Values> } {
+function collect(
+  source: ByteSource,
+  position: number,
+): { count: number; values: Map<number, Values>; whole: boolean } {
   const walk = new TagWalk(source, position);
   const values = new Map<number, Values>();
   let count = 0;
@@ -73,7 +83,7 @@ function collect(source: ByteSource, position: number): { count: number; values:
     values.set(cpu, known);
     take(known, tag, walk.bytesOf(tag, MAX_BLOCK));
   }
-  return { count, values };
+  return { count, values, whole: walk.whole };
 }
 
 const READ: ReadonlySet<string> = new Set([

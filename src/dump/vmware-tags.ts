@@ -33,11 +33,17 @@ function idOf(source: ByteSource): number {
 export const isVmwareState = (source: ByteSource): boolean =>
   [...WIDE_IDS, ...NARROW_IDS].includes(idOf(source));
 
+/** Where the values of a group begin, and how many bytes they are by the table. */
+export interface VmwareGroup {
+  readonly position: number;
+  readonly size: number;
+}
+
 /**
- * Reads the table of groups: where the values of each begin, by its name.
+ * Reads the table of groups, by their names.
  * @throws UnsupportedError for a file of the old kind; CorruptError when the file ends inside the table
  */
-export function readGroups(source: ByteSource): ReadonlyMap<string, number> {
+export function readGroups(source: ByteSource): ReadonlyMap<string, VmwareGroup> {
   if (NARROW_IDS.includes(idOf(source))) {
     throw new UnsupportedError("a VMware state file with 32-bit sizes, as old products wrote it", {
       hint: "resume the machine in a newer product and suspend it again",
@@ -54,10 +60,11 @@ export function readGroups(source: ByteSource): ReadonlyMap<string, number> {
     });
   }
   const view = viewOf(table);
-  const groups = new Map<string, number>();
+  const groups = new Map<string, VmwareGroup>();
   for (let at = 0; at < table.length; at += GROUP_SIZE) {
     const name = cString(table, at, GROUP_NAME);
-    if (name !== undefined && !groups.has(name)) groups.set(name, u64(view, at + GROUP_NAME));
+    if (name === undefined || groups.has(name)) continue;
+    groups.set(name, { position: u64(view, at + GROUP_NAME), size: u64(view, at + GROUP_SIZE - 8) });
   }
   return groups;
 }

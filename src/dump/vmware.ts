@@ -1,13 +1,16 @@
+import { PAGE_SIZE } from "../core/address.ts";
 import { CorruptError, UnavailableError } from "../core/errors.ts";
 import type { ByteSource } from "../core/memory.ts";
-import { hex, plural } from "../core/text.ts";
+import type { RamPiece } from "../core/ram-map.ts";
+import { mergeRanges, totalSize } from "../core/ranges.ts";
+import { bytesText, hex, plural, printable } from "../core/text.ts";
 import type { Warning } from "../core/warnings.ts";
 import { EM_X86_64 } from "../elf/constants.ts";
 import type { DumpFiles, DumpFormat, MachineDump } from "./format.ts";
 import { SegmentMemory, segmentsOf } from "./segment-memory.ts";
 import { readVmwareCpus } from "./vmware-cpus.ts";
 import { piecesOf, readVmwareMemory } from "./vmware-memory.ts";
-import { isVmwareState, readGroups } from "./vmware-tags.ts";
+import { isVmwareState, readGroups, type VmwareGroup } from "./vmware-tags.ts";
 
 /** Suspended machines and snapshots of VMware: a state file, with the memory in it or in a .vmem beside it. */
 export const VMWARE: DumpFormat = { name: "vmware-state", matches: isVmwareState, open: openState };
@@ -49,7 +52,7 @@ function openMemory(memory: ByteSource, { parts = [], beside }: DumpFiles): Mach
 /** @param vmem the file with the memory, where the user named it */
 function openBoth(state: ByteSource, vmem: ByteSource | undefined, files: DumpFiles): MachineDump {
   const groups = readGroups(state);
-  const { block, regions } = readVmwareMemory(state, groups.get("memory"));
+  const { block, regions } = readVmwareMemory(state, groups.get("memory")?.position);
   const source = block === undefined ? (vmem ?? findMemory(state, files)) : state;
   const { offset, size } = block ?? { offset: 0, size: source.size };
   const pieces = piecesOf(regions, offset, size);
@@ -58,13 +61,18 @@ function openBoth(state: ByteSource, vmem: ByteSource | undefined, files: DumpFi
     throw new CorruptError("a region of memory lies outside the block that holds it", { where: { offset } });
   }
   if (pieces.length === 0) throw new UnavailableError("there is no memory in the state file");
-  const { cpus, warnings } = readVmwareCpus(state, groups.get("cpu"));
+  const { cpus, warnings } = readVmwareCpus(state, groups.get("cpu")?.position);
   return {
     memory: new SegmentMemory(source, segmentsOf(pieces)),
     notes: [],
     cpus,
     machine: EM_X86_64,
-    warnings: end > source.size ? [cutMemory(nameOf(source), end, source.size), ...warnings] : warnings,
+    warnings: [
+      ...cutGroups(state, groups),
+      ...sharedBytes(pieces),
+      ...lengthWarnings(source, { end, stated: regions.length > 0, alone: block === undefined }),
+      ...warnings,
+    ],
   };
 }
 
@@ -79,8 +87,48 @@ function findMemory(state: ByteSource, { parts = [], beside }: DumpFiles): ByteS
   );
 }
 
-const cutMemory = (name: string, end: number, size: number): Warning => ({
-  code: "DMP024",
-  message: `${name} ends ${plural(end - size, "byte")} before the last of the machine's memory, at offset ${hex(end)}: that is missing`,
-  hint: "copy the file again",
-});
+const AGAIN = "copy the file again";
+/** Groups named in a message. */
+const MAX_NAMED = 4;
+
+/** Groups that the file ends before; of memory that is told by its regions. */
+function cutGroups({ size: length }: ByteSource, groups: ReadonlyMap<string, VmwareGroup>): Warning[] {
+  const cut = [...groups].filter(
+    ([name, { position, size }]) => name !== "memory" && position + size > length,
+  );
+  if (cut.length === 0) return [];
+  const named = cut.slice(0, MAX_NAMED).map(([name]) => printable(name));
+  const others = cut.length > MAX_NAMED ? [`${cut.length - MAX_NAMED} more`] : [];
+  const message = `the state file ends before its groups do: ${[...named, ...others].join(", ")}`;
+  return [{ code: "DMP026", message, hint: AGAIN, where: { offset: length } }];
+}
+
+/** One page of the file cannot be two of the machine's. */
+function sharedBytes(pieces: readonly RamPiece[]): Warning[] {
+  const stored = pieces.map(({ start, end, offset }) => ({ start: offset, end: offset + (end - start) }));
+  const shared = totalSize(stored) - totalSize(mergeRanges(stored));
+  if (shared === 0) return [];
+  const message = `regions of the machine's memory share ${bytesText(shared)} of the file: one of them has a wrong place`;
+  return [{ code: "DMP027", message, hint: AGAIN }];
+}
+
+interface MemoryEnd {
+  /** Offset at which the last region ends. */
+  readonly end: number;
+  /** Whether the state file describes regions. */
+  readonly stated: boolean;
+  /** Whether the file has nothing but the memory. */
+  readonly alone: boolean;
+}
+
+function lengthWarnings(source: ByteSource, { end, stated, alone }: MemoryEnd): Warning[] {
+  const { size } = source;
+  const name = printable(nameOf(source));
+  if (end > size) {
+    const message = `${name} ends ${plural(end - size, "byte")} before the last of the machine's memory, at offset ${hex(end)}: that is missing`;
+    return [{ code: "DMP024", message, hint: AGAIN }];
+  }
+  if (!stated || !alone || size - end < PAGE_SIZE) return [];
+  const message = `${name} has ${bytesText(size - end)} behind the last of the machine's memory, which ends at offset ${hex(end)}: they are left out`;
+  return [{ code: "DMP028", message, hint: "is it the memory of another machine, or of a later state?" }];
+}

@@ -182,7 +182,7 @@ async function openFrames(
   contexts: Parameters<typeof readXenCpus>[1],
   files: DumpFiles,
 ): Promise<MachineDump> {
-  const { pieces, lost } = await piecesOf(source, table, files);
+  const { pieces, lost, twice, impossible } = await piecesOf(source, table, files);
   if (pieces.length === 0) throw new UnavailableError("none of the domain's memory is in this core");
   const end = pieces.reduce((last, piece) => Math.max(last, piece.offset + (piece.end - piece.start)), 0);
   const { cpus, warnings } = readXenCpus(source, contexts);
@@ -197,8 +197,20 @@ async function openFrames(
     notes: [],
     cpus,
     machine: EM_X86_64,
-    warnings: [...cut.map(cutCore), ...warnings],
+    warnings: [...cut.map(cutCore), ...strangeFrames(twice, impossible, table), ...warnings],
   };
+}
+
+function strangeFrames(twice: number, impossible: number, { offset }: FrameTable): Warning[] {
+  const told = [
+    ...(twice > 0 ? [`${plural(twice, "page")} more than once, of which the first counts`] : []),
+    ...(impossible > 0
+      ? [`${plural(impossible, "page")} beyond every machine's memory, which are left out`]
+      : []),
+  ];
+  if (told.length === 0) return [];
+  const message = `the core's list of page frames has ${told.join(", and ")}`;
+  return [{ code: "DMP029", message, hint: "copy the core again", where: { offset } }];
 }
 
 const cutCore = (what: string): Warning => ({

@@ -56,7 +56,7 @@ export function readXenCpus(
     const at = offset + index * CONTEXT_SIZE;
     if (source.read(at, bytes) < CONTEXT_SIZE) {
       const message = `registers of ${plural(claimed - index, "vCPU")} are not in the file`;
-      return { cpus, warnings: [{ code: "DMP022", message, where: { offset: at } }, ...PARTLY_KNOWN] };
+      return { cpus, warnings: [{ code: "DMP025", message, where: { offset: at } }, ...PARTLY_KNOWN] };
     }
     cpus.push(cpuOf(viewOf(bytes), index, at));
   }

@@ -3,7 +3,7 @@ import { viewOf } from "../core/bytes.ts";
 import { UnsupportedError } from "../core/errors.ts";
 import type { ByteSource } from "../core/memory.ts";
 import type { RamPiece } from "../core/ram-map.ts";
-import { overlay } from "../core/ranges.ts";
+import { overlay, totalSize } from "../core/ranges.ts";
 import type { DumpFiles } from "./format.ts";
 
 /** Entries read at a time: 1 MiB. */
@@ -12,6 +12,8 @@ const BATCH = 1 << 17;
 const MAX_PIECES = 1 << 17;
 /** No machine has memory there: 2^52 bytes. */
 const PFN_END = 2 ** 40;
+/** All ones. */
+const NO_PAGE = 2 ** 64;
 
 /** Joins pages that follow each other in memory and in the file: memory is by pieces, not by pages. */
 class Pieces {
@@ -71,37 +73,51 @@ export interface FrameTable {
   readonly tells: boolean;
 }
 
+/** What a table of page frames tells. */
+export interface FramePieces {
+  readonly pieces: readonly RamPiece[];
+  /** Entries that the file ends before. */
+  readonly lost: number;
+  /** Pages of which another one came before. */
+  readonly twice: number;
+  /** Entries that no machine's memory has. */
+  readonly impossible: number;
+}
+
 /**
  * Reads the table once and keeps runs: it has 8 bytes for each page of the domain's, in no order that could be relied on
  * (Xen docs/misc/dump-core-format.txt). All ones stand for no page.
- * @returns the pieces, and how many entries the file ends before
+ * @returns the pieces, and what is wrong with the table
  * @throws UnsupportedError for memory in more than 131072 pieces
  */
 export async function piecesOf(
   source: ByteSource,
   { offset, count, width, pages, tells }: FrameTable,
   { checkpoint }: DumpFiles,
-): Promise<{ readonly pieces: RamPiece[]; readonly lost: number }> {
+): Promise<FramePieces> {
   const pieces = new Pieces(pages);
   const bytes = Buffer.allocUnsafeSlow(Math.min(BATCH, count) * width);
   const view = viewOf(bytes);
-  let read = 0;
+  let [read, impossible] = [0, 0];
   for (let first = 0; first < count; first += BATCH) {
     const wanted = Math.min(BATCH, count - first);
     const got = Math.floor(source.read(offset + first * width, bytes.subarray(0, wanted * width)) / width);
     for (let i = 0; i < got; i++) {
       const pfn = frameAt(view, i * width, width);
       if (pfn < PFN_END) pieces.add(tells ? pfn : first + i, first + i);
+      else if (pfn !== NO_PAGE) impossible++;
     }
     read += got;
     if (got < wanted) break;
     await checkpoint?.();
   }
-  return { pieces: pieces.laid(), lost: count - read };
+  const laid = pieces.laid();
+  const twice = (totalSize(pieces.list) - totalSize(laid)) / PAGE_SIZE;
+  return { pieces: laid, lost: count - read, twice, impossible };
 }
 
 function frameAt(view: DataView, at: number, width: 4 | 8): number {
   const low = view.getUint32(at, true);
-  if (width === 4) return low === 0xffff_ffff ? PFN_END : low;
+  if (width === 4) return low === 0xffff_ffff ? NO_PAGE : low;
   return view.getUint32(at + 4, true) * 2 ** 32 + low;
 }

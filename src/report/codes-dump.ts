@@ -89,7 +89,7 @@ export const DUMP_EXPLANATIONS: Readonly<Record<string, Explanation>> = {
   DMP022: {
     title: "a VMware state file's registers cannot be read",
     meaning:
-      "The group of values that holds the registers of the vCPUs is missing, cut, or lacks one that a debugger cannot do without. The memory is exact; the vCPUs named have no notes.",
+      "The group of values that holds the registers of the vCPUs is missing, or lacks one that a debugger cannot do without. The memory is exact; the vCPUs named have no notes.",
     cure: "Suspend the machine again. With VMCOREINFO in memory crash and drgn open the dump without registers.",
   },
   DMP023: {
@@ -104,6 +104,36 @@ export const DUMP_EXPLANATIONS: Readonly<Record<string, Explanation>> = {
       "What describes the machine's memory says that there is more of it than the file has. What lies behind the file's end counts as missing.",
     cure: "Copy the file again; a memory file is as long as the machine's memory, holes of a sparse file included.",
   },
+  DMP025: {
+    title: "registers are cut off or damaged",
+    meaning:
+      "The file ends inside what it has of the vCPUs' registers, or something in there is no value. Registers behind that place are not known; memory is not concerned.",
+    cure: "Copy the file again, or suspend or dump the machine again.",
+  },
+  DMP026: {
+    title: "a VMware state file is cut",
+    meaning:
+      "Its table has groups of values that are not all in the file. What was found of the vCPUs and of memory is used.",
+    cure: "Copy the file again, or suspend the machine again.",
+  },
+  DMP027: {
+    title: "regions of memory share bytes of a file",
+    meaning:
+      "A VMware state file says of the same bytes that they are two pieces of the machine's memory. One of them shows the contents of the other.",
+    cure: "The state file is damaged: copy it again. Do not trust the memory of these regions.",
+  },
+  DMP028: {
+    title: "a memory file is longer than the machine's memory",
+    meaning:
+      "The regions that a VMware state file describes end before its .vmem does. What lies behind them has no address and is left out.",
+    cure: "See that both files are of the same machine and of the same suspension or snapshot.",
+  },
+  DMP029: {
+    title: "a Xen core's list of page frames is damaged",
+    meaning:
+      "The list says which page of the file is which of the domain's memory. It has a page frame more than once, or one that no machine has: the pages it is wrong about are missing.",
+    cure: "Copy the core again, or take it again while the domain is paused.",
+  },
   DMP030: {
     title: "a migration stream cannot be followed to its end",
     meaning:
@@ -113,8 +143,8 @@ export const DUMP_EXPLANATIONS: Readonly<Record<string, Explanation>> = {
   DMP031: {
     title: "a migration stream does not describe its devices",
     meaning:
-      "The states of processors and devices have no lengths of their own: QEMU describes them in JSON at the end of the stream. Without it the registers cannot be read. Machine types before 2.3 do not have it, and a stream that is cut has lost it.",
-    cure: "Copy the file again where it is cut. Memory is not affected; crash finds the kernel without registers.",
+      "The states of processors and devices have no lengths of their own: QEMU describes them in JSON at the end of the stream. Without it the registers cannot be read. Machine types before 2.3 do not have it, nor streams written with suppress-vmdesc=on. Of a stream that is cut, DMP030 or DMP040 tell.",
+    cure: "Nothing is to be done. Memory is not affected; crash finds the kernel without registers.",
   },
   DMP032: {
     title: "registers of a vCPU in an unknown form",
@@ -165,6 +195,12 @@ export const DUMP_EXPLANATIONS: Readonly<Record<string, Explanation>> = {
     cure: "Save the guest again while it is there.",
   },
   DMP040: {
+    title: "a migration stream is cut in the description of its devices",
+    meaning:
+      "The last of a stream is JSON that describes the states of processors and devices. It is not whole, so registers cannot be read. All of the memory came before it.",
+    cure: "Copy the file again, or save the guest again. Memory is not affected; crash finds the kernel without registers.",
+  },
+  DMP041: {
     title: "pages of a migration stream went through other channels",
     meaning:
       "With the capability multifd QEMU sends pages through channels of their own, and in the first one nothing of them but, in some versions, pages of zeros. What the other channels carried is not in this file.",
