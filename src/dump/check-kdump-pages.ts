@@ -16,6 +16,7 @@ import {
   type PageDescriptor,
   unpackPage,
 } from "./kdump-page.ts";
+import { isSame, LowestShared } from "./lowest-shared.ts";
 import { OverlapFinder } from "./overlap-finder.ts";
 
 /** Pages looked at between two looks at signals: some take a millisecond each. */
@@ -57,8 +58,8 @@ class PageCheck {
   /** Pages that do not share the page of zeros. */
   #ordinary = 0;
   #read = 0;
-  /** The page of zeros that many descriptors share; null when what is there is no such page. */
-  #zeros: PageDescriptor | null | undefined;
+  /** The page of zeros that many descriptors share. */
+  #zeros: PageDescriptor | undefined;
   /** The first in the file of those that are not the page of zeros. */
   #lowest: DumpedPage | undefined;
   /** The last page that could be read and was not. */
@@ -84,10 +85,11 @@ class PageCheck {
   }
 
   async run(): Promise<Checked> {
+    await this.#findZeros();
     await this.#forEach("verifying", (page) => this.#check(page));
     if (this.#last !== undefined) this.#unpack(this.#last);
     await this.#findOverlaps();
-    const total = this.#ordinary + (this.#zeros ? 1 : 0);
+    const total = this.#ordinary + (this.#zeros === undefined ? 0 : 1);
     return { coverage: this.#coverage, pages: { total, read: this.#read } };
   }
 
@@ -151,20 +153,24 @@ class PageCheck {
   }
 
   /**
-   * Whether a descriptor leads to the page of zeros, which is the first data of a file that shares one (makedumpfile
-   * `write_kdump_pages_cyclic`, QEMU `write_dump_pages`). It is unpacked once.
+   * Finds the page of zeros that many descriptors share, which comes before all others (makedumpfile
+   * `write_kdump_pages_cyclic`, QEMU `write_dump_pages`): where that is depends on how many pages were to be dumped, and
+   * some of them may have turned out to be unreadable. It is unpacked once.
    */
+  async #findZeros(): Promise<void> {
+    const lowest = new LowestShared();
+    await this.#visitAll(({ descriptor }) => {
+      if (descriptorFault(descriptor, this.#bounds) === undefined) lowest.add(descriptor);
+    });
+    const { found } = lowest;
+    if (found === undefined || this.#unpacked(found) !== this.#header.blockSize) return;
+    if (!this.#isBlockZero()) return;
+    this.#zeros = found;
+    this.#read++;
+  }
+
   #isZeros({ descriptor }: DumpedPage): boolean {
-    const { offset, size, flags } = descriptor;
-    if (offset !== this.#bounds.data) return false;
-    if (this.#zeros === undefined) {
-      const length = this.#unpacked(descriptor);
-      this.#zeros = length === this.#header.blockSize && this.#isBlockZero() ? descriptor : null;
-      if (this.#zeros !== null) {
-        this.#read++;
-      }
-    }
-    return this.#zeros !== null && this.#zeros.size === size && this.#zeros.flags === flags;
+    return this.#zeros !== undefined && isSame(this.#zeros, descriptor);
   }
 
   #unpack(page: DumpedPage): void {
@@ -222,7 +228,8 @@ class PageCheck {
   /** Whether pages begin inside the page of zeros, which is in front of all others. */
   #checkZeros(): void {
     const [zeros, lowest] = [this.#zeros, this.#lowest];
-    if (!zeros || lowest === undefined || lowest.descriptor.offset >= zeros.offset + zeros.size) return;
+    if (zeros === undefined || lowest === undefined || lowest.descriptor.offset >= zeros.offset + zeros.size)
+      return;
     this.#tellOverlap(lowest, "the page of zeros that others share");
   }
 
