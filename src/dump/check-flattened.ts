@@ -1,10 +1,12 @@
 import { PAGE_SIZE } from "../core/address.ts";
 import { u64be } from "../core/bytes.ts";
+import { CorruptError } from "../core/errors.ts";
 import type { ByteSource } from "../core/memory.ts";
 import { type Range, sizeOf } from "../core/ranges.ts";
 import { bytesText, hex } from "../core/text.ts";
-import { FlattenedSource } from "../io/flattened.ts";
+import { FlattenedSource, MAX_FLAT_BITMAP } from "../io/flattened.ts";
 import { type CheckReport, FOUND } from "./check-report.ts";
+import { isKdump, readKdumpHeader } from "./kdump-header.ts";
 
 /** Type and version of the only kind of stream there is (makedumpfile `makedumpfile.h`). */
 const HEADER = { type: 16, version: 24 } as const;
@@ -38,13 +40,29 @@ export async function checkFlattened(stream: ByteSource, report: CheckReport): P
 const CHECKPOINT_GAPS = 4096;
 
 async function checkGaps(file: FlattenedSource, report: CheckReport): Promise<void> {
+  const sparse = sparseBitmaps(file);
+  const isHole = ({ start, end }: Range) =>
+    sparse !== undefined && start >= sparse.start && end <= sparse.end;
   let count = 0;
   for (const gap of file.gaps()) {
-    if (!isPadding(gap)) {
+    if (!isPadding(gap) && !isHole(gap)) {
       const message = `no record of the flattened stream has the bytes ${hex(gap.start)} to ${hex(gap.end)} of the file it describes`;
       report.find(FOUND.streamGap, message, { offset: gap.start });
     }
     if (++count % CHECKPOINT_GAPS === 0) await report.checkpoint();
+  }
+}
+
+/** Bitmaps that may have holes, in the streams of guestcore: those of memory that is far apart. */
+function sparseBitmaps(file: FlattenedSource): Range | undefined {
+  if (!isKdump(file)) return undefined;
+  try {
+    const { ramBitmap, bitmapSize, descriptors } = readKdumpHeader(file);
+    return bitmapSize > MAX_FLAT_BITMAP ? { start: ramBitmap, end: descriptors } : undefined;
+  } catch (error) {
+    // That its headers are damaged is found where they are checked.
+    if (error instanceof CorruptError) return undefined;
+    throw error;
   }
 }
 

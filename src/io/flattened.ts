@@ -11,6 +11,8 @@ import { CachedSource } from "./cached-source.ts";
  * overwrite earlier ones.
  */
 export const FLAT_SIGNATURE = "makedumpfile\0\0\0\0";
+/** Bitmaps of a dump that are longer, as of memory at both ends of 4 TiB, may have holes that no record tells of. */
+export const MAX_FLAT_BITMAP = 128 * 2 ** 20;
 const HEADER_SIZE = 4096;
 const RECORD_HEADER = 16;
 const END_MARK = 0xffff_ffff;

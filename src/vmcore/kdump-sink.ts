@@ -1,6 +1,7 @@
 import { viewOf } from "../core/bytes.ts";
 import type { PageStorage } from "../core/memory.ts";
 import type { Range } from "../core/ranges.ts";
+import { MAX_FLAT_BITMAP } from "../io/flattened.ts";
 import type { Output } from "../io/output.ts";
 import { type Batch, PageBatches, type PageThreads } from "../io/page-threads.ts";
 import { BLOCK, CODEC_FLAGS, DESCRIPTOR_SIZE, type KdumpLayout } from "./kdump-header.ts";
@@ -20,6 +21,8 @@ export interface KdumpSinkOptions {
   /** Whether pages of zeros share one place (makedumpfile's -d 1), or each is compressed and stored. */
   readonly shareZeros: boolean;
   readonly threads: PageThreads;
+  /** Whether all in front of the pages is written, of zeros too, as to a stream in which a hole is a record lost. */
+  readonly dense: boolean;
 }
 
 /** Writes bitmaps, page descriptors and compressed pages; the headers are its caller's. */
@@ -29,21 +32,25 @@ export class KdumpSink implements MemorySink {
   readonly #dumped: BitmapWriter;
   readonly #descriptors: StagedWriter;
   readonly #pages: StagedWriter;
+  /** Up to where descriptors are filled up: there are fewer than planned where pages were unreadable. */
+  readonly #descriptorsEnd: number;
   readonly #descriptor = Buffer.alloc(DESCRIPTOR_SIZE);
   readonly #fields = viewOf(this.#descriptor);
   /** Where the page of all zeros is that all share; it comes first, as readers expect it. */
   readonly #zeros: number | undefined;
 
   constructor(options: KdumpSinkOptions) {
-    const { layout, output, codec, threads } = options;
+    const { layout, output, codec, threads, dense } = options;
     this.#batches = new PageBatches(threads, { kind: "pack", codec, pageSize: BLOCK }, (batch) =>
       this.#land(batch),
     );
     const size = layout.dumpedBitmap - layout.ramBitmap;
-    this.#ram = new BitmapWriter(output, layout.ramBitmap, size);
-    this.#dumped = new BitmapWriter(output, layout.dumpedBitmap, size);
+    const whole = dense && size <= MAX_FLAT_BITMAP;
+    this.#ram = new BitmapWriter(output, layout.ramBitmap, size, whole);
+    this.#dumped = new BitmapWriter(output, layout.dumpedBitmap, size, whole);
     this.#descriptors = new StagedWriter(output, layout.descriptors);
     this.#pages = new StagedWriter(output, layout.data);
+    this.#descriptorsEnd = dense ? layout.data : 0;
     this.#zeros = options.shareZeros ? this.#pages.append(Buffer.alloc(BLOCK), 0, BLOCK) : undefined;
   }
 
@@ -84,8 +91,9 @@ export class KdumpSink implements MemorySink {
   /** Writes what is left; returns the length of the file. */
   async finish(): Promise<number> {
     await this.#batches.drain();
-    this.#ram.flush();
-    this.#dumped.flush();
+    this.#ram.finish();
+    this.#dumped.finish();
+    this.#descriptors.fillTo(this.#descriptorsEnd);
     this.#descriptors.flush();
     this.#pages.flush();
     return this.#pages.end;
@@ -150,6 +158,13 @@ class StagedWriter {
     return this.end - length;
   }
 
+  /** Appends zeros up to an offset in the file. */
+  fillTo(end: number): void {
+    for (let left = end - this.end; left > 0; left = end - this.end) {
+      this.append(ZEROS, 0, Math.min(left, ZEROS.length));
+    }
+  }
+
   flush(): void {
     if (this.#length > 0) this.#output.write(this.#stage, 0, this.#length, this.#position);
     this.#position += this.#length;
@@ -159,21 +174,29 @@ class StagedWriter {
 
 const WINDOW = 64 * 1024;
 const WINDOW_BITS = 8 * WINDOW;
+const ZEROS = Buffer.alloc(WINDOW);
 
-/** Writes a bitmap, least significant bit first, whose bits are set in ascending order; what is never set is a hole. */
+/** Writes a bitmap, least significant bit first, whose bits are set in ascending order; windows without any are holes. */
 class BitmapWriter {
   readonly #output: Output;
   readonly #offset: number;
   readonly #size: number;
+  readonly #whole: boolean;
   readonly #bytes = Buffer.alloc(WINDOW);
   #window = 0;
+  /** Behind the last window that was written. */
+  #next = 0;
   #used = false;
 
-  /** @param size of the bitmap, in bytes */
-  constructor(output: Output, offset: number, size: number) {
+  /**
+   * @param size of the bitmap, in bytes
+   * @param whole whether there are no holes
+   */
+  constructor(output: Output, offset: number, size: number, whole: boolean) {
     this.#output = output;
     this.#offset = offset;
     this.#size = size;
+    this.#whole = whole;
   }
 
   set(from: number, to: number): void {
@@ -189,12 +212,28 @@ class BitmapWriter {
     }
   }
 
+  finish(): void {
+    this.flush();
+    this.#fillTo(Math.ceil(this.#size / WINDOW));
+  }
+
   flush(): void {
     if (!this.#used) return;
-    const at = this.#window * WINDOW;
-    this.#output.write(this.#bytes, 0, Math.min(WINDOW, this.#size - at), this.#offset + at);
+    this.#fillTo(this.#window);
+    this.#write(this.#bytes, this.#window);
     this.#bytes.fill(0);
     this.#used = false;
+  }
+
+  #fillTo(window: number): void {
+    if (!this.#whole) return;
+    while (this.#next < window) this.#write(ZEROS, this.#next);
+  }
+
+  #write(bytes: Buffer, window: number): void {
+    const at = window * WINDOW;
+    this.#output.write(bytes, 0, Math.min(WINDOW, this.#size - at), this.#offset + at);
+    this.#next = window + 1;
   }
 
   #fill(from: number, to: number): void {

@@ -144,7 +144,7 @@ async function writeKdump(
   const { codec, shareZeros, dumpLevel } = options.kdump ?? { codec: "zlib", shareZeros: true, dumpLevel: 0 };
   const flat = plan.format === "flat" ? new FlatOutput(options.output) : undefined;
   const output = flat ?? options.output;
-  const sink = new KdumpSink({ layout, output, codec, shareZeros, threads });
+  const sink = new KdumpSink({ layout, output, codec, shareZeros, threads, dense: flat !== undefined });
   const ranges = await copyGuest(guest, plan, { ...options, sink, threads, lost });
   const size = await sink.finish();
   const view = await kernel();
@@ -160,7 +160,8 @@ async function writeKdump(
     notesSize: notes.bytes.length,
     ...notes.vmcoreinfo,
   });
-  const head = Buffer.concat([header, notes.bytes]);
+  const rest = layout.ramBitmap - header.length - notes.bytes.length;
+  const head = Buffer.concat([header, notes.bytes, Buffer.alloc(flat === undefined ? 0 : rest)]);
   output.write(head, 0, head.length, 0);
   output.finish(size);
   return { ranges, size: flat?.length ?? size };
