@@ -6,6 +6,7 @@ import { main } from "../src/cli/main.ts";
 import { GuestcoreError, UnsupportedError } from "../src/core/errors.ts";
 import { openAnyDump, openDump } from "../src/dump/open.ts";
 import { inspect } from "../src/jobs/inspect.ts";
+import { findingsIn } from "./support/check.ts";
 import { expectPages, PAGE, pages, sourceOf, stateOf } from "./support/kdump-pages.ts";
 import { quiet } from "./support/memory-io.ts";
 import { physicalAt, readVmcore } from "./support/read-vmcore.ts";
@@ -282,4 +283,34 @@ test("500 mutants of each layout end in what is there, or an error of ours", asy
   }
   expect(outcomes.read).toBeGreaterThan(1000);
   expect(outcomes.refused).toBeGreaterThan(200);
+});
+
+describe("verify", () => {
+  const notes = (layout: KdumpLayout) => note("CORE", 1, Buffer.alloc(144, 7), layout);
+
+  test.each([...layouts, ["of a machine unknown", "vax", {}] as const])(
+    "reads the dump of a machine that is %s",
+    async (_, machine, layout) => {
+      for (const version of [2, 4, 6]) {
+        const spec: KdumpSpec = { pages, machine, layout, version, codec: "zlib", notes: notes(layout) };
+        const whole = await findingsIn(buildKdump({ ...spec, maxMapnr: 40_003 }));
+        expect([whole.codes, whole.checked?.coverage.missing]).toEqual([[], 0]);
+        expect((await findingsIn(buildKdump({ ...spec, incomplete: true }))).groups).toMatchObject([
+          { code: "VRF018", first: [{ where: { offset: layout.bits === 32 ? 412 : 424 } }] },
+        ]);
+      }
+    },
+  );
+
+  test("tells addresses as the machine has them", async () => {
+    const layout = { bits: 32, padded: true } as const;
+    const bytes = buildKdump({ pages, machine: "armv7l", layout, physBase: 0x8000_0000 });
+    const blocks = 1 + bytes.readUInt32LE(420) + bytes.readUInt32LE(424);
+    const second = blocks * PAGE + 24;
+    const pfn = [...pages].filter(([, page]) => page !== null)[1]![0];
+    bytes.writeUInt32LE(0, second + 8);
+    expect((await findingsIn(bytes)).groups).toMatchObject([
+      { code: "VRF025", count: 1, first: [{ where: { offset: second, address: 0x8000_0000 + pfn * PAGE } }] },
+    ]);
+  });
 });

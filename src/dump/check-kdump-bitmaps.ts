@@ -17,6 +17,11 @@ export interface PageCounts {
   readonly excluded: number;
 }
 
+/** A header, and the physical address of its first page frame. */
+export interface PlacedHeader extends KdumpHeader {
+  readonly base: number;
+}
+
 /** A piece of both bitmaps. */
 export interface BitmapChunk {
   /** Page frame of the first bit. */
@@ -69,7 +74,7 @@ export function* setBits(bitmap: Buffer, from: number, to: number): Generator<nu
 /** Whatever was dumped is RAM, or one of the bitmaps is damaged. */
 export async function checkBitmaps(
   source: ByteSource,
-  header: KdumpHeader,
+  header: PlacedHeader,
   report: CheckReport,
 ): Promise<PageCounts> {
   const { start, end } = header.split ?? { start: 0, end: header.maxMapnr };
@@ -105,12 +110,12 @@ const POPULATION = Uint8Array.from({ length: 256 }, (_, byte) => byte.toString(2
 function tellStrange(
   first: number,
   bits: number,
-  { blockSize, dumpedBitmap }: KdumpHeader,
+  { base, blockSize, dumpedBitmap }: PlacedHeader,
   report: CheckReport,
 ): void {
   for (let bit = 0; bit < 8; bit++) {
     if (((bits >> bit) & 1) === 0) continue;
-    const address = (first + bit) * blockSize;
+    const address = base + (first + bit) * blockSize;
     const message = `the page at ${hex(address)} was dumped, by the second bitmap, and is no RAM, by the first`;
     report.find(FOUND.dumpedNoRam, message, { offset: dumpedBitmap + first / 8, address });
   }

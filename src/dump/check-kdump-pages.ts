@@ -4,10 +4,9 @@ import { type Coverage, noCoverage } from "../core/coverage.ts";
 import type { ByteSource } from "../core/memory.ts";
 import { hex, plural } from "../core/text.ts";
 import { CachedSource } from "../io/cached-source.ts";
-import { bitmapChunks, type PageCounts, setBits } from "./check-kdump-bitmaps.ts";
+import { bitmapChunks, type PageCounts, type PlacedHeader, setBits } from "./check-kdump-bitmaps.ts";
 import { DESCRIPTOR_FAULTS } from "./check-kdump-faults.ts";
 import { type Checked, type CheckReport, type FindingKind, FOUND, stepOf } from "./check-report.ts";
-import type { KdumpHeader } from "./kdump-header.ts";
 import {
   DESCRIPTOR_SIZE,
   decodeDescriptor,
@@ -35,7 +34,7 @@ interface DumpedPage {
  */
 export async function checkPages(
   source: ByteSource,
-  header: KdumpHeader,
+  header: PlacedHeader,
   counts: PageCounts,
   report: CheckReport,
 ): Promise<Checked> {
@@ -44,7 +43,7 @@ export async function checkPages(
 
 class PageCheck {
   readonly #source: ByteSource;
-  readonly #header: KdumpHeader;
+  readonly #header: PlacedHeader;
   readonly #bounds: PageBounds;
   readonly #window: { readonly start: number; readonly end: number };
   readonly #report: CheckReport;
@@ -67,7 +66,7 @@ class PageCheck {
 
   constructor(
     source: ByteSource,
-    header: KdumpHeader,
+    header: PlacedHeader,
     { dumped, excluded }: PageCounts,
     report: CheckReport,
   ) {
@@ -107,7 +106,7 @@ class PageCheck {
 
   async #visitAll(visit: (page: DumpedPage) => void): Promise<void> {
     const { start, end } = this.#window;
-    const { blockSize, descriptors } = this.#header;
+    const { blockSize, descriptors, layout } = this.#header;
     const table = new CachedSource(this.#source);
     const bytes = Buffer.alloc(DESCRIPTOR_SIZE);
     const view = viewOf(bytes);
@@ -117,7 +116,7 @@ class PageCheck {
         const at = descriptors + DESCRIPTOR_SIZE * index++;
         // One that is cut is as one that is not there.
         if (table.read(at, bytes) < DESCRIPTOR_SIZE) bytes.fill(0);
-        visit({ pfn: first + bit, at, descriptor: decodeDescriptor(view, 0) });
+        visit({ pfn: first + bit, at, descriptor: decodeDescriptor(view, 0, layout.littleEndian) });
         if (index % CHECKPOINT_PAGES !== 0) continue;
         this.#report.progress.update((first + bit - start) * blockSize);
         await this.#report.checkpoint();
@@ -220,7 +219,7 @@ class PageCheck {
       if (descriptorFault(descriptor, this.#bounds) !== undefined || this.#isZeros(page)) return;
       const other = this.#overlaps.overlapOf({ start: offset, end: offset + size, owner: pfn });
       if (other !== undefined) {
-        this.#tellOverlap(page, `the page at ${hex(other.owner * this.#header.blockSize)}`);
+        this.#tellOverlap(page, `the page at ${hex(this.#addressOf(other.owner))}`);
       }
     });
   }
@@ -239,7 +238,11 @@ class PageCheck {
   }
 
   #tell(kind: FindingKind, { pfn, at }: DumpedPage, what: () => string): void {
-    const address = pfn * this.#header.blockSize;
+    const address = this.#addressOf(pfn);
     this.#report.find(kind, () => `page at ${hex(address)}: ${what()}`, { offset: at, address });
+  }
+
+  #addressOf(pfn: number): number {
+    return this.#header.base + pfn * this.#header.blockSize;
   }
 }

@@ -43,6 +43,8 @@ export interface SubHeader {
 /** The longest of the layouts. */
 export const HEADER_SIZE = 464;
 export const SUB_HEADER_SIZE = 104;
+/** Of a 32-bit machine that does not pad it. */
+const SHORT_SUB_HEADER_SIZE = 80;
 const UTSNAME_FIELD = 65;
 
 /** Offset of `status`: struct timeval before it is aligned to its `long`. */
@@ -62,6 +64,20 @@ export const layoutsFor = (likely: Partial<Layout>): Layout[] =>
 const unlike = (layout: Layout, likely: Partial<Layout>): number =>
   (likely.bits === undefined || layout.bits === likely.bits ? 0 : 1) +
   (likely.littleEndian === undefined || layout.littleEndian === likely.littleEndian ? 0 : 2);
+
+/** Bytes of the sub header that hold something, and offsets in it. */
+export const subHeaderOf = ({ bits }: Layout) =>
+  bits === 64
+    ? ({ size: SUB_HEADER_SIZE, dumpLevel: 8, split: 12, start: 16 } as const)
+    : ({ size: SHORT_SUB_HEADER_SIZE, dumpLevel: 4, split: 8, start: 12 } as const);
+
+/** Offsets of header fields behind `status`. */
+export const BEHIND_STATUS = {
+  subHeaderBlocks: 8,
+  bitmapBlocks: 12,
+  maxMapnr: 16,
+  writtenBlocks: 28,
+} as const;
 
 const NAME = { length: UTSNAME_FIELD, encoding: "latin1" };
 

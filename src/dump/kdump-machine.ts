@@ -16,6 +16,7 @@ import {
   NT_PRSTATUS,
 } from "../elf/constants.ts";
 import type { Note } from "../elf/notes.ts";
+import type { KdumpHeader } from "./kdump-header.ts";
 import type { Layout } from "./kdump-layouts.ts";
 
 interface Named extends Partial<Layout> {
@@ -74,6 +75,15 @@ export function machineOf(name: string, layout: Layout, notes: readonly Note[]):
   const isOld = layout.bits === 32 || prstatusSize(notes) === PRSTATUS_386;
   return machine === EM_X86_64 && isOld ? EM_386 : machine;
 }
+
+/**
+ * Physical address of page frame 0. On ARM makedumpfile counts them from the kernel's first page, as crash does
+ * (`diskdump.c` paddr_to_pfn); QEMU, which knows no system's name, from 0.
+ */
+export const baseOf = (
+  { system, physBase, blockSize }: Pick<KdumpHeader, "system" | "physBase" | "blockSize">,
+  machine: number,
+): number => (machine === EM_ARM && system !== "" ? physBase - (physBase % blockSize) : 0);
 
 const PRSTATUS_386 = 144;
 

@@ -2,14 +2,13 @@ import type { ByteSource } from "../core/memory.ts";
 import { type Range, sizeOf } from "../core/ranges.ts";
 import { bytesText } from "../core/text.ts";
 import type { Warning } from "../core/warnings.ts";
-import { EM_ARM } from "../elf/constants.ts";
 import { type Note, parseNotes } from "../elf/notes.ts";
 import { Bitmap, ramRuns } from "./bitmap.ts";
 import { checkKdump } from "./check-kdump.ts";
 import { ERASEINFO } from "./eraseinfo.ts";
 import type { DumpFiles, DumpFormat, MachineDump } from "./format.ts";
 import { isKdump, type KdumpHeader, NEWEST_VERSION, readKdumpHeader, type Span } from "./kdump-header.ts";
-import { machineOf } from "./kdump-machine.ts";
+import { baseOf, machineOf } from "./kdump-machine.ts";
 import { KdumpMemory } from "./kdump-memory.ts";
 import { DESCRIPTOR_SIZE } from "./kdump-page.ts";
 import type { KdumpMember } from "./kdump-pages.ts";
@@ -46,13 +45,6 @@ async function openKdump(source: ByteSource, files: DumpFiles): Promise<MachineD
 
 const windowOf = ({ header }: Pick<DumpFile, "header">): Range =>
   header.split ?? { start: 0, end: header.maxMapnr };
-
-/**
- * Physical address of page frame 0. On ARM makedumpfile counts them from the kernel's first page, as crash does
- * (`diskdump.c` paddr_to_pfn); QEMU, which knows no system's name, from 0.
- */
-const baseOf = ({ system, physBase, blockSize }: KdumpHeader, machine: number): number =>
-  machine === EM_ARM && system !== "" ? physBase - (physBase % blockSize) : 0;
 
 /** Each file's own bitmap tells its descriptors; their table has room for those of the whole set in every file. */
 async function membersOf(set: readonly DumpFile[], { checkpoint }: DumpFiles): Promise<KdumpMember[]> {
