@@ -3,13 +3,18 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { gzipSync } from "node:zlib";
 import { afterAll, describe, expect, test } from "vitest";
+import type { DumpFiles } from "../src/dump/format.ts";
+import { openAnyDump } from "../src/dump/open.ts";
 import { verify } from "../src/jobs/verify.ts";
-import { findingsIn } from "./support/check.ts";
+import { findingsIn, findingsOf } from "./support/check.ts";
 import { MemorySource, quiet } from "./support/memory-io.ts";
+import { buildElf } from "./synth/elf.ts";
+import { buildKdump, flattened } from "./synth/kdump.ts";
 import { avmlBlock, buildLime } from "./synth/lime.ts";
 import { buildMigration, buildSave, type MigrationSpec } from "./synth/migration.ts";
 import { clock } from "./synth/migration-devices.ts";
 import { PAGE, patternBytes } from "./synth/pattern.ts";
+import { buildDiskSet } from "./synth/sadump.ts";
 import {
   buildState,
   cpuTags,
@@ -183,5 +188,66 @@ describe("damage that makes a format's reader leave something out", () => {
       core.writeBigUInt64LE(BigInt(core.length - 5168), 64 + 3 * 64 + 24);
       expect(await found(core)).toEqual(["error DMP025", "warning DMP023"]);
     });
+  });
+});
+
+describe("memory in another file than the one named", () => {
+  test("is read, all of it", async () => {
+    const regions = [{ stored: 0, page: 0, count: 4096 }];
+    const state = buildState([
+      { name: "memory", tags: regionTags(regions) },
+      { name: "cpu", tags: cpuTags([CPU], false) },
+    ]);
+    const vmem = new MemorySource(Buffer.alloc(4096 * PAGE), "w.vmem");
+    const { checked, codes } = await findingsIn(state, { beside: () => vmem });
+    expect(codes).toEqual(["DMP023×1"]);
+    expect(checked?.pages).toEqual({ total: 4096, read: 4096 });
+    expect(checked?.coverage).toMatchObject({ zero: 4096 * PAGE, present: 0 });
+  });
+
+  test("is read of every disk of a set", async () => {
+    const pages = new Map(Array.from({ length: 400 }, (_, pfn) => [pfn, bytes(1, pfn + 1)] as const));
+    const [first, ...others] = buildDiskSet({ pages }, [4]);
+    const parts = others.map((disk, i) => new MemorySource(disk, `disk${i + 2}`));
+    const { checked } = await findingsIn(first!, { parts });
+    expect(checked?.pages).toEqual({ total: 400, read: 400 });
+  });
+});
+
+describe("further files", () => {
+  const pages = new Map([1, 2, 3, 4, 5].map((pfn) => [pfn, bytes(1, pfn)] as const));
+  const split = ([[0, 2], [2, 4], [4, 6]] as const).map((part) => buildKdump({ pages, split: part })); // biome-ignore format: short
+  const beside = (have: readonly number[], build = (i: number) => split[i - 1]!) => ({
+    beside: (name: string) => {
+      const i = have.find((number) => name === `p${number}`);
+      return i === undefined ? undefined : new MemorySource(build(i), name);
+    },
+  });
+  const check = (files: DumpFiles) => findingsOf(new MemorySource(split[1]!, "p2"), files);
+
+  test("of a split dump are looked for beside the one that is named", async () => {
+    const { codes, checked } = await check(beside([1, 3]));
+    expect([codes, checked?.coverage.present]).toEqual([[], 5 * PAGE]);
+    expect((await check(beside([1]))).codes).toEqual(["VRF032×1"]);
+    expect((await check(beside([]))).codes).toEqual(["VRF033×1"]);
+  });
+
+  test("that are flattened streams are checked as such", async () => {
+    const records = (bytes: Buffer) => [{ offset: 0, bytes }];
+    const streams = (cut: number) =>
+      beside([1, 3], (i) => flattened(records(split[i - 1]!)).subarray(0, i === 3 ? -cut : undefined));
+    expect((await check(streams(16))).codes).toEqual(["VRF002×1"]);
+  });
+
+  test.each([
+    ["an ELF vmcore", buildElf({ segments: [{ paddr: 0, bytes: bytes(1, 1) }] }), {}],
+    ["a LiME image", buildLime([{ start: 0, bytes: bytes(1, 1) }]), {}],
+    ["a raw image", bytes(1, 1), { map: [{ start: 0, end: PAGE, offset: 0 }] }],
+  ])("of %s there are none", async (_, image, files) => {
+    const parts = [new MemorySource(image, "other")];
+    const source = () => new MemorySource(image, "image");
+    const refused = /whole in one file: other is no part of it/;
+    await expect(findingsOf(source(), { ...files, parts })).rejects.toThrow(refused);
+    await expect(openAnyDump(source(), { ...files, parts })).rejects.toThrow(refused);
   });
 });

@@ -43,7 +43,7 @@ export async function checkElf(source: ByteSource, _files: DumpFiles, report: Ch
     return await checkProcess(source, loads, report);
   }
   await checkSameMemory(source, loads, report);
-  return await checkMemory(new ElfVmcore(source, elf), { size: source.size, missingTold: true }, report);
+  return await checkMemory(new ElfVmcore(source, elf), report, true);
 }
 
 const entrySize = ({ header }: ElfFile): number => (header.bits === 64 ? 56 : 32);
@@ -131,7 +131,7 @@ async function checkProcess(
     return { dumped, present: Math.max(0, Math.min(dumped, source.size - offset)) };
   });
   const total = sizes.reduce((sum, { present }) => sum + present, 0);
-  const reader = new PageReader(total / PAGE_SIZE, source.size, report);
+  const reader = new PageReader(total / PAGE_SIZE, report);
   report.progress.start(total, "verifying");
   try {
     let done = 0;

@@ -5,26 +5,19 @@ import { bytesText, hex } from "../core/text.ts";
 import { type Checked, type CheckReport, FOUND } from "./check-report.ts";
 import { PageReader } from "./page-reader.ts";
 
-/** How the memory of a dump is looked at. */
-export interface MemoryCheck {
-  /** Bytes of the file. */
-  readonly size: number;
-  /** Whether something else tells of memory that the file should have and has not. */
-  readonly missingTold?: boolean;
-}
-
 /**
  * Reads the memory of a dump of any format, all of it or every n-th page, and tells of what it should have and has not.
  * A format's own `check` ends with it, when it has no better way to read pages.
+ * @param missingTold whether something else tells of memory that the file should have and has not
  */
 export async function checkMemory(
   memory: PhysicalMemory,
-  { size, missingTold = false }: MemoryCheck,
   report: CheckReport,
+  missingTold = false,
 ): Promise<Checked> {
   const { ranges } = memory;
   const total = totalSize(ranges);
-  const reader = new PageReader(total / PAGE_SIZE, size, report);
+  const reader = new PageReader(total / PAGE_SIZE, report);
   report.progress.start(total, "verifying");
   try {
     let done = 0;

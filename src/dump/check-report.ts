@@ -60,6 +60,7 @@ export const FOUND = {
   overlapUnknown: warning("VRF031"),
   parts: error("VRF032"),
   onePart: warning("VRF033"),
+  unread: warning("VRF034"),
 } as const satisfies Readonly<Record<string, FindingKind>>;
 
 /** What a check of a dump tells, and by what it is told how deep to look. */

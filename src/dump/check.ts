@@ -6,8 +6,9 @@ import { checkFlattened } from "./check-flattened.ts";
 import { checkMemory } from "./check-memory.ts";
 import { checkNotes } from "./check-notes.ts";
 import { type Checked, type CheckReport, FOUND } from "./check-report.ts";
-import type { DumpFiles, MachineDump } from "./format.ts";
+import { type DumpFiles, type MachineDump, refuseParts } from "./format.ts";
 import { identify } from "./identify.ts";
+import { siblingsOf } from "./kdump-split.ts";
 import { DUMP_FORMATS } from "./open.ts";
 import { openRaw } from "./raw.ts";
 
@@ -31,13 +32,14 @@ export async function checkDump(
 ): Promise<CheckedDump> {
   const { map } = files;
   if (map !== undefined) {
-    const check = () => checkOpened(openRaw(source, map), source, report);
+    refuseParts(files, {});
+    const check = () => checkOpened(openRaw(source, map), report);
     return { format: "raw", flattened: false, checked: await orDamage(check, report) };
   }
   const flattened = FlattenedSource.matches(source);
   const file = await inOrder(source, report);
   const parts: ByteSource[] = [];
-  for (const part of files.parts ?? []) {
+  for (const part of await partsOf(file, files)) {
     const ordered = await inOrder(part, report);
     if (ordered !== undefined) parts.push(ordered);
   }
@@ -47,12 +49,26 @@ export async function checkDump(
     const { phrase, advice } = identify(file);
     throw new UnsupportedError(`not a vmcore: ${phrase}`, { hint: advice });
   }
+  refuseParts(files, format);
   const { open, check } = format;
   const ofFormat = async () =>
     check === undefined
-      ? await checkOpened(await open(file, { ...files, parts }), file, report)
+      ? await checkOpened(await open(file, { ...files, parts }), report)
       : await check(file, { ...files, parts }, report);
   return { format: format.name, flattened, checked: await orDamage(ofFormat, report) };
+}
+
+/** Further files that were named, or of a split dump those beside it. */
+async function partsOf(file: ByteSource | undefined, files: DumpFiles): Promise<readonly ByteSource[]> {
+  const { parts = [] } = files;
+  if (file === undefined || parts.length > 0) return parts;
+  try {
+    return await siblingsOf(file, files);
+  } catch (error) {
+    // That its headers are damaged is found where they are checked.
+    if (error instanceof CorruptError) return parts;
+    throw error;
+  }
 }
 
 /** The file that a flattened stream describes, or a file that is none; undefined for a stream that cannot be read. */
@@ -68,13 +84,13 @@ async function inOrder(source: ByteSource, report: CheckReport): Promise<ByteSou
 }
 
 /** A dump of any format: what opening it tells, its notes, all of its memory. */
-async function checkOpened(dump: MachineDump, source: ByteSource, report: CheckReport): Promise<Checked> {
+async function checkOpened(dump: MachineDump, report: CheckReport): Promise<Checked> {
   for (const warning of dump.warnings) {
     const { code, message, where } = warning;
     report.find({ code, severity: isDamage(warning) ? "error" : "warning" }, message, where);
   }
   checkNotes(dump.notes, { machine: dump.machine }, report);
-  return await checkMemory(dump.memory, { size: source.size }, report);
+  return await checkMemory(dump.memory, report);
 }
 
 /** Damage that keeps a dump from being opened is a finding like any other. */

@@ -1,3 +1,4 @@
+import { UnsupportedError } from "../core/errors.ts";
 import type { JobContext } from "../core/job.ts";
 import type { ByteSource, PhysicalMemory } from "../core/memory.ts";
 import type { RamPiece } from "../core/ram-map.ts";
@@ -61,6 +62,8 @@ export interface UnpackedPart {
 export interface DumpFormat {
   /** As in the table of magic numbers (`identify.ts`). */
   readonly name: string;
+  /** Whether a dump may be in several files, so that the user can name the others. */
+  readonly parts?: true;
   readonly matches: (source: ByteSource) => boolean;
   /** @throws CorruptError when its headers are damaged, UnsupportedError for a kind that is not read */
   readonly open: (source: ByteSource, files: DumpFiles) => MachineDump | Promise<MachineDump>;
@@ -69,6 +72,17 @@ export interface DumpFormat {
    * may end with `checkMemory`. What `open` throws, it throws.
    */
   readonly check?: (source: ByteSource, files: DumpFiles, report: CheckReport) => Promise<Checked>;
+}
+
+/**
+ * Refuses further files of a dump that is in one.
+ * @throws UnsupportedError
+ */
+export function refuseParts({ parts: [part] = [] }: DumpFiles, { parts }: Pick<DumpFormat, "parts">): void {
+  if (part === undefined || parts === true) return;
+  throw new UnsupportedError(`the dump is whole in one file: ${part.name} is no part of it`, {
+    hint: "--part is for the further files of split kdumps, of sadump, and of VMware's state and memory",
+  });
 }
 
 /** Whether a file has these bytes at `offset`; a string stands for its Latin-1 bytes. */

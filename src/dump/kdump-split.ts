@@ -10,6 +10,8 @@ import { siblingNames } from "./siblings.ts";
 /** One file of a dump. */
 export interface DumpFile {
   readonly source: ByteSource;
+  /** As it lies on disk: a flattened stream, perhaps, of `source`. */
+  readonly file: ByteSource;
   readonly header: KdumpHeader;
   readonly warnings: readonly Warning[];
 }
@@ -54,6 +56,18 @@ async function namedMembers(
   return members;
 }
 
+/**
+ * The further files of the split dump that a file is one part of, as they lie beside it.
+ * @throws CorruptError for damaged headers of this one
+ */
+export async function siblingsOf(source: ByteSource, files: DumpFiles): Promise<ByteSource[]> {
+  if (!isKdump(source)) return [];
+  const header = readKdumpHeader(source);
+  if (header.split === undefined) return [];
+  const [, ...others] = await foundMembers({ source, file: source, header, warnings: [] }, files);
+  return others.map(({ file }) => file);
+}
+
 async function foundMembers(first: DumpFile, files: DumpFiles): Promise<DumpFile[]> {
   const members = [first];
   for (const direction of siblingNames(first.source.name)) {
@@ -92,11 +106,14 @@ function noMember(error: unknown): undefined {
 /** @throws CorruptError for a damaged one */
 async function memberIn(part: ByteSource, { checkpoint }: DumpFiles): Promise<DumpFile | undefined> {
   const { source, warnings } = await unflattened(part, checkpoint);
-  return isKdump(source) ? { source, header: readKdumpHeader(source), warnings } : undefined;
+  return isKdump(source) ? { source, file: part, header: readKdumpHeader(source), warnings } : undefined;
 }
 
 /** Why a file is no further member of a set; undefined when it is one. */
-function whyNot({ source, header }: DumpFile, members: readonly DumpFile[]): string | undefined {
+function whyNot(
+  { source, header }: Pick<DumpFile, "source" | "header">,
+  members: readonly DumpFile[],
+): string | undefined {
   const [first] = members;
   const { name } = source;
   if (header.split === undefined) return `the part ${name} is a whole dump, not one part of a split one`;

@@ -18,11 +18,17 @@ import { type DumpFile, filesOfDump } from "./kdump-split.ts";
 const MAX_NOTES_SIZE = 16 * 2 ** 20;
 
 /** Kdump-compressed dumps, and diskdump before them; a split set is opened by any of its files. */
-export const KDUMP: DumpFormat = { name: "kdump", matches: isKdump, open: openKdump, check: checkKdump };
+export const KDUMP: DumpFormat = {
+  name: "kdump",
+  parts: true,
+  matches: isKdump,
+  open: openKdump,
+  check: checkKdump,
+};
 
 async function openKdump(source: ByteSource, files: DumpFiles): Promise<MachineDump> {
   const header = readKdumpHeader(source);
-  const found = await filesOfDump({ source, header, warnings: [] }, files);
+  const found = await filesOfDump({ source, file: source, header, warnings: [] }, files);
   const set = found.toSorted((left, right) => windowOf(left).start - windowOf(right).start);
   const warnings = [...headerWarnings(set), ...set.flatMap((file) => file.warnings)];
   const notes = notesOf(source, header, set, warnings);

@@ -6,7 +6,7 @@ import { AVML } from "./avml.ts";
 import { ELF } from "./elf.ts";
 import { erasedWarnings } from "./eraseinfo.ts";
 import { unflattened } from "./flattened.ts";
-import type { DumpFiles, DumpFormat, MachineDump } from "./format.ts";
+import { type DumpFiles, type DumpFormat, type MachineDump, refuseParts } from "./format.ts";
 import { identify } from "./identify.ts";
 import { KDUMP } from "./kdump.ts";
 import { LIBVIRT_SAVE } from "./libvirt-save.ts";
@@ -61,7 +61,10 @@ export async function openDump(source: ByteSource, files: DumpFiles = {}): Promi
 
 /** `openDump`, of a machine of any kind. */
 export async function openAnyDump(source: ByteSource, files: DumpFiles = {}): Promise<MachineDump> {
-  if (files.map !== undefined) return openRaw(source, files.map);
+  if (files.map !== undefined) {
+    refuseParts(files, {});
+    return openRaw(source, files.map);
+  }
   const file = await unflattened(source, files.checkpoint);
   const dump = await openPlain(file.source, files);
   return { ...dump, warnings: [...dump.warnings, ...erasedWarnings(dump.notes), ...file.warnings] };
@@ -69,7 +72,10 @@ export async function openAnyDump(source: ByteSource, files: DumpFiles = {}): Pr
 
 async function openPlain(source: ByteSource, files: DumpFiles): Promise<MachineDump> {
   const format = DUMP_FORMATS.find(({ matches }) => matches(source));
-  if (format !== undefined) return await format.open(source, files);
+  if (format !== undefined) {
+    refuseParts(files, format);
+    return await format.open(source, files);
+  }
   const { phrase, advice } = identify(source);
   throw new UnsupportedError(`not a vmcore: ${phrase}`, { hint: advice });
 }

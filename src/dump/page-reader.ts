@@ -25,19 +25,17 @@ export class PageReader {
   readonly #buffer = Buffer.allocUnsafeSlow(CHUNK);
   #total = 0;
   #read = 0;
-  /** Bytes that may still be read of files. */
-  #budget: number;
+  /** Bytes that may still be read of each file. */
+  readonly #budgets = new Map<ByteSource, number>();
   /** Reads the last page seen; undefined when it was read. */
   #last: (() => void) | undefined;
 
   /**
    * @param pages about how many there are
-   * @param size bytes of the file
    */
-  constructor(pages: number, size: number, report: CheckReport) {
+  constructor(pages: number, report: CheckReport) {
     this.#report = report;
     this.#step = stepOf(pages, report);
-    this.#budget = MAX_ROUNDS * size;
   }
 
   /** A run that lies raw in a file. */
@@ -88,11 +86,15 @@ export class PageReader {
   }
 
   #readRaw(source: ByteSource, offset: number, length: number, address: number): void {
-    if (this.#budget <= 0) {
+    const budget = this.#budgets.get(source) ?? MAX_ROUNDS * source.size;
+    if (budget <= 0) {
+      const message = () =>
+        `the bytes at offset ${hex(offset)} are claimed more than ${MAX_ROUNDS} times over, and not read again`;
+      this.#report.find(FOUND.unread, message, { offset, address });
       this.coverage.present += length;
       return;
     }
-    this.#budget -= length;
+    this.#budgets.set(source, budget - length);
     if (source.read(offset, this.#buffer.subarray(0, length)) < length) {
       const message = `the file became shorter while it was read: the ${length} bytes at offset ${hex(offset)} are gone`;
       this.#report.find(FOUND.pageUnreadable, message, { offset, address });

@@ -16,6 +16,7 @@ import { hasPartition, SADUMP_BLOCK } from "./sadump-structs.ts";
 /** A dump in one partition, or on the disks of a set. */
 export const SADUMP: DumpFormat = {
   name: "sadump",
+  parts: true,
   matches: (source) => hasPartition(source, 0),
   open: openSadump,
 };
@@ -23,6 +24,7 @@ export const SADUMP: DumpFormat = {
 /** A dump that was backed up to a file, or to several. */
 export const SADUMP_MEDIA: DumpFormat = {
   name: "sadump-media",
+  parts: true,
   matches: (source) => !hasPartition(source, 0) && hasPartition(source, SADUMP_BLOCK),
   open: openSadump,
 };

@@ -13,11 +13,17 @@ import { piecesOf, readVmwareMemory } from "./vmware-memory.ts";
 import { isVmwareState, readGroups, type VmwareGroup } from "./vmware-tags.ts";
 
 /** Suspended machines and snapshots of VMware: a state file, with the memory in it or in a .vmem beside it. */
-export const VMWARE: DumpFormat = { name: "vmware-state", matches: isVmwareState, open: openState };
+export const VMWARE: DumpFormat = {
+  name: "vmware-state",
+  parts: true,
+  matches: isVmwareState,
+  open: openState,
+};
 
 /** The same, opened by the file with the memory, which has no header of its own. */
 export const VMWARE_MEMORY: DumpFormat = {
   name: "vmware-memory",
+  parts: true,
   matches: (source) => VMEM.test(nameOf(source)),
   open: openMemory,
 };

@@ -185,4 +185,10 @@ export const VERIFY_EXPLANATIONS: Readonly<Record<string, Explanation>> = {
     meaning: "It was checked by itself; the other parts have the other pages.",
     cure: "Name the others with --part, to see whether they are all of it.",
   },
+  VRF034: {
+    title: "not all of the memory was read",
+    meaning:
+      "Tables claim the same bytes of a file so many times that reading them each time would not end. They were read four times over; what claims them after that counts as present, unread.",
+    cure: "The tables are damaged, or were made to waste time: see the other findings.",
+  },
 };
