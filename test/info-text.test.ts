@@ -1,7 +1,9 @@
 import { describe, expect, test } from "vitest";
 import { type GuestcoreError, UnavailableError, UnsupportedError } from "../src/core/errors.ts";
 import type { InspectResult, ProcessInfo } from "../src/jobs/inspect.ts";
-import { infoText } from "../src/report/info.ts";
+import type { VerifyResult } from "../src/jobs/verify.ts";
+import { infoJson, infoText } from "../src/report/info.ts";
+import { verifyText } from "../src/report/verify.ts";
 
 /** What `info` says of a core of `path` in which no guest was found. */
 function textOf(path: string, problem: GuestcoreError): string {
@@ -10,7 +12,11 @@ function textOf(path: string, problem: GuestcoreError): string {
     core: { threadCount: 1 },
     problem,
   } as unknown as ProcessInfo;
-  const result = {
+  return infoText(resultOf(process), false);
+}
+
+function resultOf(process: ProcessInfo): InspectResult {
+  return {
     input: { path: "core", size: 4096, sizeOnDisk: 4096, unpacked: undefined },
     identification: { phrase: "ELF", facts: {}, advice: "" },
     elf: {
@@ -23,7 +29,6 @@ function textOf(path: string, problem: GuestcoreError): string {
     vmcore: undefined,
     warnings: [],
   } as unknown as InspectResult;
-  return infoText(result, false);
 }
 
 describe("info of a process without a guest to be found", () => {
@@ -37,5 +42,37 @@ describe("info of a process without a guest to be found", () => {
 
   test("of any other program that goes without saying", () => {
     expect(textOf("/bin/bash", new UnsupportedError("no QEMU in this core"))).not.toContain("QEMU");
+  });
+});
+
+const nextOf = (result: InspectResult, words?: readonly string[]) => infoJson(result, words).next;
+
+describe("the next command of info and verify", () => {
+  const saving = { name: "saved.dump", command: "cat > saved.dump" };
+  const input = { path: "-", size: 4096, sizeOnDisk: 4096, unpacked: undefined, saving };
+  const next = (text: string) => text.slice(text.indexOf("next: ") + 6).trimEnd();
+  const qemu = {
+    ...{ executable: { path: "qemu" }, core: { threadCount: 1 } },
+    qemu: { guest: { ranges: [], vcpus: [] }, machine: {} },
+  } as unknown as ProcessInfo;
+  const gdb = { executable: { path: "cat" }, core: { threadCount: 1 } } as unknown as ProcessInfo;
+  const verified = {
+    ...{ input, format: "elf", flattened: false, quick: false, whole: true },
+    ...{ checked: undefined, findings: [] },
+  } as VerifyResult;
+
+  test("saves standard input first", () => {
+    const info = (process: ProcessInfo) => nextOf({ ...resultOf(process), input });
+    expect(info(gdb)).toEqual(["cat > saved.dump", "gdb cat saved.dump"]);
+    expect(info(qemu)).toEqual(["cat > saved.dump && guestcore extract saved.dump -o saved.dump.vmcore"]);
+    expect(next(verifyText(verified))).toBe("cat > saved.dump && guestcore info saved.dump");
+  });
+
+  test("says of the dump what the user said", () => {
+    const words = ["--part", "'a b'", "--map", "0-0x1000"];
+    const file = { ...verified, input: { ...input, path: "x y", saving: undefined } };
+    expect(next(verifyText(file, words))).toBe("guestcore info 'x y' --part 'a b' --map 0-0x1000");
+    const raw = { ...resultOf(gdb), input: file.input, elf: undefined, process: undefined };
+    expect(nextOf(raw, words)).toEqual(["guestcore convert 'x y' vmcore --part 'a b' --map 0-0x1000"]);
   });
 });

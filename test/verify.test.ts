@@ -452,6 +452,8 @@ describe("guestcore verify", () => {
     expect((await run(one!, "--part", one!)).status).toBe(1);
     expect((await run(file("image", bytes(2, 1)), "--map", "0-0x2000")).status).toBe(0);
     expect((await run(join(folder, "image"), "--map", "0-0x3000")).status).toBe(1);
+    const { out } = await run(join(folder, "image"), "--map", "0-0x1000", "--map", "0x5000-0x6000@0x1000");
+    expect(out).toContain("/image --map 0-0x1000 --map 0x5000-0x6000@0x1000\n");
   });
 
   test("hears signals", async () => {

@@ -45,6 +45,8 @@ export interface Input {
     /** Bytes the (decompressed) contents occupy on disk; less than their length when they are sparse. */
     readonly sizeOnDisk: number;
     readonly unpacked: UnpackedFacts | undefined;
+    /** Of what has no name to be read by again, as standard input: how to save it under one. */
+    readonly saving?: Unpacking | undefined;
   };
   /** False when unpacking found the file cut or damaged: bytes are missing at its end, or wrong. */
   readonly whole: boolean;
@@ -161,6 +163,7 @@ async function openFile(path: string, context: JobContext): Promise<OpenedFile &
         path,
         size: file.size,
         sizeOnDisk: source.sizeOnDisk(),
+        saving: file.unpacking,
         unpacked:
           unpacked === undefined
             ? undefined

@@ -26,11 +26,11 @@ import {
   vcpuJson,
   vcpuLine,
 } from "./guest.ts";
-import { openingCommands, symbolsHint } from "./next.ts";
+import { onwardCommand, openingCommands, symbolsHint } from "./next.ts";
 import { processorJson, processorLine } from "./processors.ts";
 
-/** One line like file(1), then what is known, then the exact next command. */
-export function infoText(result: InspectResult, allSegments: boolean): string {
+/** One line like file(1), then what is known, then the exact next command; `words` say how the dump was to be read. */
+export function infoText(result: InspectResult, allSegments: boolean, words: readonly string[] = []): string {
   const { input, elf, process, vmcore } = result;
   const path = printable(input.path);
   const lines = [`${path}: ${phrase(result)}`, field("size", sizeText(result))];
@@ -38,7 +38,7 @@ export function infoText(result: InspectResult, allSegments: boolean): string {
   if (process !== undefined) lines.push(...processLines(process));
   if (vmcore !== undefined) lines.push(...vmcoreLines(vmcore));
   lines.push(...factLines(result));
-  const [first, ...others] = nextCommands(result);
+  const [first, ...others] = nextCommands(result, words);
   if (first !== undefined) lines.push(`next: ${first}`, ...others.map((command) => `      ${command}`));
   return `${lines.join("\n")}\n`;
 }
@@ -210,20 +210,32 @@ function factLines({ elf, identification }: InspectResult): string[] {
   return facts.map(({ label, value }) => `  ${label.padEnd(width)} ${value}`);
 }
 
-function nextCommands({ input, identification, elf, process, vmcore }: InspectResult): string[] {
+function nextCommands(
+  { input, identification, elf, process, vmcore }: InspectResult,
+  words: readonly string[],
+): string[] {
+  // guestcore alone reads a compressed file as it is, and nothing standard input once more.
+  const { saving } = input;
+  const unpacking = input.unpacked?.unpacking ?? saving;
   if (process?.qemu !== undefined) {
-    const output = `${input.unpacked?.unpacking?.name ?? input.path}.vmcore`;
-    return [`guestcore extract ${shellWord(input.path)} -o ${shellWord(output)}`];
+    return [onwardCommand("extract", input, ["-o", shellWord(`${unpacking?.name ?? input.path}.vmcore`)])];
   }
   if (process?.problem?.hint !== undefined && process.problem.code === "unavailable") return [];
   // A dump that kdump made is of a machine, which may have been a host of others.
   const mayBeHost =
     vmcore?.vmcoreinfo?.get("CRASHTIME") !== undefined ||
     vmcore?.processors.some(({ inGuest }) => inGuest !== undefined);
-  const host = mayBeHost === true ? [`guestcore guests ${shellWord(input.path)}`] : [];
-  if (elf === undefined) return [identification.advice, ...host];
-  // guestcore alone reads the file as it is.
-  const unpacking = input.unpacked?.unpacking;
+  // Behind commands that saved it.
+  const saved = { path: saving?.name ?? input.path };
+  const host = mayBeHost === true ? [onwardCommand("guests", saved, words)] : [];
+  if (elf === undefined) {
+    // What the user says of a raw image is better than what it looks like.
+    const isMapped = words.includes("--map");
+    return [
+      isMapped ? onwardCommand("convert", input, ["vmcore", ...words]) : identification.advice,
+      ...host,
+    ];
+  }
   const unpack = unpacking === undefined ? [] : [unpacking.command];
   const path = unpacking?.name ?? input.path;
   if (process !== undefined) {
@@ -240,7 +252,7 @@ function nextCommands({ input, identification, elf, process, vmcore }: InspectRe
 }
 
 /** `result` of guestcore/info/1. */
-export function infoJson(result: InspectResult) {
+export function infoJson(result: InspectResult, words: readonly string[] = []) {
   const { input, identification, elf, process, vmcore } = result;
   return {
     format: identification.format,
@@ -252,7 +264,7 @@ export function infoJson(result: InspectResult) {
     elf: elf === undefined ? null : elfJson(elf),
     process: process === undefined ? null : processJson(process),
     vmcore: vmcore === undefined ? null : vmcoreJson(vmcore),
-    next: nextCommands(result),
+    next: nextCommands(result, words),
   };
 }
 

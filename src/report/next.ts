@@ -1,3 +1,4 @@
+import type { Unpacking } from "../core/memory.ts";
 import { shellWord } from "../core/text.ts";
 import type { LinuxImage } from "../kernel/linux.ts";
 import type { VmcoreFormat } from "../vmcore/plan.ts";
@@ -41,6 +42,21 @@ function kdumpCommands(path: string, linux: LinuxImage | undefined, { note }: Vm
   const vmlinux = shellWord(`vmlinux-${release}`);
   const crash = `crash ${vmlinux} ${file}`;
   return note ? [crash, `drgn -c ${file} -s ${vmlinux}`] : [crash];
+}
+
+/** A file that was read, as the user named it. */
+export interface Named {
+  readonly path: string;
+  readonly saving?: Unpacking | undefined;
+}
+
+/**
+ * A command of guestcore on that file; standard input is saved first.
+ * @param words further ones of the command, as the shell wants them
+ */
+export function onwardCommand(job: string, { path, saving }: Named, words: readonly string[]): string {
+  const command = ["guestcore", job, shellWord(saving?.name ?? path), ...words].join(" ");
+  return saving === undefined ? command : `${saving.command} && ${command}`;
 }
 
 /** What was written, and where; no path when nothing was. */

@@ -1,13 +1,14 @@
-import { hex, plural, printable, shellWord } from "../core/text.ts";
+import { hex, plural, printable } from "../core/text.ts";
 import type { Finding, FindingGroup, VerifyResult } from "../jobs/verify.ts";
 import { EXPLANATIONS } from "./codes.ts";
 import { coverageText } from "./extract.ts";
+import { onwardCommand } from "./next.ts";
 
 /** Findings of a kind that people are shown; programs get some more. */
 const SHOWN = 4;
 
-/** The verdict, what is wrong and where, what there is, what to type next. */
-export function verifyText(result: VerifyResult): string {
+/** The verdict, what is wrong and where, what there is, what to type next; `words` say how the dump was to be read. */
+export function verifyText(result: VerifyResult, words: readonly string[] = []): string {
   const { input, checked, findings } = result;
   const lines = [`${printable(input.path)}: ${verdict(result)}`, ...findings.flatMap(groupLines)];
   if (checked !== undefined) {
@@ -18,7 +19,7 @@ export function verifyText(result: VerifyResult): string {
   }
   const held = heldIn(result);
   if (held !== undefined && findings.length > 0) lines.push(`  offsets are those of ${held}`);
-  lines.push(`next: ${next(result)}`);
+  lines.push(`next: ${next(result, words)}`);
   return `${lines.join("\n")}\n`;
 }
 
@@ -53,10 +54,10 @@ function heldIn({ input, flattened }: VerifyResult): string | undefined {
   return input.unpacked === undefined ? undefined : "the unpacked contents; VRF001 has that of the file";
 }
 
-function next({ input, whole, findings }: VerifyResult): string {
+function next({ input, whole, findings }: VerifyResult, words: readonly string[]): string {
   const damage = findings.find(({ severity }) => severity === "error");
   return whole || damage === undefined
-    ? `guestcore info ${shellWord(input.path)}`
+    ? onwardCommand("info", input, words)
     : `guestcore explain ${damage.code}`;
 }
 

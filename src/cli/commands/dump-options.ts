@@ -1,5 +1,6 @@
 import type { Command } from "commander";
 import { parseRamMap } from "../../core/ram-map.ts";
+import { shellWord } from "../../core/text.ts";
 import type { DumpNaming } from "../../jobs/input.ts";
 
 /** Options of every command that reads a machine's dump. */
@@ -19,6 +20,12 @@ export const withDumpOptions = (command: Command): Command =>
       collect,
       [],
     );
+
+/** The same options as words of a shell. */
+export const dumpWordsOf = ({ part, map }: DumpFlags): string[] => [
+  ...part.flatMap((file) => ["--part", shellWord(file)]),
+  ...map.flatMap((piece) => ["--map", shellWord(piece)]),
+];
 
 /** @throws UsageError for a map that is none */
 export const dumpNamingOf = ({ part, map }: DumpFlags): DumpNaming => ({

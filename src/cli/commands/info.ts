@@ -5,7 +5,7 @@ import { deliver, prepareDelivery } from "../deliver.ts";
 import { ToldError, tell } from "../errors.ts";
 import { withExamples } from "../examples.ts";
 import type { AddCommand, Terminal } from "../terminal.ts";
-import { type DumpFlags, dumpNamingOf, withDumpOptions } from "./dump-options.ts";
+import { type DumpFlags, dumpNamingOf, dumpWordsOf, withDumpOptions } from "./dump-options.ts";
 
 const EXAMPLES = [
   "guestcore info core.qemu                    what it is, whether it is whole, what to do with it",
@@ -55,6 +55,7 @@ async function show(file: string, flags: InfoFlags, terminal: Terminal): Promise
   ]);
   const context = jobContext(terminal, flags);
   const result = await inspect(file, context, dumpNamingOf(flags));
+  const words = dumpWordsOf(flags);
   for (const warning of result.warnings) context.warn(warning);
   deliver(
     terminal,
@@ -63,8 +64,8 @@ async function show(file: string, flags: InfoFlags, terminal: Terminal): Promise
       kind: "info",
       inputs: [result.input],
       warnings: result.warnings,
-      result: infoJson(result),
-      text: infoText(result, flags.segments),
+      result: infoJson(result, words),
+      text: infoText(result, flags.segments, words),
     },
     [file, ...flags.part],
   );

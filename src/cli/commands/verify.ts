@@ -4,7 +4,7 @@ import { deliver, prepareDelivery } from "../deliver.ts";
 import { ToldError } from "../errors.ts";
 import { withExamples } from "../examples.ts";
 import type { AddCommand, Terminal } from "../terminal.ts";
-import { type DumpFlags, dumpNamingOf, withDumpOptions } from "./dump-options.ts";
+import { type DumpFlags, dumpNamingOf, dumpWordsOf, withDumpOptions } from "./dump-options.ts";
 
 const EXAMPLES = [
   "guestcore verify vmcore                        every table, descriptor and page",
@@ -47,7 +47,7 @@ async function run(file: string, flags: VerifyFlags, terminal: Terminal): Promis
       inputs: [result.input],
       warnings: [],
       result: verifyJson(result),
-      text: verifyText(result),
+      text: verifyText(result, dumpWordsOf(flags)),
     },
     files,
   );
