@@ -23,7 +23,7 @@ export const VERIFY_EXPLANATIONS: Readonly<Record<string, Explanation>> = {
   VRF004: {
     title: "bytes are in no record of the flattened stream",
     meaning:
-      "No record has them, and they are no padding behind a header or bitmap. They read as zeros, which they may not have been.",
+      "No record has them, and they are no padding behind a header or bitmap, nor a hole in bitmaps of more than 128 MiB, of memory that is far apart. They read as zeros, which they may not have been.",
     cure: "A record is lost or has a wrong offset: copy the stream again.",
   },
   VRF005: {
@@ -178,11 +178,12 @@ export const VERIFY_EXPLANATIONS: Readonly<Record<string, Explanation>> = {
   VRF032: {
     title: "files are not the parts of one dump",
     meaning: "Parts of a split dump are missing, overlap, or are of another dump.",
-    cure: "Name every part, the first as FILE and the others with --part.",
+    cure: "Name every part, the first as FILE and the others with --part; without that those beside it are taken.",
   },
   VRF033: {
     title: "this is one part of a split dump",
-    meaning: "It was checked by itself; the other parts have the other pages.",
+    meaning:
+      "It was checked by itself; the other parts have the other pages, and do not lie beside it under the next numbers.",
     cure: "Name the others with --part, to see whether they are all of it.",
   },
   VRF034: {

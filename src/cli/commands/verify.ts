@@ -22,7 +22,7 @@ export const verifyCommand: AddCommand = (program, terminal) =>
   withJobOptions(withDumpOptions(withExamples(program.command("verify"), EXAMPLES)))
     .summary("tell whether a dump is whole, and what of it is damaged")
     .description(
-      "Tells whether a machine's dump or the core of a process is whole: checks its tables, descriptors, notes\nand bitmaps, and reads every page. Exits with 1 when anything is damaged.",
+      "Tells whether a machine's dump or the core of a process is whole: checks its tables, descriptors, notes\nand bitmaps, and reads every page. Exits with 0 when it is whole, with 1 when anything is damaged, and with\nanother status when it could not be looked at.",
     )
     .usage("FILE [options]")
     .addArgument(new Argument("<file>", "the dump; plain or compressed (.zst, .gz)"))
