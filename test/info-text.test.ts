@@ -17,7 +17,7 @@ function textOf(path: string, problem: GuestcoreError): string {
 
 function resultOf(process: ProcessInfo): InspectResult {
   return {
-    input: { path: "core", size: 4096, sizeOnDisk: 4096, unpacked: undefined },
+    input: { path: "core", identities: [], size: 4096, sizeOnDisk: 4096, unpacked: undefined },
     identification: { phrase: "ELF", facts: {}, advice: "" },
     elf: {
       elf: { header: { bits: 64, littleEndian: true, machine: 62, type: 4 }, programs: [] },

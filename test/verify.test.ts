@@ -486,7 +486,13 @@ describe("damage by chance", () => {
       const { format, flattened: isFlat, checked } = await checkDump(new MemorySource(dump), {}, report);
       const groups = findings.groups;
       const whole = groups.every(({ severity }) => severity !== "error");
-      const facts = { path: "x", size: dump.length, sizeOnDisk: dump.length, unpacked: undefined };
+      const facts = {
+        path: "x",
+        identities: [],
+        size: dump.length,
+        sizeOnDisk: dump.length,
+        unpacked: undefined,
+      };
       const result = {
         input: facts,
         format,

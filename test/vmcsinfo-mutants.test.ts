@@ -111,7 +111,7 @@ function exercise(input: VmcsInfoInput): void {
     expect(encoding).toBeLessThan(0x8000);
   }
   const opened = {
-    input: { path: "x", size: 0 },
+    input: { path: "x", size: 0, identities: [] },
     container: "file" as const,
     noteOffset: undefined,
     info,

@@ -1,14 +1,18 @@
 import { UsageError } from "../core/errors.ts";
 import type { Warning } from "../core/warnings.ts";
+import type { FileIdentity } from "../io/file.ts";
 import { probeTextFile, type TextFileOptions, writeTextFile } from "../io/text-file.ts";
 import { envelope, type InputFacts } from "../report/json.ts";
 import type { ResultFlags } from "./context.ts";
 import type { Terminal } from "./terminal.ts";
 
+/** A file that was read, with all that were opened for it, siblings that nobody named among them. */
+type DeliveredInput = InputFacts & { readonly identities: readonly FileIdentity[] };
+
 /** A finished job in every form it can be asked for. */
 export interface Delivery {
   readonly kind: string;
-  readonly inputs: readonly InputFacts[];
+  readonly inputs: readonly DeliveredInput[];
   readonly warnings: readonly Warning[];
   readonly result: unknown;
   /** For people; undefined when standard output is taken. */
@@ -46,7 +50,11 @@ export function deliver(
 ): void {
   const { json, jsonFile } = flags;
   const document = () => envelope(kind, inputs, warnings, result);
-  if (jsonFile !== undefined) writeTextFile(jsonFile, document(), jsonFileOptions(flags, others));
+  if (jsonFile !== undefined) {
+    const options = jsonFileOptions(flags, others);
+    const read = inputs.flatMap(({ identities }) => identities);
+    writeTextFile(jsonFile, document(), { ...options, inputs: read });
+  }
   if (json) terminal.stdout.write(document());
   else if (text !== undefined) terminal.stdout.write(text);
 }

@@ -27,11 +27,14 @@ const LIMIT = 2 ** 52;
 export function parseRamMap(texts: readonly string[]): RamMap {
   const other = texts.find((text) => !PIECE.test(text));
   if (other === undefined) return { pieces: parsePieces(texts) };
-  const isFile = /\.json$/i.test(other);
+  const isFile = isDescription(other);
   if (!isFile && !isLayoutName(other)) throw badPiece(other, "it is no START-END@OFFSET");
   if (texts.length > 1) throw new UsageError(`--map ${other} says where all of the memory is: give no other`);
   return isLayoutName(other) ? { layout: other } : { description: other };
 }
+
+/** Whether a map is the name of a file. */
+export const isDescription = (text: string): boolean => /\.json$/i.test(text);
 
 function parsePieces(texts: readonly string[]): RamPiece[] {
   let next = 0;

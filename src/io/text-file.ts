@@ -1,6 +1,6 @@
 import { resolve } from "node:path";
 import { UsageError } from "../core/errors.ts";
-import { identitiesOf } from "./file.ts";
+import { type FileIdentity, identitiesOf } from "./file.ts";
 import { OutputFile, refuseToOverwrite } from "./output.ts";
 
 /** What a small file is written beside. */
@@ -9,17 +9,21 @@ export interface TextFileOptions {
   readonly force: boolean;
   /** Files that must not be written to in any case. */
   readonly others: readonly string[];
+  /** More of them, that no option named. */
+  readonly inputs?: readonly FileIdentity[];
   /** The option that named it, for hints. */
   readonly option: string;
 }
 
 /**
- * Writes a small file whole or not at all, mode 0600; an existing one is kept unless `force`, the `others` in any case.
+ * Writes a small file whole or not at all, mode 0600; an existing one is kept unless `force`, others and
+ * inputs in any case.
  * @throws UsageError when it exists; IoError when it cannot be written
  */
-export function writeTextFile(path: string, text: string, { force, others, option }: TextFileOptions): void {
+export function writeTextFile(path: string, text: string, options: TextFileOptions): void {
+  const { force, others, inputs = [], option } = options;
   const bytes = Buffer.from(text);
-  const file = OutputFile.create(path, { force, inputs: identitiesOf(others), option });
+  const file = OutputFile.create(path, { force, inputs: [...identitiesOf(others), ...inputs], option });
   try {
     file.write(bytes, 0, bytes.length, 0);
     file.finish(bytes.length);

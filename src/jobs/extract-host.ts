@@ -57,7 +57,7 @@ export async function withHostGuest<T>(
     guestFromHost(memory, chosen.root, vcpus),
     { kind: "host", host, chosen, tables: memory.facts },
     {
-      identities: input.identities,
+      identities: input.facts.identities,
       sizeOnDisk: input.facts.sizeOnDisk,
       hint: memoryHint(memory.facts),
     },

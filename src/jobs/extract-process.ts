@@ -63,7 +63,7 @@ export async function withProcessGuest<T>(
       noted.guest,
       { kind: "process", core, machine, vcpuNotes: noted.notes },
       {
-        identities: [...input.identities, ...files.map((file) => file.identity())],
+        identities: [...input.facts.identities, ...files.map((file) => file.identity())],
         sizeOnDisk: files.reduce((total, file) => total + file.sizeOnDisk(), input.facts.sizeOnDisk),
         hint: machine.warnings[0]?.hint ?? "take the core again with the guest's memory in it",
       },

@@ -36,10 +36,10 @@ export interface Input {
   readonly source: ByteSource;
   /** What opening the dump in it may need. */
   readonly files: DumpFiles;
-  /** Of every file opened for it until now. */
-  readonly identities: readonly FileIdentity[];
   readonly facts: {
     readonly path: string;
+    /** Of every file opened for it until now, whoever named it: nothing may be written to any of them. */
+    readonly identities: readonly FileIdentity[];
     /** Bytes of the file as it lies on disk under that name. */
     readonly size: number;
     /** Bytes the (decompressed) contents occupy on disk; less than their length when they are sparse. */
@@ -94,10 +94,12 @@ export async function openInput(path: string, context: JobContext, named: DumpNa
         unpack,
         ...(map === undefined ? {} : { map }),
       },
-      get identities() {
-        return opened.map(({ identity }) => identity);
+      facts: {
+        ...first.facts,
+        get identities() {
+          return opened.map(({ identity }) => identity);
+        },
       },
-      facts: first.facts,
       whole: first.facts.unpacked?.whole ?? true,
       warnings: opened.flatMap(({ warnings }) => warnings),
       close,
@@ -145,7 +147,10 @@ interface OpenedFile {
   close(): void;
 }
 
-async function openFile(path: string, context: JobContext): Promise<OpenedFile & Pick<Input, "facts">> {
+async function openFile(
+  path: string,
+  context: JobContext,
+): Promise<OpenedFile & { readonly facts: Omit<Input["facts"], "identities"> }> {
   const temporary = { directories: context.temporaryDirectories };
   const file = path === STANDARD_INPUT ? await openStandardInput(temporary, context) : FileSource.open(path);
   const warnings: Warning[] = [];

@@ -81,7 +81,7 @@ function streamLog(path: string, limit: number, context: JobContext): Log {
   }
   return {
     chunks: narrowed(chunks(), refuseCompressed),
-    facts: () => ({ path, size, sizeOnDisk: size, unpacked: undefined }),
+    facts: () => ({ path, identities: [], size, sizeOnDisk: size, unpacked: undefined }),
     warnings: [],
     larger: () => larger,
     close: () => {},

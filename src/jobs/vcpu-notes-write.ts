@@ -5,11 +5,12 @@ import type { VmcsLayout } from "../vmx/layout.ts";
 import type { RegionNote } from "../vmx/region-note.ts";
 import { infoOf, type VmcsInfo } from "../vmx/vmcsinfo.ts";
 import { type Block, type HostOptions, pickGuest } from "./host.ts";
+import type { Input } from "./input.ts";
 import { withHost } from "./vmcs.ts";
 
 /** The control blocks of a guest's vCPUs, out of its host's dump. */
 export interface VcpuRegions {
-  readonly input: { readonly path: string; readonly size: number };
+  readonly input: Input["facts"];
   /** Number of the guest. */
   readonly guest: number;
   /** Ascending by vCPU; all of one owner. */

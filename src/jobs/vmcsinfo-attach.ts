@@ -22,7 +22,7 @@ import {
   writeVmcsInfo,
 } from "../vmx/vmcsinfo.ts";
 import type { HostOptions } from "./host.ts";
-import { openInput } from "./input.ts";
+import { type Input, openInput } from "./input.ts";
 import { readVcpuRegions, type VcpuRegions } from "./vcpu-notes-write.ts";
 import { isVmcsInfoNote, type OpenedVmcsInfo, openVmcsInfo } from "./vmcsinfo.ts";
 import { guessesWarning, leftOutWarning, openOutput, writing } from "./vmcsinfo-write.ts";
@@ -45,7 +45,7 @@ export interface AttachOptions extends VmcsInfoOptions {
 }
 
 export interface AttachResult {
-  readonly input: { readonly path: string; readonly size: number };
+  readonly input: Input["facts"];
   /** VMCSINFO and the note made of it; undefined for an AMD host, where none is needed. */
   readonly vmcsinfo: { readonly opened: OpenedVmcsInfo; readonly written: WrittenVmcsInfo } | undefined;
   /** Undefined without `vmcs`. */
@@ -96,7 +96,8 @@ async function attachNamed(options: AttachOptions, context: JobContext): Promise
       ...(opened && regions ? unreadableRegions(regions, opened) : []),
     ];
     for (const warning of warnings) context.warn(warning);
-    const added = await writing(openOutput(output, force, files), (product) =>
+    const read = [input.facts, regions?.input, given?.input].flatMap((facts) => facts?.identities ?? []);
+    const added = await writing(openOutput(output, force, [...identitiesOf(files), ...read]), (product) =>
       addNotes({
         source,
         elf,

@@ -24,12 +24,12 @@ import {
   type VmcsInfoOptions,
   type VmcsInfoProblem,
 } from "../vmx/vmcsinfo.ts";
-import { openInput } from "./input.ts";
+import { type Input, openInput } from "./input.ts";
 import { regionNotesOf } from "./region-notes.ts";
 
 /** VMCSINFO and where it was found. */
 export interface OpenedVmcsInfo {
-  readonly input: { readonly path: string; readonly size: number };
+  readonly input: Pick<Input["facts"], "path" | "size" | "identities">;
   /** `layout`: it is a known layout, by which the VMCSs of the input were found. */
   readonly container: "file" | "directory" | "tar" | "note" | "layout";
   /** File offset of the note that holds it. */
@@ -54,7 +54,8 @@ export function openVmcsInfo(
     if (isDirectory(path)) {
       const info = readVmcsInfo(readTree(path), options);
       const warnings = vmcsInfoWarnings(info);
-      return { input: { path, size: 0 }, container: "directory", noteOffset: undefined, info, warnings };
+      const input = { path, size: 0, identities: [] };
+      return { input, container: "directory", noteOffset: undefined, info, warnings };
     }
     const input = await openInput(path, context);
     try {

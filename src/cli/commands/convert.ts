@@ -5,7 +5,7 @@ import { type JobFlags, jobContext, withJobOptions } from "../context.ts";
 import { deliver, prepareDelivery } from "../deliver.ts";
 import { withExamples } from "../examples.ts";
 import type { AddCommand, Terminal } from "../terminal.ts";
-import { type DumpFlags, dumpNamingOf, withDumpOptions } from "./dump-options.ts";
+import { type DumpFlags, dumpNamingOf, filesOfDump, withDumpOptions } from "./dump-options.ts";
 import { type FormatFlags, styleOf, withFormatOptions } from "./format-options.ts";
 
 const EXAMPLES = [
@@ -47,7 +47,7 @@ async function run(input: string, output: string, flags: ConvertFlags, terminal:
   if (toStdout && terminal.stdout.isTTY === true) {
     throw new UsageError("a dump is nothing for a terminal", { hint: "pipe it somewhere, or name a file" });
   }
-  const files = [input, ...flags.part, ...(toStdout ? [] : [output])];
+  const files = [input, ...filesOfDump(flags), ...(toStdout ? [] : [output])];
   prepareDelivery(flags, files);
   const [{ convertDump }, { convertJson, convertText }] = await Promise.all([
     import("../../jobs/convert.ts"),

@@ -1,5 +1,5 @@
 import type { Command } from "commander";
-import { parseRamMap } from "../../core/ram-map.ts";
+import { isDescription, parseRamMap } from "../../core/ram-map.ts";
 import { shellWord } from "../../core/text.ts";
 import type { DumpNaming } from "../../jobs/input.ts";
 
@@ -25,6 +25,12 @@ export const withDumpOptions = (command: Command): Command =>
 export const dumpWordsOf = ({ part, map }: DumpFlags): string[] => [
   ...part.flatMap((file) => ["--part", shellWord(file)]),
   ...map.flatMap((piece) => ["--map", shellWord(piece)]),
+];
+
+/** Files that these options name. */
+export const filesOfDump = ({ part, map }: DumpFlags): string[] => [
+  ...part,
+  ...map.filter((text) => isDescription(text)),
 ];
 
 /** @throws UsageError for a map that is none */

@@ -1,6 +1,6 @@
 import { type Command, InvalidArgumentError, Option } from "commander";
 import type { HostOptions, Virtualization } from "../../jobs/host.ts";
-import { type DumpFlags, dumpNamingOf, withDumpOptions } from "./dump-options.ts";
+import { type DumpFlags, dumpNamingOf, filesOfDump, withDumpOptions } from "./dump-options.ts";
 import { type VmcsInfoFlags, withVmcsInfoOptions } from "./vmcsinfo-options.ts";
 
 /** Options of every command that looks for guests in a host's dump. */
@@ -27,10 +27,10 @@ export const hostOptionsOf = (flags: HostFlags): HostOptions => {
 };
 
 /** Files that a command on a host's dump reads. */
-export const filesOf = (path: string, { vmcsinfo, part }: HostFlags): string[] => [
+export const filesOf = (path: string, flags: HostFlags): string[] => [
   path,
-  ...part,
-  ...(vmcsinfo === undefined ? [] : [vmcsinfo]),
+  ...filesOfDump(flags),
+  ...(flags.vmcsinfo === undefined ? [] : [flags.vmcsinfo]),
 ];
 
 /** @throws InvalidArgumentError, which commander turns into a usage error */

@@ -5,7 +5,7 @@ import { deliver, prepareDelivery } from "../deliver.ts";
 import { ToldError, tell } from "../errors.ts";
 import { withExamples } from "../examples.ts";
 import type { AddCommand, Terminal } from "../terminal.ts";
-import { type DumpFlags, dumpNamingOf, dumpWordsOf, withDumpOptions } from "./dump-options.ts";
+import { type DumpFlags, dumpNamingOf, dumpWordsOf, filesOfDump, withDumpOptions } from "./dump-options.ts";
 
 const EXAMPLES = [
   "guestcore info core.qemu                    what it is, whether it is whole, what to do with it",
@@ -33,7 +33,7 @@ async function run(files: readonly string[], flags: InfoFlags, terminal: Termina
   if (files.length > 1 && flags.jsonFile !== undefined) {
     throw new UsageError("--json-file takes one file at a time", { hint: "--json prints one object a file" });
   }
-  prepareDelivery(flags, [...files, ...flags.part]);
+  prepareDelivery(flags, [...files, ...filesOfDump(flags)]);
   let exitCode = 0;
   for (const file of files) {
     try {
@@ -67,6 +67,6 @@ async function show(file: string, flags: InfoFlags, terminal: Terminal): Promise
       result: infoJson(result, words),
       text: infoText(result, flags.segments, words),
     },
-    [file, ...flags.part],
+    [file, ...filesOfDump(flags)],
   );
 }

@@ -4,7 +4,7 @@ import { deliver, prepareDelivery } from "../deliver.ts";
 import { ToldError } from "../errors.ts";
 import { withExamples } from "../examples.ts";
 import type { AddCommand, Terminal } from "../terminal.ts";
-import { type DumpFlags, dumpNamingOf, dumpWordsOf, withDumpOptions } from "./dump-options.ts";
+import { type DumpFlags, dumpNamingOf, dumpWordsOf, filesOfDump, withDumpOptions } from "./dump-options.ts";
 
 const EXAMPLES = [
   "guestcore verify vmcore                        every table, descriptor and page",
@@ -31,7 +31,7 @@ export const verifyCommand: AddCommand = (program, terminal) =>
     .action((file: string, flags: VerifyFlags) => run(file, flags, terminal));
 
 async function run(file: string, flags: VerifyFlags, terminal: Terminal): Promise<void> {
-  const files = [file, ...flags.part];
+  const files = [file, ...filesOfDump(flags)];
   prepareDelivery(flags, files);
   const [{ verify }, { verifyJson, verifyText }] = await Promise.all([
     import("../../jobs/verify.ts"),
