@@ -49,7 +49,7 @@ const nextOf = (result: InspectResult, words?: readonly string[]) => infoJson(re
 
 describe("the next command of info and verify", () => {
   const saving = { name: "saved.dump", command: "cat > saved.dump" };
-  const input = { path: "-", size: 4096, sizeOnDisk: 4096, unpacked: undefined, saving };
+  const input = { path: "-", identities: [], size: 4096, sizeOnDisk: 4096, unpacked: undefined, saving };
   const next = (text: string) => text.slice(text.indexOf("next: ") + 6).trimEnd();
   const qemu = {
     ...{ executable: { path: "qemu" }, core: { threadCount: 1 } },

@@ -107,7 +107,11 @@ async function convertInput(
   const kdump = style && { ...style, dumpLevel: dump.dumpLevel ?? 0 };
   const lost = new LostPages();
   const { output: path, force, keepPartial } = options;
-  const sources = { identities: input.facts.identities, sizeOnDisk: input.facts.sizeOnDisk };
+  const sources = {
+    identities: input.facts.identities,
+    sizeOnDisk: input.sizeOnDisk,
+    counting: "guestcore verify, on the dump itself, counts how much of it is zeros",
+  };
   const output = openVmcoreOutput(path, force, plan, sources, warn);
   const { ranges, size } = await keepingPartial(output, keepPartial, context, () =>
     writeVmcore({

@@ -58,7 +58,7 @@ export async function withHostGuest<T>(
     { kind: "host", host, chosen, tables: memory.facts },
     {
       identities: input.facts.identities,
-      sizeOnDisk: input.facts.sizeOnDisk,
+      sizeOnDisk: input.sizeOnDisk,
       hint: memoryHint(memory.facts),
     },
   );

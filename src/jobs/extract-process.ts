@@ -64,7 +64,7 @@ export async function withProcessGuest<T>(
       { kind: "process", core, machine, vcpuNotes: noted.notes },
       {
         identities: [...input.facts.identities, ...files.map((file) => file.identity())],
-        sizeOnDisk: files.reduce((total, file) => total + file.sizeOnDisk(), input.facts.sizeOnDisk),
+        sizeOnDisk: files.reduce((total, file) => total + file.sizeOnDisk(), input.sizeOnDisk),
         hint: machine.warnings[0]?.hint ?? "take the core again with the guest's memory in it",
       },
     );

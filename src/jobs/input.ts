@@ -48,6 +48,8 @@ export interface Input {
     /** Of what has no name to be read by again, as standard input: how to save it under one. */
     readonly saving?: Unpacking | undefined;
   };
+  /** Bytes that the contents of every file opened for it until now occupy on disk. */
+  readonly sizeOnDisk: number;
   /** False when unpacking found the file cut or damaged: bytes are missing at its end, or wrong. */
   readonly whole: boolean;
   readonly warnings: readonly Warning[];
@@ -76,7 +78,13 @@ export async function openInput(path: string, context: JobContext, named: DumpNa
     const beside = (name: string): ByteSource | undefined => {
       const file = openBeside(path, name);
       if (file === undefined) return undefined;
-      opened.push({ source: file, identity: file.identity(), close: () => file.close(), warnings: [] });
+      opened.push({
+        source: file,
+        identity: file.identity(),
+        sizeOnDisk: file.sizeOnDisk(),
+        warnings: [],
+        close: () => file.close(),
+      });
       return file;
     };
     const unpack = async (packed: ByteSource): Promise<UnpackedPart | undefined> => {
@@ -99,6 +107,9 @@ export async function openInput(path: string, context: JobContext, named: DumpNa
         get identities() {
           return opened.map(({ identity }) => identity);
         },
+      },
+      get sizeOnDisk() {
+        return opened.reduce((total, file) => total + file.sizeOnDisk, 0);
       },
       whole: first.facts.unpacked?.whole ?? true,
       warnings: opened.flatMap(({ warnings }) => warnings),
@@ -143,6 +154,7 @@ async function piecesOf(
 interface OpenedFile {
   readonly source: ByteSource;
   readonly identity: FileIdentity;
+  readonly sizeOnDisk: number;
   readonly warnings: readonly Warning[];
   close(): void;
 }
@@ -160,14 +172,16 @@ async function openFile(
       warn: (warning) => warnings.push(warning),
     });
     const source = unpacked?.source ?? file;
+    const sizeOnDisk = source.sizeOnDisk();
     return {
       source,
       identity: file.identity(),
+      sizeOnDisk,
       warnings,
       facts: {
         path,
         size: file.size,
-        sizeOnDisk: source.sizeOnDisk(),
+        sizeOnDisk,
         saving: file.unpacking,
         unpacked:
           unpacked === undefined
@@ -200,7 +214,13 @@ async function unpackPart(packed: ByteSource, context: JobContext): Promise<Open
   );
   if (unpacked === undefined) return undefined;
   const { source } = unpacked;
-  return { source, identity: source.identity(), warnings, close: () => source.close() };
+  return {
+    source,
+    identity: source.identity(),
+    sizeOnDisk: source.sizeOnDisk(),
+    warnings,
+    close: () => source.close(),
+  };
 }
 
 /** A plain name is looked for in the folder of the dump; whatever is no regular file there is as nothing. */

@@ -133,7 +133,7 @@ export const EXPLANATIONS: Readonly<Record<string, Explanation>> = {
     title: "the disk may be too small",
     meaning:
       "The output could need more space than is free. Zero pages take none, so it may fit all the same.",
-    cure: "--dry-run reads everything and says exactly how many bytes will be written.",
+    cure: "extract --dry-run reads everything and says exactly how many bytes will be written. What a dump is converted to has no such option: verify counts how much of the dump is zeros.",
   },
   OUT002: {
     title: "a part was kept",

@@ -7,6 +7,8 @@ export const BLOCK = 4096;
 export const SUB_HEADER_SIZE = 104;
 /** page_desc_t: u64 offset, u32 size, u32 flags, u64 page_flags. */
 export const DESCRIPTOR_SIZE = 24;
+/** Bytes of a bitmap that are written, or left a hole, at once. */
+export const BITMAP_WINDOW = 64 * 1024;
 const VERSION = 6;
 /** Field of struct new_utsname. */
 const UTSNAME_FIELD = 65;

@@ -4,7 +4,13 @@ import type { Range } from "../core/ranges.ts";
 import { MAX_FLAT_BITMAP } from "../io/flattened.ts";
 import type { Output } from "../io/output.ts";
 import { type Batch, PageBatches, type PageThreads } from "../io/page-threads.ts";
-import { BLOCK, CODEC_FLAGS, DESCRIPTOR_SIZE, type KdumpLayout } from "./kdump-header.ts";
+import {
+  BLOCK,
+  CODEC_FLAGS,
+  DESCRIPTOR_SIZE,
+  type KdumpLayout,
+  BITMAP_WINDOW as WINDOW,
+} from "./kdump-header.ts";
 import type { MemorySink } from "./sink.ts";
 
 /** What lies between pages of a batch: pages of it from `page` on, or pages of zeros that share one place. */
@@ -172,7 +178,6 @@ class StagedWriter {
   }
 }
 
-const WINDOW = 64 * 1024;
 const WINDOW_BITS = 8 * WINDOW;
 const ZEROS = Buffer.alloc(WINDOW);
 

@@ -4,7 +4,7 @@ import type { JobContext } from "../core/job.ts";
 import { type Range, totalSize } from "../core/ranges.ts";
 import { elfHeadersSize } from "../elf/encode.ts";
 import type { Guest } from "../guest/guest.ts";
-import { BLOCK, type KdumpLayout, layOutKdump } from "./kdump-header.ts";
+import { BITMAP_WINDOW, BLOCK, type KdumpLayout, layOutKdump } from "./kdump-header.ts";
 import { MAX_LOST_RUNS } from "./lost-pages.ts";
 import { encodeCarried, VCPU_NOTES_SIZE, VMCOREINFO_NOTE_LIMIT } from "./notes.ts";
 
@@ -145,3 +145,28 @@ const tooManyPieces = (limit: number): UnsupportedError =>
 
 /** Bytes of memory the file will hold, zero pages included. */
 export const plannedBytes = (plan: VmcorePlan): number => totalSize(plan.loads);
+
+/** Bytes of a kdump-compressed dump's bitmaps that are no holes, and of its descriptors; none in other formats. */
+export function kdumpTables({ kdump, loads, missing }: VmcorePlan): {
+  readonly bitmaps: number;
+  readonly descriptors: number;
+} {
+  if (kdump === undefined) return { bitmaps: 0, descriptors: 0 };
+  const excluded = missing.filter(({ state }) => state === "excluded");
+  const ram = [...loads, ...excluded].sort((left, right) => left.start - right.start);
+  const most = kdump.dumpedBitmap - kdump.ramBitmap;
+  const bitmap = (ranges: readonly Range[]) => Math.min(most, windowsIn(ranges) * BITMAP_WINDOW);
+  return { bitmaps: bitmap(ram) + bitmap(loads), descriptors: kdump.data - kdump.descriptors };
+}
+
+/** Windows of a bitmap with a bit of ascending ranges. */
+function windowsIn(ranges: readonly Range[]): number {
+  const memory = 8 * BITMAP_WINDOW * BLOCK;
+  let [count, next] = [0, 0];
+  for (const { start, end } of ranges) {
+    const [first, after] = [Math.max(next, Math.floor(start / memory)), Math.ceil(end / memory)];
+    count += Math.max(0, after - first);
+    next = Math.max(next, after);
+  }
+  return count;
+}
