@@ -5,6 +5,7 @@ import {
   existsSync,
   mkdirSync,
   mkdtempSync,
+  openSync,
   readdirSync,
   readFileSync,
   rmSync,
@@ -13,6 +14,7 @@ import {
 } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { setTimeout } from "node:timers/promises";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { runProcess } from "../src/cli/process.ts";
 import { untilOpen } from "./support/process.ts";
@@ -111,6 +113,43 @@ describe("signals", () => {
     expect(readdirSync(temporary)).toEqual([]);
     expect([existsSync(output), existsSync(`${output}.incomplete`)]).toEqual([false, false]);
   });
+
+  /** A dump with a megabyte, and one whose memory lies far apart: gigabytes of zeros go to a pipe. */
+  test.each([
+    ["pages to a pipe", "elf", "fifo", Array.from({ length: 256 }, (_, pfn) => pfn)],
+    ["zeros to a pipe", "raw", "fifo", [1, 2 ** 24]],
+    ["records to a pipe", "flat", "fifo", Array.from({ length: 256 }, (_, pfn) => pfn)],
+    // What a child of Node.js has, or of sshd.
+    ["pages to a socket", "elf", "pipe", Array.from({ length: 256 }, (_, pfn) => pfn)],
+  ] as const)(
+    "are heard though nobody reads what is written: %s",
+    { timeout: 30_000 },
+    async (name, format, kind, pfns) => {
+      const input = join(directory, `${name}.dump`);
+      writeFileSync(input, buildKdump({ pages: new Map(pfns.map((pfn) => [pfn, patternBytes(4096, pfn)])) }));
+      const options = format === "flat" ? ["--format", format, "--compress", "none"] : ["--format", format];
+      const child = spawn(process.execPath, [program, "convert", input, "-", "-q", ...options], {
+        stdio: ["ignore", kind === "pipe" ? kind : fifo(), "ignore"],
+      });
+      // Then it takes a moment until the pipe is full.
+      await untilOpen(child, input);
+      await setTimeout(700);
+      const ended = statusOf(child);
+      const began = performance.now();
+      child.kill("SIGTERM");
+      expect(await ended).toBe(143);
+      expect(performance.now() - began).toBeLessThan(1000);
+      child.stdout?.destroy();
+    },
+  );
+
+  /** A pipe that has a reader, who does not read. */
+  function fifo(): number {
+    const path = join(directory, "unread");
+    rmSync(path, { force: true });
+    expect(spawnSync("mkfifo", [path]).status).toBe(0);
+    return openSync(path, "r+");
+  }
 
   /** Runs the program; a signal reaches it while it writes its result, which is the last thing it does. */
   async function signalledAtTheEnd(signal: string, ...argv: string[]): Promise<number | string | null> {

@@ -17,8 +17,8 @@ import type { PhysicalMemory } from "../src/core/memory.ts";
 import { openDump } from "../src/dump/open.ts";
 import { FlatOutput } from "../src/io/flat-output.ts";
 import { FlattenedSource } from "../src/io/flattened.ts";
-import { OutputStream } from "../src/io/output.ts";
-import { MemorySource } from "./support/memory-io.ts";
+import { OutputStream } from "../src/io/output-stream.ts";
+import { MemorySource, quiet } from "./support/memory-io.ts";
 import { readKdump } from "./support/read-kdump.ts";
 import { FakeTerminal } from "./support/terminal.ts";
 import { buildKdump } from "./synth/kdump.ts";
@@ -207,13 +207,13 @@ describe("convert --format flat", () => {
     expect(stream.subarray(-16).every((byte) => byte === 0xff)).toBe(true);
   });
 
-  test("goes where bytes are taken in order only", () => {
+  test("goes where bytes are taken in order only", async () => {
     const path = at("pipe");
     const fd = openSync(path, "w");
-    const output = new FlatOutput(new OutputStream(fd));
+    const output = new FlatOutput(new OutputStream(fd, quiet.checkpoint));
     output.write(Buffer.from("later"), 0, 5, 100);
     output.write(Buffer.from("first"), 1, 3, 0);
-    output.finish(200);
+    await output.finish(200);
     closeSync(fd);
     const stream = readFileSync(path);
     const records: [bigint, bigint][] = [];

@@ -45,11 +45,15 @@ export class FlatOutput implements Output {
     this.#size = Math.max(this.#size, position + length);
   }
 
-  finish(size: number): void {
+  async drain(): Promise<void> {
+    await this.#stream.drain?.();
+  }
+
+  async finish(size: number): Promise<void> {
     // A hole at the end of the file has no record that tells of it.
     if (size > this.#size) this.write(Buffer.alloc(1), 0, 1, size - 1);
     this.#append(this.#record.fill(END), 0, this.#record.length);
-    this.#stream.finish(this.#at);
+    await this.#stream.finish(this.#at);
   }
 
   abandon(keep: boolean): string | undefined {

@@ -25,8 +25,13 @@ export interface Output {
   /** Whether positions may be written in any order; a pipe takes them ascending only. */
   readonly seekable: boolean;
   write(bytes: Buffer, start: number, length: number, position: number): void;
+  /**
+   * Waits until what was written is on its way and lets signals in meanwhile: who writes much to an output that has it
+   * calls it every few megabytes.
+   */
+  drain?(): Promise<void>;
   /** Makes the product complete under its final name; `size` is its length in bytes. */
-  finish(size: number): void;
+  finish(size: number): void | Promise<void>;
   /** Drops what was written; `keep` leaves it under its temporary name, which is returned. */
   abandon(keep: boolean): string | undefined;
 }
@@ -98,7 +103,7 @@ export class OutputFile implements Output {
       else renameWithoutReplacing(temporary, this.name);
     });
     this.#close();
-    finished++;
+    countFinished();
     syncDirectory(dirname(this.name));
   }
 
@@ -148,6 +153,11 @@ let finished = 0;
 
 /** How many products this process has made complete. */
 export const finishedOutputs = (): number => finished;
+
+/** One more is complete. */
+export function countFinished(): void {
+  finished++;
+}
 
 const temporaryName = (name: string): string => `${name}.incomplete`;
 
@@ -245,65 +255,6 @@ function syncDirectory(name: string): void {
     // The product itself is synced.
   }
 }
-
-/**
- * Standard output as a product: what has been written cannot be taken back, and gaps are sent as zeros.
- * @throws IoError with cause EPIPE when the reader went away
- */
-export class OutputStream implements Output {
-  readonly name = "standard output";
-  readonly seekable = false;
-  readonly #fd: number;
-  #position = 0;
-
-  constructor(fd: number) {
-    this.#fd = fd;
-  }
-
-  write(bytes: Buffer, start: number, length: number, position: number): void {
-    this.#fill(position);
-    this.#send(bytes, start, length);
-  }
-
-  finish(size: number): void {
-    this.#fill(size);
-    finished++;
-  }
-
-  abandon(): undefined {
-    return undefined;
-  }
-
-  #fill(position: number): void {
-    if (position < this.#position) throw new IoError("standard output cannot be written out of order");
-    while (this.#position < position) this.#send(ZEROS, 0, Math.min(ZEROS.length, position - this.#position));
-  }
-
-  #send(bytes: Buffer, start: number, length: number): void {
-    let done = 0;
-    while (done < length) {
-      const from = done;
-      done += attempt("cannot write to standard output", () =>
-        this.#write(bytes, start + from, length - from),
-      );
-    }
-    this.#position += length;
-  }
-
-  /** Bytes taken, 0 by a pipe that is full and that another process made non-blocking. */
-  #write(bytes: Buffer, start: number, length: number): number {
-    try {
-      return writeSync(this.#fd, bytes, start, length);
-    } catch (cause) {
-      if ((cause as NodeJS.ErrnoException).code !== "EAGAIN") throw cause;
-      Atomics.wait(WAIT, 0, 0, 5);
-      return 0;
-    }
-  }
-}
-
-const ZEROS = Buffer.alloc(1 << 20);
-const WAIT = new Int32Array(new SharedArrayBuffer(4));
 
 /** Bytes an unprivileged user can still write where `name` will be; undefined where the system does not tell. */
 export function freeSpaceFor(name: string): number | undefined {

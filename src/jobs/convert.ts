@@ -112,7 +112,7 @@ async function convertInput(
     sizeOnDisk: input.sizeOnDisk,
     counting: "guestcore verify, on the dump itself, counts how much of it is zeros",
   };
-  const output = openVmcoreOutput(path, force, plan, sources, warn);
+  const output = openVmcoreOutput(path, force, plan, sources, warn, context);
   const { ranges, size } = await keepingPartial(output, keepPartial, context, () =>
     writeVmcore({
       ...{ guest: machine, plan, output, kernel: () => view, context, lost },

@@ -3,7 +3,8 @@ import type { JobContext } from "../core/job.ts";
 import { bytesText } from "../core/text.ts";
 import type { Warning } from "../core/warnings.ts";
 import type { FileIdentity } from "../io/file.ts";
-import { freeSpaceFor, type Output, OutputFile, OutputStream } from "../io/output.ts";
+import { freeSpaceFor, type Output, OutputFile } from "../io/output.ts";
+import { OutputStream } from "../io/output-stream.ts";
 import { kdumpTables, plannedBytes, type VmcorePlan } from "../vmcore/plan.ts";
 
 /** What a vmcore is written from: files that must not be written to, and how much data they can hold. */
@@ -32,11 +33,12 @@ export function openVmcoreOutput(
     counting = "extract --dry-run counts exactly how much it will be",
   }: VmcoreSources,
   warn: (warnings: readonly Warning[]) => void,
+  { checkpoint }: Pick<JobContext, "checkpoint">,
 ): Output {
   const tables = kdumpTables(plan);
   // Bitmaps have a bit for what is not in the input, too: how long they are is said by a field or two of its headers.
   if (tables.bitmaps > MOST_BITMAPS + sizeOnDisk) throw moreThanIn(tables.bitmaps, sizeOnDisk);
-  if (path === "-") return new OutputStream(1);
+  if (path === "-") return new OutputStream(1, checkpoint);
   const output = OutputFile.create(path, { force, inputs: identities });
   // Pages that are holes in the input are zero and become holes again; what is compressed in it may become longer.
   const pages = Math.min(plannedBytes(plan) - plan.gathered, sizeOnDisk) + plan.gathered;

@@ -97,18 +97,20 @@ async function attachNamed(options: AttachOptions, context: JobContext): Promise
     ];
     for (const warning of warnings) context.warn(warning);
     const read = [input.facts, regions?.input, given?.input].flatMap((facts) => facts?.identities ?? []);
-    const added = await writing(openOutput(output, force, [...identitiesOf(files), ...read]), (product) =>
-      addNotes({
-        source,
-        elf,
-        notes: [
-          ...(regions?.notes.map(encodeRegionNote) ?? []),
-          ...(written === undefined ? [] : [{ ...VMCSINFO_NOTE, desc: written.bytes }]),
-        ],
-        keep: keeping(notes, written !== undefined, regions !== undefined),
-        output: product,
-        context,
-      }),
+    const added = await writing(
+      openOutput(output, force, [...identitiesOf(files), ...read], context),
+      (product) =>
+        addNotes({
+          source,
+          elf,
+          notes: [
+            ...(regions?.notes.map(encodeRegionNote) ?? []),
+            ...(written === undefined ? [] : [{ ...VMCSINFO_NOTE, desc: written.bytes }]),
+          ],
+          keep: keeping(notes, written !== undefined, regions !== undefined),
+          output: product,
+          context,
+        }),
     );
     return {
       input: input.facts,

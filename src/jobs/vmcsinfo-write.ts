@@ -4,7 +4,8 @@ import { plural } from "../core/text.ts";
 import type { Warning } from "../core/warnings.ts";
 import { encodeNote } from "../elf/encode.ts";
 import { type FileIdentity, identitiesOf } from "../io/file.ts";
-import { type Output, OutputFile, OutputStream, refuseToOverwrite } from "../io/output.ts";
+import { type Output, OutputFile, refuseToOverwrite } from "../io/output.ts";
+import { OutputStream } from "../io/output-stream.ts";
 import { fieldText } from "../vmx/vmcsinfo/names.ts";
 import {
   readVmcsInfo,
@@ -113,16 +114,20 @@ export async function convertVmcsInfo(
   ];
   for (const warning of warnings) context.warn(warning);
   const bytes = note ? encodeNote(VMCSINFO_NOTE.name, VMCSINFO_NOTE.type, written.bytes) : written.bytes;
-  await writing(openOutput(output, force, opened.input.identities), (product) => {
+  await writing(openOutput(output, force, opened.input.identities, context), async (product) => {
     product.write(bytes, 0, bytes.length, 0);
-    product.finish(bytes.length);
+    await product.finish(bytes.length);
   });
   return { opened, written: { ...written, bytes }, warnings };
 }
 
 /** A file, or standard output for "-"; none of the inputs may be overwritten. */
-export const openOutput = (path: string, force: boolean, inputs: readonly FileIdentity[]): Output =>
-  path === "-" ? new OutputStream(1) : OutputFile.create(path, { force, inputs });
+export const openOutput = (
+  path: string,
+  force: boolean,
+  inputs: readonly FileIdentity[],
+  { checkpoint }: JobContext,
+): Output => (path === "-" ? new OutputStream(1, checkpoint) : OutputFile.create(path, { force, inputs }));
 
 /** Runs a job that writes; when it fails, what it wrote is removed. */
 export async function writing<T>(output: Output, job: (output: Output) => T | Promise<T>): Promise<T> {

@@ -210,7 +210,7 @@ async function writeOrRead(
     return { ranges: await copyGuest(guest, plan, { context, observe, lost }), size: plan.size };
   }
   if (path === undefined) throw new UsageError("no output given", { hint: "name one with -o OUT" });
-  const output = openVmcoreOutput(path, force, plan, inputs, warn);
+  const output = openVmcoreOutput(path, force, plan, inputs, warn, context);
   return await keepingPartial(output, keepPartial, context, () =>
     write(guest, plan, output, kernel, lost, options, context),
   );

@@ -64,7 +64,7 @@ export async function addNotes(options: AddNotesOptions): Promise<AddedNotes> {
   await copyHoley(source, split, added.shift, output, context);
   for (const { offset, bytes } of patches) output.write(bytes, 0, bytes.length, offset);
   context.progress.finish();
-  output.finish(added.fileSize);
+  await output.finish(added.fileSize);
   return added;
 }
 

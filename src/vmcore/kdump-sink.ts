@@ -33,6 +33,7 @@ export interface KdumpSinkOptions {
 
 /** Writes bitmaps, page descriptors and compressed pages; the headers are its caller's. */
 export class KdumpSink implements MemorySink {
+  readonly #output: Output;
   readonly #batches: PageBatches<Piece>;
   readonly #ram: BitmapWriter;
   readonly #dumped: BitmapWriter;
@@ -47,6 +48,7 @@ export class KdumpSink implements MemorySink {
 
   constructor(options: KdumpSinkOptions) {
     const { layout, output, codec, threads, dense } = options;
+    this.#output = output;
     this.#batches = new PageBatches(threads, { kind: "pack", codec, pageSize: BLOCK }, (batch) =>
       this.#land(batch),
     );
@@ -97,6 +99,7 @@ export class KdumpSink implements MemorySink {
   /** Writes what is left; returns the length of the file. */
   async finish(): Promise<number> {
     await this.#batches.drain();
+    await this.#output.drain?.();
     this.#ram.finish();
     this.#dumped.finish();
     this.#descriptors.fillTo(this.#descriptorsEnd);
@@ -117,7 +120,7 @@ export class KdumpSink implements MemorySink {
     this.#dumped.set(start / BLOCK, end / BLOCK);
   }
 
-  #land({ buffers, notes }: Batch<Piece>): void {
+  async #land({ buffers, notes }: Batch<Piece>): Promise<void> {
     for (const { zeros, page, count } of notes) {
       for (let i = page; i < page + count; i++) {
         if (zeros) this.#describe(this.#zeros!, BLOCK, "none");
@@ -127,6 +130,7 @@ export class KdumpSink implements MemorySink {
         }
       }
     }
+    await this.#output.drain?.();
   }
 
   #describe(offset: number, size: number, codec: PageStorage): void {

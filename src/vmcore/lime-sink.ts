@@ -19,10 +19,11 @@ export class LimeSink implements MemorySink {
     this.#loads = loads;
   }
 
-  data(bytes: Buffer, from: number, length: number, address: number): void {
+  async data(bytes: Buffer, from: number, length: number, address: number): Promise<void> {
     this.#headersUpTo(address);
     const { start, offset } = rangeAt(this.#loads, address)!;
     this.#output.write(bytes, from, length, offset + (address - start));
+    await this.#output.drain?.();
   }
 
   zeros(): void {}

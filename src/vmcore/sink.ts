@@ -22,9 +22,10 @@ export class PositionedSink implements MemorySink {
     this.#loads = loads;
   }
 
-  data(bytes: Buffer, from: number, length: number, address: number): void {
+  async data(bytes: Buffer, from: number, length: number, address: number): Promise<void> {
     const { start, offset } = rangeAt(this.#loads, address)!;
     this.#output.write(bytes, from, length, offset + (address - start));
+    await this.#output.drain?.();
   }
 
   zeros(): void {}

@@ -115,7 +115,7 @@ async function writePlaced(options: WriteOptions, threads: PageThreads): Promise
   const ranges = await copyGuest(guest, plan, { ...options, sink, threads, lost });
   lime?.finish();
   if (output.seekable) await writeHeader();
-  output.finish(plan.size);
+  await output.finish(plan.size);
   return { ranges, size: plan.size };
 }
 
@@ -163,7 +163,7 @@ async function writeKdump(
   const rest = layout.ramBitmap - header.length - notes.bytes.length;
   const head = Buffer.concat([header, notes.bytes, Buffer.alloc(flat === undefined ? 0 : rest)]);
   output.write(head, 0, head.length, 0);
-  output.finish(size);
+  await output.finish(size);
   return { ranges, size: flat?.length ?? size };
 }
 
