@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { gzipSync } from "node:zlib";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { main } from "../src/cli/main.ts";
-import { CorruptError, UnavailableError, UnsupportedError } from "../src/core/errors.ts";
+import { CorruptError, InterruptedError, UnavailableError, UnsupportedError } from "../src/core/errors.ts";
 import type { ByteSource, PhysicalMemory } from "../src/core/memory.ts";
 import type { DumpFiles } from "../src/dump/format.ts";
 import { openDump } from "../src/dump/open.ts";
@@ -353,6 +353,26 @@ describe("the vCPUs of a VMware state file", () => {
     expect(dump.cpus).toMatchObject([{ halted: undefined, state: { cr0: 0n, cr3: 3n, rflags: 2n } }]);
     const { r8, cr2, gdt } = dump.cpus[0]!.state;
     expect([r8, cr2, gdt]).toEqual([undefined, undefined, { limit: 0, base: 0n }]);
+  });
+
+  test("signals are heard among very many values, which are not kept", async () => {
+    const many = Array.from({ length: 20_000 }, (_, i) => tag("rip", [0, i + 1], u64(1n)));
+    const values = { name: "cpu", tags: [...cpuTags(cpus, false), ...many] };
+    const count = async (groups: readonly VmwareGroup[]) => {
+      let times = 0;
+      const checkpoint = async () => {
+        times++;
+      };
+      const dump = await open(buildState(groups), { checkpoint });
+      expect(dump.cpus.map(({ state: { rip } }) => rip)).toEqual(cpus.map(({ rip }) => rip));
+      return times;
+    };
+    expect(await count([memoryGroup(inside()), values])).toBe(4);
+    expect(await count([memoryGroup(inside(), ...many), cpuGroup()])).toBe(4);
+    const interrupted = open(buildState([memoryGroup(inside()), values]), {
+      checkpoint: () => Promise.reject(new InterruptedError("SIGINT")),
+    });
+    await expect(interrupted).rejects.toThrow(InterruptedError);
   });
 
   test.each([

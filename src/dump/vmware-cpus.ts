@@ -9,7 +9,7 @@ import {
   type SegmentRegister,
   type TableRegister,
 } from "../x86/state.ts";
-import type { DumpedCpu } from "./format.ts";
+import type { DumpedCpu, DumpFiles } from "./format.ts";
 import { numberOf, TagWalk, type VmwareTag } from "./vmware-tags.ts";
 
 /** The block "gpregs": not the order of the instruction encoding, in which RSP comes before RBP (crash vmware_vmss.h). */
@@ -30,12 +30,13 @@ type Values = Map<string, bigint>;
  * Reads the registers of every vCPU from the group "cpu". Descriptions of the format do not tell how segment registers,
  * EFER and the other model-specific registers are stored: those stay unknown.
  */
-export function readVmwareCpus(
+export async function readVmwareCpus(
   source: ByteSource,
   position: number | undefined,
-): { readonly cpus: readonly DumpedCpu[]; readonly warnings: readonly Warning[] } {
+  checkpoint?: DumpFiles["checkpoint"],
+): Promise<{ readonly cpus: readonly DumpedCpu[]; readonly warnings: readonly Warning[] }> {
   if (position === undefined) return { cpus: [], warnings: [unread("has none")] };
-  const { count, values, whole } = collect(source, position);
+  const { count, values, whole } = await collect(source, position, checkpoint);
   const cpus: DumpedCpu[] = [];
   const lacking = new Set<string>();
   for (let index = 0; index < count; index++) {
@@ -67,14 +68,15 @@ const SEGMENTS_UNKNOWN: Warning = {
   message: "segment registers and EFER are not read from VMware state files: notes have zeros in their place",
 };
 
-function collect(
+async function collect(
   source: ByteSource,
   position: number,
-): { count: number; values: Map<number, Values>; whole: boolean } {
-  const walk = new TagWalk(source, position);
+  checkpoint: DumpFiles["checkpoint"],
+): Promise<{ count: number; values: Map<number, Values>; whole: boolean }> {
+  const walk = new TagWalk(source, position, checkpoint);
   const values = new Map<number, Values>();
   let count = 0;
-  for (let tag = walk.next(); tag !== undefined; tag = walk.next()) {
+  for await (const tag of walk) {
     const [cpu] = tag.indexes;
     if (tag.name === "cpu:numVCPUs") count = Math.min(MAX_CPUS, Number(numberOf(walk.bytesOf(tag, 8)) ?? 0n));
     if (!READ.has(tag.name) || cpu === undefined || cpu >= MAX_CPUS || tag.kind === "compressed block")
@@ -97,13 +99,15 @@ const TABLES: ReadonlySet<string> = new Set(["GDTR", "IDTR"]);
 function take(known: Values, { name, indexes, kind }: VmwareTag, bytes: Buffer): void {
   if (kind === "value") {
     const value = numberOf(bytes);
-    if (value !== undefined) known.set(keyOf(name.toLowerCase(), indexes[1]), value);
+    const key = keyOf(name.toLowerCase(), indexes[1]);
+    if (value !== undefined && KEPT.has(key)) known.set(key, value);
     return;
   }
   if (name === "gpregs" && bytes.length === 8 * GPREGS.length) {
     for (const [i, register] of GPREGS.entries()) known.set(register, bytes.readBigUInt64LE(8 * i));
   } else if (name === "CR64") {
-    for (let i = 0; 8 * i + 8 <= bytes.length; i++) known.set(keyOf("cr64", i), bytes.readBigUInt64LE(8 * i));
+    for (let i = 0; 8 * i + 8 <= bytes.length && i < CONTROL_REGISTERS; i++)
+      known.set(keyOf("cr64", i), bytes.readBigUInt64LE(8 * i));
   } else if (TABLES.has(name) && bytes.length === 10) {
     const table = name.toLowerCase();
     known.set(keyOf(table, 0), BigInt(bytes.readUInt16LE(0)));
@@ -114,6 +118,17 @@ function take(known: Values, { name, indexes, kind }: VmwareTag, bytes: Buffer):
 
 const keyOf = (name: string, index: number | undefined): string =>
   index === undefined ? name : `${name}[${index}]`;
+
+/** CR0 to CR8. */
+const CONTROL_REGISTERS = 9;
+
+/** What is kept of a vCPU, as `keyOf` spells it: a value may have any number, and what nobody asks for would only pile up. */
+const KEPT: ReadonlySet<string> = new Set([
+  ...GENERAL_REGISTERS,
+  ...["rip", "eflags", "halted"],
+  ...Array.from({ length: CONTROL_REGISTERS }, (_, i) => keyOf("cr64", i)),
+  ...[...TABLES].flatMap((table) => [0, 1, 2].map((part) => keyOf(table.toLowerCase(), part))),
+]);
 
 /** Without these a vCPU's state is no use; by what VMware calls them. */
 const NEEDED = ["rip", "rsp", "eflags", "cr64[0]", "cr64[3]", "cr64[4]"] as const;

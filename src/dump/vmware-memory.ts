@@ -3,6 +3,7 @@ import { CorruptError, UnsupportedError } from "../core/errors.ts";
 import type { ByteSource } from "../core/memory.ts";
 import type { RamPiece } from "../core/ram-map.ts";
 import { hex, plural } from "../core/text.ts";
+import type { DumpFiles } from "./format.ts";
 import { numberOf, TagWalk, type VmwareTag } from "./vmware-tags.ts";
 
 /** What a state file says of the machine's memory. */
@@ -33,12 +34,16 @@ const PARTS = ["regionPageNum", "regionPPN", "regionSize"] as const;
  * @param position undefined where there is none
  * @throws UnsupportedError for memory that is compressed or in pieces; CorruptError where regions are missing
  */
-export function readVmwareMemory(source: ByteSource, position: number | undefined): VmwareMemory {
+export async function readVmwareMemory(
+  source: ByteSource,
+  position: number | undefined,
+  checkpoint?: DumpFiles["checkpoint"],
+): Promise<VmwareMemory> {
   if (position === undefined) return { block: undefined, regions: [] };
-  const walk = new TagWalk(source, position);
+  const walk = new TagWalk(source, position, checkpoint);
   const values = new Map<string, number>();
   let block: VmwareTag | undefined;
-  for (let tag = walk.next(); tag !== undefined; tag = walk.next()) {
+  for await (const tag of walk) {
     if (tag.name === "Memory" && tag.kind !== "value") block = onlyBlock(tag, block);
     else if (tag.name === "regionsCount" || isPart(tag.name)) {
       const value = numberOf(walk.bytesOf(tag, 8));

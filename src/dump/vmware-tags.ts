@@ -4,6 +4,7 @@ import { CorruptError, UnsupportedError } from "../core/errors.ts";
 import type { ByteSource } from "../core/memory.ts";
 import { plural } from "../core/text.ts";
 import { CachedSource } from "../io/cached-source.ts";
+import type { DumpFiles } from "./format.ts";
 
 /**
  * VMware's state files (.vmss of a suspended machine, .vmsn of a snapshot): a table of groups, each a chain of named,
@@ -22,6 +23,8 @@ const GROUP_NAME = 64;
 const MAX_GROUPS = 4096;
 /** Values of 1024 vCPUs with room to spare. */
 const MAX_TAGS = 1 << 22;
+/** Values between two looks at signals. */
+const CHECKPOINT = 4096;
 
 const header = new Parser().endianness("little").uint32("id").uint32("version").uint32("groups");
 
@@ -95,13 +98,22 @@ export class TagWalk {
   #left = MAX_TAGS;
   readonly #source: CachedSource;
   readonly #head = Buffer.alloc(MAX_TAG_HEAD);
+  readonly #checkpoint: DumpFiles["checkpoint"];
 
-  constructor(source: ByteSource, position: number) {
+  constructor(source: ByteSource, position: number, checkpoint: DumpFiles["checkpoint"]) {
+    this.#checkpoint = checkpoint;
     this.#source = new CachedSource(source);
     this.#offset = position;
   }
 
-  next(): VmwareTag | undefined {
+  async *[Symbol.asyncIterator](): AsyncGenerator<VmwareTag> {
+    for (let tag = this.#next(), n = 1; tag !== undefined; tag = this.#next(), n++) {
+      yield tag;
+      if (n % CHECKPOINT === 0) await this.#checkpoint?.();
+    }
+  }
+
+  #next(): VmwareTag | undefined {
     if (!Number.isFinite(this.#offset) || this.#left-- === 0) return undefined;
     const head = this.#head.subarray(0, this.#source.read(this.#offset, this.#head));
     if (head.length < 2) return undefined;

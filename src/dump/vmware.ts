@@ -35,18 +35,20 @@ const STATE = /\.vms[sn]$/i;
 const nameOf = ({ name, unpacking }: ByteSource): string => (unpacking?.name ?? name).replace(/^.*\//, "");
 
 /** @throws UnavailableError when the memory is in a file that is not there */
-function openState(state: ByteSource, files: DumpFiles): MachineDump {
-  return openBoth(state, undefined, files);
+async function openState(state: ByteSource, files: DumpFiles): Promise<MachineDump> {
+  return await openBoth(state, undefined, files);
 }
 
 /** @throws UnavailableError when there is no state file */
-function openMemory(memory: ByteSource, { parts = [], beside }: DumpFiles): MachineDump {
+async function openMemory(memory: ByteSource, files: DumpFiles): Promise<MachineDump> {
+  const { parts = [], beside, checkpoint } = files;
   const name = nameOf(memory);
   const names = ["vmss", "vmsn"].map((suffix) => name.replace(VMEM, `.${suffix}`));
   const state = [...parts, ...names.map((other) => beside?.(other))].find(
     (file) => file !== undefined && isVmwareState(file),
   );
-  if (state !== undefined) return openBoth(state, memory, {});
+  if (state !== undefined)
+    return await openBoth(state, memory, checkpoint === undefined ? {} : { checkpoint });
   throw new UnavailableError(
     `the state file of this memory, which says where in the machine what is, is not there: looked for ${names.join(" and ")}`,
     {
@@ -56,9 +58,14 @@ function openMemory(memory: ByteSource, { parts = [], beside }: DumpFiles): Mach
 }
 
 /** @param vmem the file with the memory, where the user named it */
-function openBoth(state: ByteSource, vmem: ByteSource | undefined, files: DumpFiles): MachineDump {
+async function openBoth(
+  state: ByteSource,
+  vmem: ByteSource | undefined,
+  files: DumpFiles,
+): Promise<MachineDump> {
+  const { checkpoint } = files;
   const groups = readGroups(state);
-  const { block, regions } = readVmwareMemory(state, groups.get("memory")?.position);
+  const { block, regions } = await readVmwareMemory(state, groups.get("memory")?.position, checkpoint);
   const source = block === undefined ? (vmem ?? findMemory(state, files)) : state;
   const { offset, size } = block ?? { offset: 0, size: source.size };
   const pieces = piecesOf(regions, offset, size);
@@ -67,7 +74,7 @@ function openBoth(state: ByteSource, vmem: ByteSource | undefined, files: DumpFi
     throw new CorruptError("a region of memory lies outside the block that holds it", { where: { offset } });
   }
   if (pieces.length === 0) throw new UnavailableError("there is no memory in the state file");
-  const { cpus, warnings } = readVmwareCpus(state, groups.get("cpu")?.position);
+  const { cpus, warnings } = await readVmwareCpus(state, groups.get("cpu")?.position, checkpoint);
   return {
     memory: new SegmentMemory(source, segmentsOf(pieces)),
     notes: [],
