@@ -9,7 +9,9 @@ import { crc32c as ours } from "../src/codec/crc32c.ts";
 import { CorruptError, UnsupportedError } from "../src/core/errors.ts";
 import type { PhysicalMemory } from "../src/core/memory.ts";
 import { openDump } from "../src/dump/open.ts";
-import { MemorySource } from "./support/memory-io.ts";
+import { planVmcore } from "../src/vmcore/plan.ts";
+import { copyGuest } from "../src/vmcore/write.ts";
+import { MemorySource, quiet } from "./support/memory-io.ts";
 import { mutantOf, outcomesOf } from "./support/mutants.ts";
 import { physicalAt, readVmcore } from "./support/read-vmcore.ts";
 import { FakeTerminal } from "./support/terminal.ts";
@@ -254,6 +256,41 @@ describe("a compressed AVML image", () => {
     const { memory } = await open(image);
     expect(pageOf(memory, 0x1000)).toBe("absent");
     expect(pageOf(memory, 17 * PAGE)).toBe(pageIn(ranges[0]!.bytes, 16 * PAGE));
+  });
+
+  test("of tiny chunks: read once, and signals are heard between them", async () => {
+    const range = part(0, 32 * PAGE);
+    const image = avmlBlock(range, { chunkSize: 16 });
+    let read = 0;
+    class Counting extends MemorySource {
+      override read(offset: number, target: Uint8Array): number {
+        const got = super.read(offset, target);
+        read += got;
+        return got;
+      }
+    }
+    const { memory } = await openDump(new Counting(image, "image"));
+    read = 0;
+    let checkpoints = 0;
+    const context = {
+      ...quiet,
+      checkpoint: async () => {
+        checkpoints++;
+      },
+    };
+    const guest = {
+      memory,
+      vcpus: [],
+      ranges: [{ ...memory.ranges[0]!, kind: "ram", source: "RAM", sourceOffset: 0 }] as const,
+    };
+    const found: Buffer[] = [];
+    await copyGuest(guest, await planVmcore(guest, "elf"), {
+      context,
+      observe: (bytes) => found.push(Buffer.from(bytes)),
+    });
+    expect(Buffer.concat(found).equals(range.bytes as Buffer)).toBe(true);
+    expect(read).toBeLessThan(2 * image.length);
+    expect(checkpoints).toBe(2);
   });
 
   test("of more chunks than are kept unpacked", async () => {

@@ -71,7 +71,10 @@ export class AvmlMemory implements PhysicalMemory {
     const kept = this.#kept.get(index);
     if (kept !== undefined) return kept;
     const offset = this.#index.offsetOf(index);
-    const got = this.#source.read(offset, this.#packed);
+    // Up to the next chunk: of short ones there are thousands in a page.
+    const next = index + 1 < this.#index.count ? this.#index.offsetOf(index + 1) : this.#source.size;
+    const room = this.#packed.subarray(0, Math.min(CHUNK_ROOM, next - offset));
+    const got = this.#source.read(offset, room);
     if (got < 8) return undefined;
     const length = this.#packed.readUIntLE(1, 3);
     if (4 + length > got) return undefined;

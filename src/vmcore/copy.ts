@@ -13,6 +13,8 @@ import type { MemorySink } from "./sink.ts";
 const CHUNK = 1 << 20;
 /** How much is copied between two looks at signals. */
 const CHECKPOINT = 64 * 2 ** 20;
+/** The same where a page may be in thousands of pieces. */
+const GATHERED = 16 * PAGE_SIZE;
 
 export interface CopyOptions {
   readonly memory: PhysicalMemory;
@@ -91,6 +93,7 @@ export class MemoryCopier {
         const state = this.#options.memory.readPage(at + page, target);
         // The plan counts on what extentAt promised.
         this.#unreadable[page / PAGE_SIZE] = state === "absent" || state === "excluded" ? 1 : 0;
+        if (page % GATHERED === 0) await this.#options.context.checkpoint();
       }
       await this.#takeReadable(this.#buffer, 0, at, length);
     }
