@@ -2,6 +2,7 @@ import { createHash } from "node:crypto";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { gzipSync } from "node:zlib";
 import fc from "fast-check";
 import { afterAll, describe, expect, test } from "vitest";
 import { main } from "../src/cli/main.ts";
@@ -386,5 +387,39 @@ describe("convert and info", () => {
       vmcore: { ranges: ranges.map(({ start, bytes }) => ({ start, end: start + bytes.length })) },
       next: [`guestcore convert ${input} vmcore    # then crash, drgn and makedumpfile open it`],
     });
+  });
+});
+
+describe("convert --strict", () => {
+  const strict = async (name: string, image: Buffer) => {
+    const input = join(folder, name);
+    writeFileSync(input, image);
+    const [strictly, otherwise] = [new FakeTerminal(), new FakeTerminal()];
+    const status = await main(["convert", input, `${input}.strict`, "--strict"], strictly);
+    expect(await main(["convert", input, `${input}.elf`], otherwise)).toBe(0);
+    return { status, err: strictly.err };
+  };
+  const whole = buildLime([part(0x1000, 3 * PAGE), part(0x40000, 2 * PAGE)]);
+
+  test("does not let damage pass of which nothing is left but a warning", async () => {
+    const flipped = Buffer.from(whole);
+    flipped[32 + 3 * PAGE]! ^= 1;
+    expect(await strict("flipped", flipped)).toEqual({
+      status: 6,
+      err: expect.stringMatching(/the input is damaged: DMP020: /),
+    });
+  });
+
+  test("nor a compressed input whose checksum is wrong", async () => {
+    const packed = gzipSync(whole);
+    packed[packed.length - 8]! ^= 1;
+    expect(await strict("packed.gz", packed)).toEqual({
+      status: 6,
+      err: expect.stringMatching(/the compressed input is cut or damaged/),
+    });
+  });
+
+  test("lets what is whole pass, whatever else it warns of", async () => {
+    expect((await strict("whole", whole)).status).toBe(0);
   });
 });

@@ -1,9 +1,9 @@
 import { Argument } from "commander";
-import { GapsError, UsageError } from "../../core/errors.ts";
-import { bytesText } from "../../core/text.ts";
+import { UsageError } from "../../core/errors.ts";
 import { type JobFlags, jobContext, withJobOptions } from "../context.ts";
 import { deliver, prepareDelivery } from "../deliver.ts";
 import { withExamples } from "../examples.ts";
+import { refuseGaps } from "../strict.ts";
 import type { AddCommand, Terminal } from "../terminal.ts";
 import { type DumpFlags, dumpNamingOf, filesOfDump, withDumpOptions } from "./dump-options.ts";
 import { type FormatFlags, styleOf, withFormatOptions } from "./format-options.ts";
@@ -35,7 +35,7 @@ export const convertCommand: AddCommand = (program, terminal) =>
     .addArgument(new Argument("<in>", "the dump; plain or compressed (.zst, .gz)"))
     .addArgument(new Argument("<out>", 'what to write, "-" for standard output'))
     .option("--force", "replace an existing output", false)
-    .option("--strict", "exit with 6 when any of the memory is missing", false)
+    .option("--strict", "exit with 6 when any of the memory is missing or may be wrong", false)
     .option("--keep-partial", "after a failure keep what was written, as OUT.incomplete", false)
     .action((input: string, output: string, flags: ConvertFlags) => run(input, output, flags, terminal));
 
@@ -73,7 +73,5 @@ async function run(input: string, output: string, flags: ConvertFlags, terminal:
     },
     files,
   );
-  const gaps = result.coverage.missing + result.coverage.excluded;
-  if (flags.strict && gaps > 0)
-    throw new GapsError(`${bytesText(gaps)} of the memory are missing from the output`);
+  if (flags.strict) refuseGaps(result, "the memory");
 }

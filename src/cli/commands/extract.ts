@@ -1,10 +1,10 @@
 import { Argument, type Command, Option } from "commander";
 import { GapsError, UsageError } from "../../core/errors.ts";
-import { bytesText } from "../../core/text.ts";
 import type { ExtractResult } from "../../jobs/extract.ts";
 import { type JobFlags, jobContext, withJobOptions } from "../context.ts";
 import { deliver, prepareDelivery } from "../deliver.ts";
 import { withExamples } from "../examples.ts";
+import { refuseGaps } from "../strict.ts";
 import type { AddCommand, Terminal } from "../terminal.ts";
 import { type FormatFlags, styleOf, withFormatOptions } from "./format-options.ts";
 import { filesOf, guestNumber, type HostFlags, hostOptionsOf, withHostOptions } from "./host-options.ts";
@@ -122,18 +122,16 @@ async function run(core: string, flags: ExtractFlags, terminal: Terminal): Promi
     },
     files,
   );
-  if (flags.strict) refuseGaps(result);
+  if (flags.strict) {
+    refuseUnmapped(result);
+    refuseGaps(result, "the guest's memory");
+  }
 }
 
-/** @throws GapsError when the output lacks memory, or may hold wrong bytes */
-function refuseGaps({ coverage, input, origin }: ExtractResult): void {
-  const gaps = coverage.missing + coverage.excluded;
-  if (gaps > 0) throw new GapsError(`${bytesText(gaps)} of the guest's memory are missing from the output`);
+/** @throws GapsError when not all of a host's tables that say what the guest's memory is could be read */
+function refuseUnmapped({ origin }: ExtractResult): void {
   if (origin.kind === "host" && (origin.tables.tablesMissing > 0 || !origin.tables.complete)) {
     throw new GapsError("not all of the guest's second-level tables could be read: what they map is missing");
-  }
-  if (input.unpacked?.whole === false) {
-    throw new GapsError("the compressed input is cut or damaged: the output may hold wrong bytes");
   }
 }
 
