@@ -170,6 +170,16 @@ describe("convert --format kdump", () => {
     const kdump = readKdump(readFileSync(at("cut.out")));
     expect([kdump.ram(FAR), kdump.dumped(FAR)]).toEqual([false, false]);
     expect([kdump.ram(FAR + 2), kdump.dumped(FAR + 2)]).toEqual([true, false]);
+    // Nor does a bitmap say that there was more: the status does.
+    expect(kdump.status).toBe(1 | 8);
+  });
+
+  test.each(["kdump", "flat"])("a dump marked incomplete stays one as %s", async (format) => {
+    const [marked, output] = [at("marked.kdump"), at(`marked.${format}.out`)];
+    writeFileSync(marked, buildKdump({ pages: contents, codec: "zlib", notes, incomplete: true }));
+    const { status, codes } = await run(marked, output, "--format", format);
+    expect([status, codes]).toEqual([0, ["DMP002"]]);
+    expect((await run(output, at("again"), "--format", "kdump", "--force")).codes).toEqual(["DMP002"]);
   });
 
   test("firmware below 4 GiB is left out where no RAM is above, and -d 0 keeps it", async () => {

@@ -16,6 +16,8 @@ export interface MachineDump {
   readonly cpus: readonly DumpedCpu[];
   /** makedumpfile's -d that it was filtered with, where the format tells. */
   readonly dumpLevel?: number;
+  /** Whether it is marked as one that broke off. */
+  readonly incomplete?: boolean;
   /** ELF's e_machine of the machine dumped. */
   readonly machine: number;
   /** The byte order of its notes and memory, where it is not little-endian. */

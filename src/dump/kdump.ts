@@ -43,6 +43,7 @@ async function openKdump(source: ByteSource, files: DumpFiles): Promise<MachineD
     cpus: [],
     machine,
     dumpLevel: header.dumpLevel,
+    ...(set.some((file) => file.header.incomplete) ? { incomplete: true } : {}),
     ...(header.layout.littleEndian ? {} : { bigEndian: true }),
     ...(found.length === 1 ? {} : { parts: found.slice(1).map((file) => file.source.name) }),
     warnings,

@@ -104,7 +104,9 @@ async function convertInput(
   if (plan.loads.length === 0) throw new UnavailableError("none of the machine's memory is in this dump");
   const view = { ...viewOfKernel(dump.memory, linux, vmcoreinfo), target: elfTargetOf(dump, plan) };
   const style = kdumpStyleOf(options, options.output);
-  const kdump = style && { ...style, dumpLevel: dump.dumpLevel ?? 0 };
+  // Pages that only turn out to be damaged are told of by themselves.
+  const incomplete = dump.incomplete === true || plan.missing.some(({ state }) => state === "absent");
+  const kdump = style && { ...style, dumpLevel: dump.dumpLevel ?? 0, incomplete };
   const lost = new LostPages();
   const { output: path, force, keepPartial } = options;
   const sources = {

@@ -11,7 +11,7 @@ export const DUMP_EXPLANATIONS: Readonly<Record<string, Explanation>> = {
   DMP002: {
     title: "the dump is marked incomplete",
     meaning:
-      "The program that wrote it ran out of room and said so in the header. Pages that were not written are missing.",
+      "The program that wrote it ran out of room and said so in the header, or it was converted from a dump that lacks memory. Pages that were not written are missing.",
     cure: "Dump with a higher level (-d 31 where guests do not matter, -d 17 where they do) or to more room.",
   },
   DMP003: {

@@ -100,7 +100,8 @@ export const VERIFY_EXPLANATIONS: Readonly<Record<string, Explanation>> = {
   },
   VRF018: {
     title: "the dump is marked incomplete",
-    meaning: "There was no room for all of it: makedumpfile wrote what it could.",
+    meaning:
+      "There was no room for all of it: makedumpfile wrote what it could. Or it was converted from such a dump, or from one that is cut.",
     cure: "Free disk space, or filter more with -d 31, and take the dump again. What is there can be read.",
   },
   VRF019: {

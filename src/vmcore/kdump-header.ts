@@ -9,6 +9,8 @@ export const SUB_HEADER_SIZE = 104;
 export const DESCRIPTOR_SIZE = 24;
 /** Bytes of a bitmap that are written, or left a hole, at once. */
 export const BITMAP_WINDOW = 64 * 1024;
+/** DUMP_DH_COMPRESSED_INCOMPLETE. */
+const INCOMPLETE = 8;
 const VERSION = 6;
 /** Field of struct new_utsname. */
 const UTSNAME_FIELD = 65;
@@ -59,6 +61,8 @@ export function layOutKdump(maxMapnr: number, notesRoom: number, pages: number):
 
 export interface KdumpFacts {
   readonly codec: PageStorage;
+  /** Whether memory is missing that the dump should have. */
+  readonly incomplete: boolean;
   /** makedumpfile's -d. */
   readonly dumpLevel: number;
   /** The six fields of struct new_utsname in order; "" what is not known. */
@@ -85,7 +89,7 @@ export function encodeKdumpHeader(layout: KdumpLayout, facts: KdumpFacts): Buffe
     bytes.write(text.slice(0, UTSNAME_FIELD - 1), 12 + field * UTSNAME_FIELD, "latin1");
   }
   put64(408, facts.time);
-  view.setUint32(424, CODEC_FLAGS[facts.codec], true);
+  view.setUint32(424, CODEC_FLAGS[facts.codec] | (facts.incomplete ? INCOMPLETE : 0), true);
   view.setUint32(428, BLOCK, true);
   view.setUint32(432, layout.subHeaderBlocks, true);
   view.setUint32(436, layout.bitmapBlocks, true);

@@ -29,6 +29,8 @@ export interface KdumpStyle {
   /** makedumpfile's -d of the dump this is made from; 1 is added where pages of zeros share one place. */
   readonly dumpLevel: number;
   readonly shareZeros: boolean;
+  /** Whether the dump that this is made from broke off: readers are told that memory is missing, which bitmaps do not say. */
+  readonly incomplete?: boolean;
 }
 
 export interface WriteOptions {
@@ -141,7 +143,12 @@ async function writeKdump(
   threads: PageThreads,
 ): Promise<WrittenVmcore> {
   const { guest, plan, kernel, lost } = options;
-  const { codec, shareZeros, dumpLevel } = options.kdump ?? { codec: "zlib", shareZeros: true, dumpLevel: 0 };
+  const {
+    codec,
+    shareZeros,
+    dumpLevel,
+    incomplete = false,
+  } = options.kdump ?? { codec: "zlib", shareZeros: true, dumpLevel: 0 };
   const flat = plan.format === "flat" ? new FlatOutput(options.output) : undefined;
   const output = flat ?? options.output;
   const sink = new KdumpSink({ layout, output, codec, shareZeros, threads, dense: flat !== undefined });
@@ -152,6 +159,7 @@ async function writeKdump(
   const notes = encodeNotes(guest, view);
   const header = encodeKdumpHeader(layout, {
     codec,
+    incomplete,
     dumpLevel: levelOf(dumpLevel, shareZeros, ranges),
     utsname: view.utsname ?? [],
     time: view.crashTime ?? 0,
