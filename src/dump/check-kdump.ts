@@ -11,6 +11,7 @@ import { isKdump, type KdumpHeader, readKdumpHeader } from "./kdump-header.ts";
 import { BEHIND_STATUS, statusOffset, subHeaderOf } from "./kdump-layouts.ts";
 import { baseOf } from "./kdump-machine.ts";
 import { DESCRIPTOR_SIZE } from "./kdump-page.ts";
+import { isOfAnotherDump } from "./kdump-split.ts";
 
 /** The latest header version there is. */
 const LAST_VERSION = 6;
@@ -92,7 +93,7 @@ function checkHeader(header: KdumpHeader, report: CheckReport): void {
     report.find(FOUND.contradiction, message, { offset });
   const oddity = (message: string, offset: number) => report.find(FOUND.headerOddity, message, { offset });
   if (header.incomplete) {
-    const message = "the dump is marked incomplete: there was no room for the rest of it";
+    const message = "the dump is marked incomplete: a part of the memory is not in it";
     report.find(FOUND.incomplete, message, { offset: status });
   }
   if (version < 0 || version > LAST_VERSION) oddity(`the header version ${version} is not known`, 8);
@@ -159,7 +160,7 @@ function checkParts(files: readonly PartFile[], report: CheckReport): void {
   const parts: { readonly file: ByteSource; readonly start: number; readonly end: number }[] = [];
   for (const { file, header } of files) {
     if (header.split === undefined) wrong(file, "this is no part of a split dump");
-    else if (header.maxMapnr !== maxMapnr || header.blockSize !== blockSize) {
+    else if (isOfAnotherDump({ source: first!.file, header: first!.header }, { source: file, header })) {
       wrong(file, "this is a part of another dump than the first file");
     } else parts.push({ file, ...header.split });
   }

@@ -117,7 +117,7 @@ function whyNot(
   const [first] = members;
   const { name } = source;
   if (header.split === undefined) return `the part ${name} is a whole dump, not one part of a split one`;
-  if (header.identity !== first!.header.identity || !haveSameBitmaps(first!, { source, header })) {
+  if (isOfAnotherDump(first!, { source, header })) {
     return `the part ${name} is of another dump than ${first!.source.name}`;
   }
   const other = members.find((member) => overlap(member.header.split!, header.split!));
@@ -125,6 +125,12 @@ function whyNot(
   const { start, end } = header.split;
   return `the part ${name} has page frames ${start} to ${end - 1}, of which ${other.source.name} has some too: it is given twice, or of another set`;
 }
+
+/** Whether two parts have other headers or, in the places that are looked at, other bitmaps. */
+export const isOfAnotherDump = (
+  one: Pick<DumpFile, "source" | "header">,
+  other: Pick<DumpFile, "source" | "header">,
+): boolean => one.header.identity !== other.header.identity || !haveSameBitmaps(one, other);
 
 const overlap = (left: Range, right: Range): boolean => left.start < right.end && right.start < left.end;
 
