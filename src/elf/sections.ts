@@ -17,6 +17,8 @@ const MAX_SECTIONS = 256;
 const MAX_NAMES = 1 << 16;
 
 export const SHT_NOTE = 7;
+/** Takes no bytes of the file: sections that were left to a file of debug information. */
+export const SHT_NOBITS = 8;
 
 /**
  * Sections of a 64-bit little-endian ELF file, whose size is what the table says; none when the file ends inside the
