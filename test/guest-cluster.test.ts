@@ -1,7 +1,8 @@
 import { describe, expect, test } from "vitest";
 import type { PhysicalMemory } from "../src/core/memory.ts";
 import { type ControlBlock, clusterBlocks } from "../src/guest/cluster.ts";
-import { classify, hostGuests } from "../src/guest/host-guest.ts";
+import { classify } from "../src/guest/host-guest.ts";
+import { guestsOfBlocks } from "../src/guest/kvm-guests.ts";
 import { EPT_FOUR_LEVEL } from "../src/x86/paging-shapes.ts";
 import { memoryFrom, type TableEntry, tablePieces } from "./synth/memory.ts";
 
@@ -60,7 +61,7 @@ function block(address: number, others: Partial<ControlBlock> = {}): ControlBloc
 
 const roles = async (blocks: readonly ControlBlock[]) => {
   const { clusters, others } = await clusterBlocks(memory, blocks);
-  return classify(hostGuests(clusters), others).map(({ block: { address }, role, guest, vcpu }) => [
+  return classify(guestsOfBlocks(clusters), others).map(({ block: { address }, role, guest, vcpu }) => [
     address,
     role,
     guest,
@@ -120,7 +121,7 @@ describe("control blocks", () => {
 
   test("of a process none of whose vCPUs ran are a guest without memory", async () => {
     const { clusters } = await clusterBlocks(memory, [block(0x5000, { root: undefined })]);
-    expect(hostGuests(clusters)).toMatchObject([{ id: 1, root: undefined, vcpus: [{ index: 0 }] }]);
+    expect(guestsOfBlocks(clusters)).toMatchObject([{ id: 1, root: undefined, vcpus: [{ index: 0 }] }]);
   });
 
   test("of two processes are two guests, in the order in which their vCPUs were made", async () => {

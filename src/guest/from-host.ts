@@ -1,5 +1,6 @@
 import type { PhysicalMemory } from "../core/memory.ts";
 import { hex } from "../core/text.ts";
+import type { KvmVcpu } from "../kvm/vcpus.ts";
 import { stateOf as vmcbStateOf } from "../svm/state.ts";
 import { type Vmcb, fieldValue as vmcbValue } from "../svm/vmcb.ts";
 import { basicReason } from "../vmx/exit-reasons.ts";
@@ -9,6 +10,7 @@ import { fieldValue } from "../vmx/score.ts";
 import { type KnownEfer, stateOf as vmcsStateOf } from "../vmx/state.ts";
 import type { Trust, Vcpu } from "./guest.ts";
 import type { HostVcpu } from "./host-guest.ts";
+import { OWN_CR3, vcpuOfKvm, withKvmState } from "./kvm-state.ts";
 import { NP_ENABLE, type VmcbBlock } from "./svm-blocks.ts";
 import type { VmcsBlock } from "./vmx-blocks.ts";
 
@@ -21,8 +23,6 @@ const ACTIVITY_HLT = 1n;
 const VMEXIT_HLT = 0x78n;
 
 const HLT_RIP = "the vCPU left the guest for HLT: RIP may still be that of the HLT";
-/** Until KVM's copy of the registers is found. */
-export const OWN_CR3 = "CR3 of the control block is the hypervisor's: it keeps the guest's itself";
 
 /**
  * The registers of a vCPU as its VMCS or VMCB has them.
@@ -31,10 +31,12 @@ export const OWN_CR3 = "CR3 of the control block is the hypervisor's: it keeps t
  */
 export function vcpuOf(
   host: PhysicalMemory,
-  { index, block, reason }: HostVcpu<VmcsBlock | VmcbBlock>,
+  { index, block, reason, kvm }: HostVcpu<VmcsBlock | VmcbBlock>,
   trust: Trust,
 ): Vcpu | undefined {
-  const vcpu = block.arch === "vmx" ? vmxVcpu(host, index, block, trust) : svmVcpu(index, block, trust);
+  if (block === undefined) return kvm && vcpuOfKvm(index, kvm, kvm.inGuest ? trust : "current");
+  const held = block.arch === "vmx" ? vmxVcpu(host, index, block, trust) : svmVcpu(index, block, trust, kvm);
+  const vcpu = held && kvm !== undefined ? withKvmState(held, kvm) : held;
   return vcpu && reason !== undefined ? { ...vcpu, caveats: [...(vcpu.caveats ?? []), reason] } : vcpu;
 }
 
@@ -81,11 +83,16 @@ function withoutCr3({ sources, caveats = [], ...vcpu }: Vcpu): Vcpu {
 }
 
 /** #VMEXIT writes all of a VMCB to memory, and a vCPU that halted is not running. */
-const svmVcpu = (index: number, { address, vmcb }: VmcbBlock, trust: Trust): Vcpu | undefined =>
+const svmVcpu = (
+  index: number,
+  { address, vmcb }: VmcbBlock,
+  trust: Trust,
+  kvm: KvmVcpu | undefined,
+): Vcpu | undefined =>
   vcpuOfVmcb(vmcb, {
     index,
     source: `VMCB at ${hex(address)}`,
-    trust: isHalted(vmcb) ? "current" : trust,
+    trust: isHalted(vmcb) || kvm?.inGuest === false ? "current" : trust,
   });
 
 const isHalted = (vmcb: Vmcb): boolean => vmcbValue(vmcb, "exit_code") === VMEXIT_HLT;

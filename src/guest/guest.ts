@@ -24,6 +24,13 @@ export interface GuestRange extends Range {
 /** How far a register set can be believed; `partly-stale`: but for the registers that `sources` calls stale. */
 export type Trust = "current" | "partly-stale" | "may-be-stale";
 
+/** Registers beyond those of X86State; undefined where the source does not hold them. */
+export type SystemRegisters = Readonly<Partial<Record<SystemRegister, bigint | undefined>>>;
+
+type SystemRegister =
+  | ("cr8" | "xcr0" | "dr0" | "dr1" | "dr2" | "dr3" | "dr6" | "dr7")
+  | ("star" | "lstar" | "cstar" | "syscallMask" | "tscAux");
+
 export interface Vcpu {
   readonly index: number;
   readonly state: X86State;
@@ -34,6 +41,7 @@ export interface Vcpu {
   readonly halted: boolean | undefined;
   /** Register → what it was taken from, where that differs from register to register. */
   readonly sources?: Readonly<Record<string, string>>;
+  readonly system?: SystemRegisters;
   /** What may make a register differ from the guest's own, a sentence each. */
   readonly caveats?: readonly string[];
 }

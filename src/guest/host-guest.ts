@@ -1,6 +1,12 @@
 import type { PhysicalMemory } from "../core/memory.ts";
-import type { BlockRole, Cluster, Clustered, ControlBlock, SecondLevelRoot } from "./cluster.ts";
+import type { LinuxKernel } from "../kernel/open-kernel.ts";
+import { ProcessPages } from "../kernel/process-pages.ts";
+import { MEM_READONLY, type Memslot } from "../kvm/memslots.ts";
+import type { KvmVcpu } from "../kvm/vcpus.ts";
+import type { KvmVm } from "../kvm/vms.ts";
+import type { BlockRole, Clustered, ControlBlock, SecondLevelRoot } from "./cluster.ts";
 import type { Guest, GuestRange, Vcpu } from "./guest.ts";
+import { MemslotMemory } from "./memslot-memory.ts";
 import { SecondLevelMemory, type WalkBudget } from "./second-level.ts";
 
 /** A virtual machine found in a host's memory. */
@@ -9,15 +15,19 @@ export interface HostGuest<B extends ControlBlock = ControlBlock> {
   readonly id: number;
   /** Undefined when no vCPU translates a second time: none ran yet, or the host uses shadow paging. */
   readonly root: SecondLevelRoot | undefined;
-  /** In the order of their VPIDs; the index is the place in this list. */
+  /** In KVM's order, or that of their VPIDs; the index is the place in this list. */
   readonly vcpus: readonly HostVcpu<B>[];
   /** Blocks of the same vCPUs for their own guests, and copies. */
   readonly others: readonly Clustered<B>[];
+  /** As the host's kernel describes it; undefined where only control blocks show it. */
+  readonly vm: KvmVm | undefined;
 }
 
 export interface HostVcpu<B extends ControlBlock = ControlBlock> {
   readonly index: number;
-  readonly block: B;
+  /** Undefined where only KVM tells of the vCPU: its control block is of no known layout, or not in the dump. */
+  readonly block: B | undefined;
+  readonly kvm: KvmVcpu | undefined;
   /** Why it is taken for this VM's, where that is in doubt. */
   readonly reason?: string | undefined;
 }
@@ -32,18 +42,6 @@ export interface ClassifiedBlock<B extends ControlBlock = ControlBlock> {
   readonly vcpu: number | undefined;
 }
 
-/** Numbers the VMs and, in each, the vCPUs. */
-export function hostGuests<B extends ControlBlock>(clusters: readonly Cluster<B>[]): HostGuest<B>[] {
-  return clusters.map(({ root, members }, i) => ({
-    id: i + 1,
-    root,
-    vcpus: members
-      .filter(({ role }) => role === "vcpu")
-      .map(({ block, reason }, index) => ({ index, block, reason })),
-    others: members.filter(({ role }) => role !== "vcpu"),
-  }));
-}
-
 /** Every block with its place, ascending by address. */
 export function classify<B extends ControlBlock>(
   guests: readonly HostGuest<B>[],
@@ -51,14 +49,8 @@ export function classify<B extends ControlBlock>(
 ): ClassifiedBlock<B>[] {
   const nowhere = { guest: undefined, vcpu: undefined };
   const placed = guests.flatMap(({ id, vcpus, others }) => [
-    ...vcpus.map(
-      ({ index, block, reason }): ClassifiedBlock<B> => ({
-        block,
-        role: "vcpu",
-        reason,
-        guest: id,
-        vcpu: index,
-      }),
+    ...vcpus.flatMap(({ index, block, reason }): ClassifiedBlock<B>[] =>
+      block === undefined ? [] : [{ block, role: "vcpu", reason, guest: id, vcpu: index }],
     ),
     ...others.map((other): ClassifiedBlock<B> => ({ ...other, guest: id, vcpu: undefined })),
   ]);
@@ -66,23 +58,57 @@ export function classify<B extends ControlBlock>(
   return all.sort((a, b) => a.block.address - b.block.address);
 }
 
-/** A guest's memory as its second-level tables show it; undefined when it has none. */
-export const memoryOf = async (
-  host: PhysicalMemory,
-  { root }: Pick<HostGuest, "root">,
-  options: { readonly budget?: WalkBudget; readonly checkpoint?: () => Promise<void> } = {},
-): Promise<SecondLevelMemory | undefined> =>
-  root === undefined ? undefined : await SecondLevelMemory.open(host, root.address, root.shape, options);
+/** A guest's memory, and by what it was found. */
+export interface HostGuestMemory {
+  readonly memory: PhysicalMemory;
+  /** By memslots and the VMM's page tables: all there is. */
+  readonly slots: MemslotMemory | undefined;
+  /** By second-level tables: what the guest has touched. */
+  readonly tables: SecondLevelMemory | undefined;
+}
 
-/** The guest to write: what the tables map is RAM as far as they can tell. */
+/** A guest's memory as the host's kernel and its second-level tables show it; undefined where neither does. */
+export async function memoryOf(
+  { memory: host, kernel }: { readonly memory: PhysicalMemory; readonly kernel: LinuxKernel | undefined },
+  { root, vm }: Pick<HostGuest, "root" | "vm">,
+  options: { readonly budget?: WalkBudget; readonly checkpoint?: () => Promise<void> } = {},
+): Promise<HostGuestMemory | undefined> {
+  const tables =
+    root === undefined ? undefined : await SecondLevelMemory.open(host, root.address, root.shape, options);
+  const pages = vm?.mm === undefined || kernel === undefined ? undefined : ProcessPages.of(kernel, vm.mm);
+  const slots =
+    vm === undefined || vm.slots.length === 0 || pages === undefined
+      ? undefined
+      : await MemslotMemory.open(host, pages, vm.slots, tables, options.checkpoint);
+  const memory = slots ?? tables;
+  return memory && { memory, slots, tables };
+}
+
+/** The guest to write; without memslots, what the tables map is RAM as far as they can tell. */
 export function guestFromHost(
-  memory: SecondLevelMemory,
-  root: SecondLevelRoot,
+  { memory, slots }: HostGuestMemory,
+  root: SecondLevelRoot | undefined,
   vcpus: readonly Vcpu[],
 ): Guest {
-  const source = root.shape.name;
-  const ranges = memory.ranges.map(
-    ({ start, end }): GuestRange => ({ start, end, kind: "ram", source, sourceOffset: start }),
-  );
+  const ranges =
+    slots === undefined ? rangesOfTables(memory, root?.shape.name ?? "") : slots.slots.map(rangeOfSlot);
   return { memory, ranges, vcpus };
 }
+
+const rangesOfTables = ({ ranges }: PhysicalMemory, source: string): GuestRange[] =>
+  ranges.map(({ start, end }): GuestRange => ({ start, end, kind: "ram", source, sourceOffset: start }));
+
+const rangeOfSlot = ({ start, end, id, flags }: Memslot): GuestRange => ({
+  start,
+  end,
+  kind: (flags & MEM_READONLY) === 0 ? "ram" : "rom",
+  source: `memslot ${id}`,
+  sourceOffset: 0,
+});
+
+/** Whose virtualization runs a guest; undefined where no control block was found. */
+export const archOf = <B extends { readonly arch: "vmx" | "svm" }>({
+  vcpus,
+}: {
+  readonly vcpus: readonly { readonly block: B | undefined }[];
+}): B["arch"] | undefined => vcpus.find(({ block }) => block !== undefined)?.block?.arch;

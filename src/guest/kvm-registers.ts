@@ -11,9 +11,9 @@ import {
 } from "../kvm/arch-registers.ts";
 import { fieldValue } from "../vmx/score.ts";
 import { GENERAL_REGISTERS } from "../x86/state.ts";
-import { OWN_CR3 } from "./from-host.ts";
 import type { Vcpu } from "./guest.ts";
-import type { HostVcpu } from "./host-guest.ts";
+import { archOf, type HostVcpu } from "./host-guest.ts";
+import { OWN_CR3 } from "./kvm-state.ts";
 import type { VmcbBlock } from "./svm-blocks.ts";
 import type { VmcsBlock } from "./vmx-blocks.ts";
 
@@ -41,7 +41,7 @@ export async function withKvmRegisters(
   vcpus: readonly Vcpu[],
   checkpoint?: Checkpoint,
 ): Promise<Vcpu[]> {
-  const isVmx = blocks[0]?.block.arch === "vmx";
+  const isVmx = archOf({ vcpus: blocks }) === "vmx";
   const found = isVmx ? findBesideLists(host, blocks, vcpus) : await findByRsp(host, vcpus, checkpoint);
   return vcpus.map((vcpu) => {
     const own = isComplete(vcpu) ? undefined : found.get(vcpu.index);

@@ -2,7 +2,7 @@ import { alignDown, PAGE_SIZE } from "../core/address.ts";
 import { UnsupportedError } from "../core/errors.ts";
 import type { Extent, PackedPages, PageState, PhysicalMemory } from "../core/memory.ts";
 import { indexAtOrAbove, type Range, rangeAt } from "../core/ranges.ts";
-import { type MappedRun, PageTables } from "../x86/paging.ts";
+import { type AddressRun, type MappedRun, PageTables } from "../x86/paging.ts";
 import type { PagingShape } from "../x86/paging-shapes.ts";
 
 /** Guest-physical addresses have at most 52 bits (Intel SDM Vol. 3A §4.1.4), whatever the tables could translate. */
@@ -116,6 +116,11 @@ export class SecondLevelMemory implements PhysicalMemory {
       return found.size < physical.length;
     });
     return found;
+  }
+
+  /** Where a page of the guest's is in the host's memory, and as far as it goes; at most up to `limit`. */
+  hostRunAt(address: number, limit: number): AddressRun {
+    return this.#tables.runAt(BigInt(address), limit - address);
   }
 
   extentAt(address: number, limit: number, holes = true): Extent {

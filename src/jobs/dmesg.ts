@@ -16,12 +16,12 @@ import { findMachine } from "../qemu/machine.ts";
 import type { X86State } from "../x86/state.ts";
 import { isVmcore } from "./extract.ts";
 import { readVcpus } from "./extract-host.ts";
-import { type HostOptions, openHost, pickGuest } from "./host.ts";
+import { type GuestName, type HostOptions, openHost, pickGuest } from "./host.ts";
 import { type Input, openInput } from "./input.ts";
 
 export interface DmesgOptions {
   /** Number of a host's guest, whose log is wanted instead of the host's own. */
-  readonly guest: number | undefined;
+  readonly guest: GuestName | undefined;
   readonly host: HostOptions;
   /** Whether only what belongs to the last crash is wanted. */
   readonly followCrash?: boolean;
@@ -105,20 +105,24 @@ async function machineIn(
 
 async function guestIn(
   input: Input,
-  wanted: number,
+  wanted: GuestName,
   options: HostOptions,
   warn: Warn,
   context: JobContext,
 ): Promise<Machine> {
   const host = await openHost(input, options, warn, context);
   const guest = pickGuest(host, wanted);
-  const memory = await memoryOf(host.memory, guest, { checkpoint: context.checkpoint });
-  if (memory === undefined) {
+  const found = await memoryOf(host, guest, { checkpoint: context.checkpoint });
+  if (found === undefined) {
     throw new UnavailableError(
       `the memory of guest ${wanted} is not to be found: it has no second-level tables`,
     );
   }
-  return { memory, vmcoreinfo: undefined, states: readVcpus(host, guest).map(({ state }) => state) };
+  return {
+    memory: found.memory,
+    vmcoreinfo: undefined,
+    states: readVcpus(host, guest).map(({ state }) => state),
+  };
 }
 
 async function logOf(

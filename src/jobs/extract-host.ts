@@ -5,18 +5,19 @@ import { bytesText, plural } from "../core/text.ts";
 import type { Warning } from "../core/warnings.ts";
 import { vcpuOf } from "../guest/from-host.ts";
 import type { Guest, Vcpu } from "../guest/guest.ts";
-import { guestFromHost, type HostGuest, memoryOf } from "../guest/host-guest.ts";
+import { archOf, guestFromHost, type HostGuest, memoryOf } from "../guest/host-guest.ts";
 import { isComplete, withKvmRegisters } from "../guest/kvm-registers.ts";
+import type { MemslotFacts } from "../guest/memslot-memory.ts";
 import { type RunControls, withRunningState } from "../guest/running.ts";
 import type { SecondLevelFacts } from "../guest/second-level.ts";
 import { fieldValue } from "../vmx/score.ts";
-import { type Block, type HostDump, type HostOptions, openHost, pickGuest } from "./host.ts";
+import { type Block, type GuestName, type HostDump, type HostOptions, openHost, pickGuest } from "./host.ts";
 import type { Input } from "./input.ts";
 import type { GuestInputs } from "./write-guest.ts";
 
 export interface HostGuestOptions {
-  /** Number of the guest; undefined where there is one only. */
-  readonly guest?: number | undefined;
+  /** Undefined where there is one only. */
+  readonly guest?: GuestName | undefined;
   readonly host?: HostOptions;
 }
 
@@ -25,7 +26,9 @@ export interface HostOrigin {
   readonly kind: "host";
   readonly host: HostDump;
   readonly chosen: HostGuest<Block>;
-  readonly tables: SecondLevelFacts;
+  /** What second-level tables tell of its memory, and what memslots do. */
+  readonly tables: SecondLevelFacts | undefined;
+  readonly slots: MemslotFacts | undefined;
 }
 
 /**
@@ -41,8 +44,8 @@ export async function withHostGuest<T>(
 ): Promise<T> {
   const host = await openHost(input, options.host ?? {}, warn, context);
   const chosen = pickGuest(host, options.guest);
-  const memory = await memoryOf(host.memory, chosen, { checkpoint: context.checkpoint });
-  if (memory === undefined || chosen.root === undefined) {
+  const found = await memoryOf(host, chosen, { checkpoint: context.checkpoint });
+  if (found === undefined) {
     throw new UnavailableError(
       `no vCPU of guest ${chosen.id} has second-level tables: its memory is not to be found`,
       {
@@ -51,15 +54,24 @@ export async function withHostGuest<T>(
     );
   }
   const held = readVcpus(host, chosen);
-  const vcpus = await withKvmRegisters(host.memory, chosen.vcpus, held, context.checkpoint);
-  warn([...tableWarnings(memory.facts, totalSize(host.memory.ranges)), ...registerWarnings(chosen, vcpus)]);
+  const vcpus =
+    chosen.vm === undefined
+      ? await withKvmRegisters(host.memory, chosen.vcpus, held, context.checkpoint)
+      : held;
+  const tables = found.tables?.facts;
+  const slots = found.slots?.facts;
+  const hostSize = totalSize(host.memory.ranges);
+  if (slots !== undefined) warn(slotWarnings(slots));
+  else if (tables !== undefined) warn(tableWarnings(tables));
+  warn(repeatedWarnings(slots?.inMemory ?? tables?.mapped ?? 0, hostSize));
+  warn(registerWarnings(chosen, vcpus));
   return await use(
-    guestFromHost(memory, chosen.root, vcpus),
-    { kind: "host", host, chosen, tables: memory.facts },
+    guestFromHost(found, chosen.root, vcpus),
+    { kind: "host", host, chosen, tables, slots },
     {
       identities: input.facts.identities,
       sizeOnDisk: input.sizeOnDisk,
-      hint: memoryHint(memory.facts),
+      hint: slots !== undefined || tables === undefined ? EXCLUDED_HINT : memoryHint(tables),
     },
   );
 }
@@ -79,7 +91,7 @@ export function readVcpus(
 /** By index, of vCPUs that run by a VMCS with EPT. */
 function runControls(vcpus: HostGuest<Block>["vcpus"]): ReadonlyMap<number, RunControls> {
   const found = vcpus.map(({ index, block }): [number, RunControls] | undefined => {
-    if (block.arch !== "vmx" || block.root === undefined) return undefined;
+    if (block?.arch !== "vmx" || block.root === undefined) return undefined;
     const { region } = block.candidate;
     const eptp = fieldValue(region, "EPT_POINTER");
     const cr0Mask = fieldValue(region, "CR0_GUEST_HOST_MASK");
@@ -102,10 +114,40 @@ function memoryHint({ mapped, tablesMissing }: SecondLevelFacts): string {
   return `${cause}; a core of its VMM has the memory`;
 }
 
-function tableWarnings(
-  { mapped, complete, tablesMissing, foreign }: SecondLevelFacts,
-  hostMemory: number,
-): Warning[] {
+/** What of a guest's memory the host's memory does not have. */
+function slotWarnings({ swapped, inFile, unknown, tablesMissing, complete }: MemslotFacts): Warning[] {
+  const warnings: Warning[] = [];
+  if (swapped > 0) {
+    const message = `${bytesText(swapped)} of the guest's memory are in the host's swap: they are missing`;
+    warnings.push({ code: "GST006", message });
+  }
+  if (inFile > 0) {
+    const message = `${bytesText(inFile)} of the guest's memory are in files or devices of the host alone: they are missing`;
+    warnings.push({ code: "GST007", message });
+  }
+  if (unknown > 0 || !complete) {
+    const why =
+      tablesMissing > 0 ? `, for ${plural(tablesMissing, "page table")} of its VMM are not in this dump` : "";
+    const message = `where ${bytesText(unknown)} of the guest's memory lie is not known${why}`;
+    warnings.push({
+      code: "GST008",
+      message,
+      hint: "what second-level tables map of it is taken from there",
+    });
+  }
+  return warnings;
+}
+
+/** More than there is: hostile tables lead to one page again and again. */
+function repeatedWarnings(mapped: number, hostMemory: number): Warning[] {
+  if (mapped <= hostMemory) return [];
+  const message = `the guest's tables map ${bytesText(mapped)}, more than the ${bytesText(hostMemory)} of its host: pages are written several times`;
+  return [
+    { code: "GST005", message, hint: "tables made to fill a disk do that, and pages that the host merged" },
+  ];
+}
+
+function tableWarnings({ complete, tablesMissing, foreign }: SecondLevelFacts): Warning[] {
   const warnings: Warning[] = [];
   if (!complete) {
     warnings.push({
@@ -124,13 +166,6 @@ function tableWarnings(
     warnings.push({
       code: "GST003",
       message: `${bytesText(foreign)} of the guest's address space lead to no memory that the host's dump knows: passed-through devices, or memory left out without a trace`,
-    });
-  }
-  if (mapped > hostMemory) {
-    warnings.push({
-      code: "GST005",
-      message: `the guest's tables map ${bytesText(mapped)}, more than the ${bytesText(hostMemory)} of its host: pages are written several times`,
-      hint: "tables made to fill a disk do that, and pages that the host merged",
     });
   }
   return warnings;
@@ -153,7 +188,7 @@ function registerWarnings({ vcpus }: HostGuest<Block>, found: readonly Vcpu[]): 
   }
   const partial = found.filter((vcpu) => !isComplete(vcpu));
   if (partial.length > 0) {
-    const what = vcpus[0]?.block.arch === "svm" ? "a VMCB" : "a VMCS";
+    const what = archOf({ vcpus }) === "svm" ? "a VMCB" : "a VMCS";
     warnings.push({
       code: "REG003",
       message: `${what} holds no general registers but ${what === "a VMCB" ? "RAX and RSP" : "RSP"}: they are unavailable, and 0 in the notes, for ${plural(partial.length, "vCPU")}`,

@@ -1,18 +1,22 @@
 import { GuestcoreError, UnavailableError } from "../core/errors.ts";
 import type { JobContext } from "../core/job.ts";
 import type { PhysicalMemory } from "../core/memory.ts";
-import { plural } from "../core/text.ts";
+import { plural, printable } from "../core/text.ts";
 import type { Warning } from "../core/warnings.ts";
 import { type MachineDump, openDump } from "../dump/open.ts";
 import type { Note } from "../elf/notes.ts";
 import { type Clustered, clusterBlocks } from "../guest/cluster.ts";
-import { type ClassifiedBlock, classify, type HostGuest, hostGuests } from "../guest/host-guest.ts";
+import { type ClassifiedBlock, classify, type HostGuest } from "../guest/host-guest.ts";
+import { guestsOfBlocks, guestsOfKvm } from "../guest/kvm-guests.ts";
 import type { HostCpu } from "../guest/running.ts";
 import { type VmcbBlock, vmcbBlocks } from "../guest/svm-blocks.ts";
 import { hostCandidates, type VmcsBlock, vmcsBlock } from "../guest/vmx-blocks.ts";
 import { describeLinux, type LinuxImage } from "../kernel/linux.ts";
+import { type LinuxKernel, openKernel } from "../kernel/open-kernel.ts";
 import { Vmcoreinfo } from "../kernel/vmcoreinfo.ts";
 import { VmcoreinfoScanner } from "../kernel/vmcoreinfo-scan.ts";
+import { nameOf } from "../kvm/owner.ts";
+import { kvmVms } from "../kvm/vms.ts";
 import { VmcbScanner } from "../svm/scan.ts";
 import { readMemory } from "../vmcore/write.ts";
 import type { VmcsLayout } from "../vmx/layout.ts";
@@ -54,6 +58,10 @@ export interface HostDump {
   readonly cpus: readonly HostCpu[];
   /** The host's own kernel. */
   readonly linux: LinuxImage | undefined;
+  /** The same as it explains itself by its symbols and types; undefined where it does not. */
+  readonly kernel: LinuxKernel | undefined;
+  /** Why KVM's own list of its VMs is not known. */
+  readonly kvmUnknown: string | undefined;
   /** Whether the crashed kernel left the dump, which clears VMCSs first: then all of their state is in memory. */
   readonly kdump: boolean;
   readonly choice: LayoutChoice;
@@ -104,18 +112,27 @@ export async function openHost(
     ...vmcbBlocks(memory, svm.candidates, paging),
   ];
   const { clusters, others } = await clusterBlocks(memory, found, context.checkpoint);
-  const guests = hostGuests(clusters);
+  const opened = linux === undefined ? undefined : openKernel(memory, { image: linux, vmcoreinfo });
+  const kernel = opened?.kernel;
+  await context.checkpoint();
+  const kvm = kernel && kvmVms(kernel);
+  const { guests, others: outside } =
+    kvm === undefined || kvm.vms.length === 0
+      ? { guests: guestsOfBlocks(clusters), others }
+      : guestsOfKvm(kvm, clusters, others);
   return {
     memory,
     notes,
     cpus,
     linux,
+    kernel,
+    kvmUnknown: kvm === undefined ? (opened?.reason ?? "no Linux kernel was found") : kvm.problem,
     kdump: noted?.get("CRASHTIME") !== undefined,
     choice,
     vmx,
     svm: { rejected: svm.rejected, overflowed: svm.overflowed },
     guests,
-    blocks: classify(guests, others as readonly Clustered<Block>[]),
+    blocks: classify(guests, outside as readonly Clustered<Block>[]),
   };
 }
 
@@ -224,8 +241,11 @@ async function scan(
   return { vmx: vmx.result, svm };
 }
 
-/** @throws UnavailableError when the host has no guest of that number, or none is named and there are several */
-export function pickGuest(host: HostDump, wanted: number | undefined): HostGuest<Block> {
+/** A guest's number, or the name that its VMM was given. */
+export type GuestName = number | string;
+
+/** @throws UnavailableError when the host has no such guest, or none is named and there are several */
+export function pickGuest(host: HostDump, wanted: GuestName | undefined): HostGuest<Block> {
   const { guests } = host;
   const [only] = guests;
   if (only === undefined) {
@@ -234,13 +254,21 @@ export function pickGuest(host: HostDump, wanted: number | undefined): HostGuest
     });
   }
   if (wanted === undefined && guests.length === 1) return only;
-  const guest = guests.find(({ id }) => id === wanted);
+  const named = guests.filter(({ vm }) => vm?.owner !== undefined && nameOf(vm.owner) === String(wanted));
+  const guest =
+    guests.find(({ id }) => String(id) === String(wanted)) ?? (named.length === 1 ? named[0] : undefined);
   if (guest !== undefined) return guest;
-  const ids = guests.map(({ id }) => id).join(", ");
+  const what = named.length > 1 ? `${named.length} guests called ${wanted}` : `no guest ${wanted}`;
   throw new UnavailableError(
-    wanted === undefined ? `this host has ${guests.length} guests` : `this host has no guest ${wanted}`,
-    { hint: `choose one with --guest: ${ids}; guestcore guests lists them` },
+    wanted === undefined ? `this host has ${guests.length} guests` : `this host has ${what}`,
+    { hint: `choose one with --guest: ${guests.map(namedGuest).join(", ")}; guestcore guests lists them` },
   );
+}
+
+/** `2 (db1)`. */
+function namedGuest({ id, vm }: HostGuest<Block>): string {
+  const name = vm?.owner && nameOf(vm.owner);
+  return name === undefined ? String(id) : `${id} (${printable(name)})`;
 }
 
 /** What to do where a host shows no guest. */

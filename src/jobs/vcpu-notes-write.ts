@@ -4,7 +4,7 @@ import type { HostGuest } from "../guest/host-guest.ts";
 import type { VmcsLayout } from "../vmx/layout.ts";
 import type { RegionNote } from "../vmx/region-note.ts";
 import { infoOf, type VmcsInfo } from "../vmx/vmcsinfo.ts";
-import { type Block, type HostOptions, pickGuest } from "./host.ts";
+import { type Block, type GuestName, type HostOptions, pickGuest } from "./host.ts";
 import type { Input } from "./input.ts";
 import { withHost } from "./vmcs.ts";
 
@@ -22,27 +22,29 @@ export interface VcpuRegions {
 
 /**
  * Takes the VMCSs or VMCBs of one guest out of a host's vmcore.
- * @param guest its number; undefined where there is one only
+ * @param guest its number or name; undefined where there is one only
  * @throws UnavailableError when there is no such guest; the others as openHost
  */
 export const readVcpuRegions = (
   path: string,
-  guest: number | undefined,
+  guest: GuestName | undefined,
   options: HostOptions,
   context: JobContext,
 ): Promise<VcpuRegions> =>
   withHost(path, options, context, (host, { input, warnings }) => {
     const chosen = pickGuest(host, guest);
-    const notes = chosen.vcpus.map(({ index, block: { arch, address, candidate } }): RegionNote => {
+    const notes = chosen.vcpus.flatMap(({ index, block }): RegionNote[] => {
+      if (block === undefined) return [];
+      const { arch, address, candidate } = block;
       const owner = arch === "vmx" ? "VMCS" : "VMCB";
-      return { owner, vcpu: index, complete: host.kdump, address, bytes: candidate.bytes };
+      return [{ owner, vcpu: index, complete: host.kdump, address, bytes: candidate.bytes }];
     });
     return { input, guest: chosen.id, notes, info: infoOfGuest(chosen), warnings };
   });
 
 /** By the layout that most of the vCPUs were found by: of two with one revision a vCPU that never ran can fit both. */
 function infoOfGuest({ vcpus }: HostGuest<Block>): VmcsInfo | undefined {
-  const regions = vcpus.flatMap(({ block }) => (block.arch === "vmx" ? [block.candidate.region] : []));
+  const regions = vcpus.flatMap(({ block }) => (block?.arch === "vmx" ? [block.candidate.region] : []));
   const [first] = regions;
   if (first === undefined) return undefined;
   const counts = new Map<VmcsLayout, number>();

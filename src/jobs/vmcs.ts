@@ -94,8 +94,9 @@ async function placesOf(
   const budget = new WalkBudget(host.memory);
   for (const guest of host.guests) {
     if (wanted.size === 0) break;
-    const memory = await memoryOf(host.memory, guest, { budget, checkpoint });
-    for (const [address, guestAddress] of (await memory?.guestAddressesOf([...wanted], checkpoint)) ?? []) {
+    const memory = await memoryOf(host, guest, { budget, checkpoint });
+    for (const [address, guestAddress] of (await memory?.tables?.guestAddressesOf([...wanted], checkpoint)) ??
+      []) {
       places.set(address, { guest: guest.id, guestAddress });
       wanted.delete(address);
     }
@@ -108,7 +109,7 @@ function linksOf(guests: readonly HostGuest<Block>[]): ReadonlyMap<number, numbe
   const links = new Map<number, number>();
   for (const { id, vcpus } of guests) {
     for (const { block } of vcpus) {
-      if (block.arch !== "vmx") continue;
+      if (block?.arch !== "vmx") continue;
       const link = fieldValue(block.candidate.region, "VMCS_LINK_POINTER");
       if (link !== undefined && !links.has(Number(link))) links.set(Number(link), id);
     }
@@ -212,8 +213,9 @@ function shownBlock(host: HostDump, name: string): ShownBlock {
 
 function vcpuNamed({ guests }: HostDump, guest: number, index: number): Block {
   const found = guests.find(({ id }) => id === guest)?.vcpus.find((vcpu) => vcpu.index === index);
-  if (found === undefined) {
-    throw new UnavailableError(`there is no vCPU ${index} of guest ${guest} in this dump`, {
+  if (found?.block === undefined) {
+    const what = found === undefined ? "there is no vCPU" : "the control block was not found of vCPU";
+    throw new UnavailableError(`${what} ${index} of guest ${guest} in this dump`, {
       hint: "guestcore vmcs list prints those that there are",
     });
   }

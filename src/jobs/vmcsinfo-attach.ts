@@ -21,7 +21,7 @@ import {
   type WrittenVmcsInfo,
   writeVmcsInfo,
 } from "../vmx/vmcsinfo.ts";
-import type { HostOptions } from "./host.ts";
+import type { GuestName, HostOptions } from "./host.ts";
 import { type Input, openInput } from "./input.ts";
 import { readVcpuRegions, type VcpuRegions } from "./vcpu-notes-write.ts";
 import { isVmcsInfoNote, type OpenedVmcsInfo, openVmcsInfo } from "./vmcsinfo.ts";
@@ -34,7 +34,7 @@ export interface AttachOptions extends VmcsInfoOptions {
   /** Vmcore of the host, which the control blocks of a guest's vCPUs are taken from. */
   readonly vmcs?: string | undefined;
   /** Which guest of that host; undefined where there is one only. */
-  readonly guest?: number | undefined;
+  readonly guest?: GuestName | undefined;
   /** How the host's vmcore is read; `from` is its VMCSINFO unless this names another layout. */
   readonly host?: HostOptions;
   readonly output: string;

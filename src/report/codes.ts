@@ -67,6 +67,30 @@ export const EXPLANATIONS: Readonly<Record<string, Explanation>> = {
       "Second-level entries of several guest pages lead to the same page of the host, which then is in the output once for each. Pages that the host merged (KSM) and its shared page of zeros do that, and so do tables made to fill a disk.",
     cure: "See with --dry-run how long the output would be before it is written.",
   },
+  GST006: {
+    title: "a part of the guest's memory is in the host's swap",
+    meaning:
+      "The page tables of the VMM say that these pages were swapped out. A dump of memory does not hold them; they count as missing.",
+    cure: "The swap device of the host still has them, if it was not used since.",
+  },
+  GST007: {
+    title: "a part of the guest's memory is in a file of the host",
+    meaning:
+      "The VMM has a file or a device mapped there, and the host's memory has no copy of these pages. They count as missing.",
+    cure: "The file has them: NVDIMMs and memory-backend-file keep a guest's memory there.",
+  },
+  GST008: {
+    title: "where a part of the guest's memory lies is not known",
+    meaning:
+      "Memslots lead to addresses of the VMM that its page tables and VMAs, as far as they are in the dump, do not explain. What second-level tables map of it is taken from there, the rest counts as missing.",
+    cure: "The dump is truncated or damaged, or was filtered by something that drops page tables.",
+  },
+  GST009: {
+    title: "memslots and second-level tables disagree",
+    meaning:
+      "By the VMM's page tables and by the guest's EPT or nested tables a page of the guest is in two places of the host's memory. extract takes what the VMM's page tables say.",
+    cure: "Changes that were under way when the host was dumped look so for a few pages: a page being migrated or merged. More than that is damage.",
+  },
   KRN001: {
     title: "VMCOREINFO and page tables disagree on phys_base",
     meaning:

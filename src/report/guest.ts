@@ -36,10 +36,10 @@ function whereRuns(state: Vcpu["state"]): string {
   return privilegeOf(state) === 3 ? "user" : "kernel";
 }
 
-const SYSTEM_REGISTERS = ["rip", "rflags", "cr0", "cr2", "cr3", "cr4", "efer", "kernelGsBase"] as const;
+const OWN_REGISTERS = ["rip", "rflags", "cr0", "cr2", "cr3", "cr4", "efer", "kernelGsBase"] as const;
 
 /** Registers the source does not hold are null. */
-export const vcpuJson = ({ index, state, source, trust, halted, sources, caveats }: Vcpu) => ({
+export const vcpuJson = ({ index, state, source, trust, halted, sources, system, caveats }: Vcpu) => ({
   index,
   mode: modeOf(state),
   cpl: privilegeOf(state),
@@ -47,9 +47,10 @@ export const vcpuJson = ({ index, state, source, trust, halted, sources, caveats
   source,
   trust,
   registers: Object.fromEntries(
-    [...GENERAL_REGISTERS, ...SYSTEM_REGISTERS].map((name) => [name, state[name] ?? null]),
+    [...GENERAL_REGISTERS, ...OWN_REGISTERS].map((name) => [name, state[name] ?? null]),
   ),
   sources,
+  system,
   caveats,
   segments: Object.fromEntries(
     SEGMENT_REGISTERS.map((name) => {

@@ -1,9 +1,12 @@
 import { type Coverage, noCoverage } from "../core/coverage.ts";
 import { bytesText, hex, hexAddress, plural, printable } from "../core/text.ts";
 import type { ControlBlock } from "../guest/cluster.ts";
-import type { HostGuest } from "../guest/host-guest.ts";
+import { archOf, type HostGuest } from "../guest/host-guest.ts";
 import { LARGE_GAP } from "../guest/second-level.ts";
 import type { Block, HostDump } from "../jobs/host.ts";
+import { nameOf } from "../kvm/owner.ts";
+import { type KvmVcpu, MP_STATES } from "../kvm/vcpus.ts";
+import type { KvmVm } from "../kvm/vms.ts";
 import type { RangeCoverage } from "../vmcore/write.ts";
 
 /** What the host is, in a few words. */
@@ -12,7 +15,7 @@ export const hostName = ({ linux }: Pick<HostDump, "linux">): string =>
 
 /** "Intel VMX", "AMD SVM", both, or that neither was found. */
 export function virtualizationOf({ guests }: Pick<HostDump, "guests">): string {
-  const kinds = new Set(guests.flatMap(({ vcpus }) => vcpus.map(({ block }) => block.arch)));
+  const kinds = new Set(guests.flatMap(({ vcpus }) => vcpus.map(({ block }) => block?.arch)));
   const names = [...(kinds.has("vmx") ? ["Intel VMX"] : []), ...(kinds.has("svm") ? ["AMD SVM"] : [])];
   return names.length === 0 ? "no vCPU found" : names.join(" and ");
 }
@@ -22,15 +25,53 @@ export const guestCount = ({ guests }: Pick<HostDump, "guests">): string => plur
 export const hostFactsJson = (host: HostDump) => ({
   release: host.linux?.release?.value,
   kdump: host.kdump,
+  kvmUnknown: host.kvmUnknown,
   layouts: { source: host.choice.source, names: host.choice.layouts.map(({ name }) => name) },
 });
 
-export const guestJson = ({ id, root, vcpus }: HostGuest<Block>) => ({
+export const guestJson = ({ id, root, vcpus, vm }: HostGuest<Block>) => ({
   id,
-  arch: vcpus[0]?.block.arch,
+  ...(vm === undefined ? {} : vmJson(vm)),
+  arch: archOf({ vcpus }),
   root: rootJson(root),
-  vcpus: vcpus.map(({ index, block }) => ({ index, address: block.address })),
+  vcpus: vcpus.map(({ index, block, kvm }) => ({
+    index,
+    address: block?.address,
+    ...(kvm === undefined ? {} : kvmVcpuJson(kvm)),
+  })),
 });
+
+const vmJson = ({ owner, address, slots, problems }: KvmVm) => ({
+  name: owner === undefined ? undefined : nameOf(owner),
+  pid: owner?.task.tgid,
+  process: owner?.task.comm,
+  kvm: address,
+  memslots: slots.map(({ addressSpace, id, start, end, hva, flags }) => ({
+    addressSpace,
+    id,
+    start,
+    end,
+    hva,
+    flags,
+  })),
+  problems,
+});
+
+const kvmVcpuJson = ({ id, cpu, thread, inGuest, mpState, address }: KvmVcpu) => ({
+  id,
+  cpu,
+  thread,
+  inGuest,
+  mpState: mpState === undefined ? undefined : (MP_STATES[mpState] ?? String(mpState)),
+  kvmVcpu: address,
+});
+
+/** `web1, pid 132`, as far as the host's kernel tells; empty where it does not. */
+export function vmText(vm: KvmVm | undefined): string {
+  const owner = vm?.owner;
+  if (owner === undefined) return "";
+  return [nameOf(owner) ?? owner.task.comm, `pid ${owner.task.tgid}`].map(printable).join(", ");
+}
 
 const rootJson = (root: ControlBlock["root"]) =>
   root === undefined ? null : { address: root.address, tables: root.shape.name };

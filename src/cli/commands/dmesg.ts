@@ -13,7 +13,7 @@ const EXAMPLES = [
 ];
 
 interface DmesgCommandFlags extends JobFlags, HostFlags {
-  readonly guest: number | undefined;
+  readonly guest: string | undefined;
   readonly last: number | undefined;
   readonly followCrash: boolean;
   readonly decode: boolean;
@@ -28,7 +28,7 @@ export const dmesgCommand: AddCommand = (program, terminal) =>
     )
     .usage("FILE [options]")
     .addArgument(new Argument("<file>", "vmcore, or core of a qemu process"))
-    .option("--guest <n>", "of a host's vmcore the log of this guest", count)
+    .option("--guest <n|name>", "of a host's vmcore the log of this guest")
     .option("--last <n>", "the last N records only", count)
     .option("--follow-crash", "from the last oops, BUG, panic, lockup or stall to the end only", false)
     .option("--decode", "begin each line with the level's name", false)

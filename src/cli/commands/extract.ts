@@ -7,7 +7,7 @@ import { withExamples } from "../examples.ts";
 import { refuseGaps } from "../strict.ts";
 import type { AddCommand, Terminal } from "../terminal.ts";
 import { type FormatFlags, styleOf, withFormatOptions } from "./format-options.ts";
-import { filesOf, guestNumber, type HostFlags, hostOptionsOf, withHostOptions } from "./host-options.ts";
+import { filesOf, type HostFlags, hostOptionsOf, withHostOptions } from "./host-options.ts";
 
 const EXAMPLES = [
   "guestcore extract core.qemu -o guest.vmcore",
@@ -19,7 +19,7 @@ const EXAMPLES = [
 ];
 
 interface ExtractFlags extends JobFlags, HostFlags, FormatFlags {
-  readonly guest?: number;
+  readonly guest?: string;
   readonly output?: string;
   readonly vaddr: "direct-map" | "none";
   readonly ram: ReadonlyMap<string, string>;
@@ -57,9 +57,7 @@ const extractOptions = (command: Command): Command =>
         .argParser(addRam)
         .default(new Map(), "none"),
     )
-    .addOption(
-      new Option("--guest <n>", "which guest of a host, as `guests` numbers them").argParser(guestNumber),
-    )
+    .addOption(new Option("--guest <n|name>", "which guest of a host, as `guests` lists them"))
     .option("--layout <name>", "memory layout of a core that holds several, or VMCS layout of a host")
     .option("--dry-run", "print the map and the bytes needed, write nothing", false)
     .option("--force", "replace an existing output", false)
@@ -130,10 +128,14 @@ async function run(core: string, flags: ExtractFlags, terminal: Terminal): Promi
 
 /** @throws GapsError when not all of a host's tables that say what the guest's memory is could be read */
 function refuseUnmapped({ origin }: ExtractResult): void {
-  if (origin.kind === "host" && (origin.tables.tablesMissing > 0 || !origin.tables.complete)) {
+  if (origin.kind === "host" && origin.slots === undefined && isPartial(origin.tables)) {
     throw new GapsError("not all of the guest's second-level tables could be read: what they map is missing");
   }
 }
+
+const isPartial = (
+  tables: { readonly tablesMissing: number; readonly complete: boolean } | undefined,
+): boolean => tables !== undefined && (tables.tablesMissing > 0 || !tables.complete);
 
 function addRam(value: string, previous: ReadonlyMap<string, string>): Map<string, string> {
   const at = value.indexOf("=");

@@ -7,11 +7,13 @@ import { filesOf, type HostFlags, hostOptionsOf, withHostOptions, withLayoutOpti
 
 const EXAMPLES = [
   "guestcore guests vmcore",
+  "guestcore guests vmcore --check",
   "guestcore guests vmcore --vmcsinfo saved-vmcsinfo.txt",
   "guestcore guests vmcore --json | jq '.result.guests[].linux.release.value'",
 ];
 
 interface GuestsFlags extends JobFlags, HostFlags {
+  readonly check: boolean;
   readonly force: boolean;
 }
 
@@ -21,6 +23,7 @@ export const guestsCommand: AddCommand = (program, terminal) =>
     .description("Lists the virtual machines in the vmcore of a KVM host: vCPUs, memory, kernel inside.")
     .usage("HOST [options]")
     .addArgument(new Argument("<host>", "vmcore of a host"))
+    .option("--check", "compare memslots with second-level tables, page by page", false)
     .option("--force", "replace an existing --json-file", false)
     .action((host: string, flags: GuestsFlags) => run(host, flags, terminal));
 
@@ -31,7 +34,11 @@ async function run(path: string, flags: GuestsFlags, terminal: Terminal): Promis
     import("../../jobs/guests.ts"),
     import("../../report/guests.ts"),
   ]);
-  const result = await listGuests(path, hostOptionsOf(flags), jobContext(terminal, flags));
+  const result = await listGuests(
+    path,
+    { ...hostOptionsOf(flags), check: flags.check },
+    jobContext(terminal, flags),
+  );
   deliver(
     terminal,
     flags,

@@ -1,4 +1,4 @@
-import { type Command, InvalidArgumentError, Option } from "commander";
+import { type Command, Option } from "commander";
 import type { HostOptions, Virtualization } from "../../jobs/host.ts";
 import { type DumpFlags, dumpNamingOf, filesOfDump, withDumpOptions } from "./dump-options.ts";
 import { type VmcsInfoFlags, withVmcsInfoOptions } from "./vmcsinfo-options.ts";
@@ -32,9 +32,3 @@ export const filesOf = (path: string, flags: HostFlags): string[] => [
   ...filesOfDump(flags),
   ...(flags.vmcsinfo === undefined ? [] : [flags.vmcsinfo]),
 ];
-
-/** @throws InvalidArgumentError, which commander turns into a usage error */
-export function guestNumber(text: string): number {
-  if (!/^[1-9]\d{0,5}$/.test(text)) throw new InvalidArgumentError("guests are numbered from 1.");
-  return Number(text);
-}

@@ -6,13 +6,7 @@ import { type JobFlags, jobContext, withJobOptions } from "../context.ts";
 import { deliver, prepareDelivery } from "../deliver.ts";
 import { withExamples } from "../examples.ts";
 import type { AddCommand, Terminal } from "../terminal.ts";
-import {
-  guestNumber,
-  type HostFlags,
-  hostOptionsOf,
-  withHostOptions,
-  withLayoutOption,
-} from "./host-options.ts";
+import { type HostFlags, hostOptionsOf, withHostOptions, withLayoutOption } from "./host-options.ts";
 import { type VmcsInfoFlags, withVmcsInfoOptions } from "./vmcsinfo-options.ts";
 
 const EXAMPLES = [
@@ -149,7 +143,7 @@ async function convert(file: string, flags: ConvertFlags, terminal: Terminal): P
 interface AttachFlags extends JobFlags, HostFlags {
   readonly from?: string;
   readonly vmcs?: string;
-  readonly guest?: number;
+  readonly guest?: string;
   readonly to: AttachOptions["to"];
   readonly output?: string;
   readonly replace: boolean;
@@ -172,9 +166,7 @@ const attachOptions = (command: Command): Command =>
   command
     .option("--from <file>", FROM)
     .option("--vmcs <host>", "vmcore of the host that ran the process; its layout is written without --from")
-    .addOption(
-      new Option("--guest <n>", "which guest of that host, as `guests` numbers them").argParser(guestNumber),
-    )
+    .addOption(new Option("--guest <n|name>", "which guest of that host, as `guests` lists them"))
     .option("-o, --output <out>", "the file to write")
     .addOption(new Option("--to <form>", "form of VMCSINFO").choices(["v1", "v2", "array"]).default("v2"))
     .option("--replace", "drop such notes that are there already", false)

@@ -1,0 +1,81 @@
+import type { KvmVcpu } from "../kvm/vcpus.ts";
+import type { KvmVm, KvmVms } from "../kvm/vms.ts";
+import type { Cluster, Clustered, ControlBlock } from "./cluster.ts";
+import type { HostGuest, HostVcpu } from "./host-guest.ts";
+
+const NOT_LISTED = "no VM that the host's KVM lists has it";
+
+/** The guests of a host, and the control blocks that are of none. */
+export interface FoundGuests<B extends ControlBlock> {
+  readonly guests: readonly HostGuest<B>[];
+  readonly others: readonly Clustered<B>[];
+}
+
+/**
+ * The guests as KVM lists them, in the order they were made, with the control blocks that were found of their vCPUs.
+ * What blocks alone show to be a VM is a guest too where KVM's list is not whole, else left over from one that is gone.
+ */
+export function guestsOfKvm<B extends ControlBlock>(
+  { vms, problem }: KvmVms,
+  clusters: readonly Cluster<B>[],
+  others: readonly Clustered<B>[],
+): FoundGuests<B> {
+  const taken = new Set<Cluster<B>>();
+  const blocks = new Map(
+    clusters.flatMap(({ members }) => members.map(({ block }) => [block.address, block])),
+  );
+  const known = vms.map((vm) => {
+    const own = clusters.filter(({ members }) => members.some(({ block }) => hasBlock(vm, block)));
+    for (const cluster of own) taken.add(cluster);
+    return guestOf(vm, blocks, own);
+  });
+  const rest = clusters.filter((cluster) => !taken.has(cluster));
+  const isWhole = problem === undefined && vms.every(({ problems }) => problems.length === 0);
+  if (!isWhole) return { guests: numbered([...known, ...rest.map(unlisted)]), others };
+  const left = rest.flatMap(({ members }) =>
+    members.map(({ block }): Clustered<B> => ({ block, role: "foreign", reason: NOT_LISTED })),
+  );
+  return { guests: numbered(known), others: [...others, ...left] };
+}
+
+const hasBlock = ({ vcpus }: KvmVm, { address }: ControlBlock): boolean =>
+  vcpus.some(({ controlBlock }) => controlBlock === address);
+
+type Unnumbered<B extends ControlBlock> = Omit<HostGuest<B>, "id">;
+
+const numbered = <B extends ControlBlock>(guests: readonly Unnumbered<B>[]): HostGuest<B>[] =>
+  guests.map((guest, i) => ({ ...guest, id: i + 1 }));
+
+function guestOf<B extends ControlBlock>(
+  vm: KvmVm,
+  blocks: ReadonlyMap<number, B>,
+  clusters: readonly Cluster<B>[],
+): Unnumbered<B> {
+  const vcpus = vm.vcpus.map((kvm): HostVcpu<B> => ({ index: kvm.index, block: blockOf(kvm, blocks), kvm }));
+  const own = new Set(vcpus.map(({ block }) => block));
+  const others = clusters
+    .flatMap(({ members }) => members)
+    .filter(({ block }) => !own.has(block))
+    .map((other) =>
+      other.role === "vcpu" ? { ...other, role: "copy" as const, reason: NOT_LISTED } : other,
+    );
+  const root = vcpus.find(({ block }) => block?.root !== undefined)?.block?.root;
+  return { root, vcpus, others, vm };
+}
+
+const blockOf = <B>({ controlBlock }: KvmVcpu, blocks: ReadonlyMap<number, B>): B | undefined =>
+  controlBlock === undefined ? undefined : blocks.get(controlBlock);
+
+/** A VM that only its control blocks show. */
+export const unlisted = <B extends ControlBlock>({ root, members }: Cluster<B>): Unnumbered<B> => ({
+  root,
+  vcpus: members
+    .filter(({ role }) => role === "vcpu")
+    .map(({ block, reason }, index) => ({ index, block, reason, kvm: undefined })),
+  others: members.filter(({ role }) => role !== "vcpu"),
+  vm: undefined,
+});
+
+/** The guests that control blocks alone show, in the order of their making where that can be told. */
+export const guestsOfBlocks = <B extends ControlBlock>(clusters: readonly Cluster<B>[]): HostGuest<B>[] =>
+  numbered(clusters.map(unlisted));

@@ -1,0 +1,105 @@
+import { hex64 } from "../core/text.ts";
+import type { KvmVcpu } from "../kvm/vcpus.ts";
+import { RFLAGS_FIXED } from "../x86/registers.ts";
+import {
+  GENERAL_REGISTERS,
+  SEGMENT_REGISTERS,
+  type Segment,
+  type SegmentRegister,
+  type X86State,
+} from "../x86/state.ts";
+import type { SystemRegisters, Trust, Vcpu } from "./guest.ts";
+
+/** Until KVM's copy of the registers is found. */
+export const OWN_CR3 = "CR3 of the control block is the hypervisor's: it keeps the guest's itself";
+const NO_BLOCK =
+  "only KVM's own copy was found: segments, descriptor tables and RFLAGS are unknown, and 0 in the notes";
+
+/**
+ * A vCPU's registers with those that KVM keeps in struct kvm_vcpu: general registers that no control block holds, and
+ * what KVM has not written back to it yet.
+ */
+export function withKvmState(vcpu: Vcpu, kvm: KvmVcpu): Vcpu {
+  const { registers } = kvm;
+  if (registers === undefined) return vcpu;
+  const { rsp, ...others } = registers.general;
+  const { newer } = registers;
+  const ownCr3 = vcpu.sources !== undefined && !Object.hasOwn(vcpu.sources, "cr3");
+  const taken = {
+    ...others,
+    ...(newer.rsp ? { rsp } : {}),
+    ...(newer.rip ? { rip: registers.rip } : {}),
+    ...((newer.cr3 || ownCr3) && registers.cr3 !== undefined ? { cr3: registers.cr3 } : {}),
+    ...(registers.cr2 === undefined ? {} : { cr2: registers.cr2 }),
+    ...(registers.efer === undefined ? {} : { efer: registers.efer }),
+    ...(kvm.kernelGsBase === undefined ? {} : { kernelGsBase: kvm.kernelGsBase.value }),
+  };
+  const isSolved = (caveat: string) =>
+    (newer.rip && /\bRIP\b/.test(caveat)) || (ownCr3 && caveat === OWN_CR3) || /\bEFER\b/.test(caveat);
+  return {
+    ...vcpu,
+    state: { ...vcpu.state, ...taken },
+    sources: { ...vcpu.sources, ...sourcesOf(kvm, Object.keys(taken)) },
+    caveats: [...(vcpu.caveats ?? []).filter((caveat) => !isSolved(caveat)), ...staleGsBase(kvm)],
+    system: systemOf(kvm),
+  };
+}
+
+const staleGsBase = ({ kernelGsBase }: KvmVcpu): string[] =>
+  kernelGsBase?.stale === true
+    ? ["KERNEL_GS_BASE is that of when the vCPU was loaded: the processor had it"]
+    : [];
+
+/** What no state of a vmcore's notes has room for. */
+function systemOf({ registers, msrs }: KvmVcpu): SystemRegisters {
+  const [dr0, dr1, dr2, dr3, dr6, dr7] = registers?.debug ?? [];
+  return { cr8: registers?.cr8, xcr0: registers?.xcr0, dr0, dr1, dr2, dr3, dr6, dr7, ...msrs };
+}
+
+const NO_SEGMENT: Segment = { selector: 0, base: 0n, limit: 0, flags: 0 };
+
+/** What KVM alone tells of a vCPU whose control block cannot be read; undefined where it tells nothing. */
+export function vcpuOfKvm(index: number, kvm: KvmVcpu, trust: Trust): Vcpu | undefined {
+  const { registers } = kvm;
+  if (registers === undefined) return undefined;
+  const { general, rip, cr0 = 0n, cr2, cr3 = 0n, cr4 = 0n, efer } = registers;
+  const segments = Object.fromEntries(SEGMENT_REGISTERS.map((name) => [name, NO_SEGMENT]));
+  const none = { base: 0n, limit: 0 };
+  const known = { ...general, rip, cr0, cr2, cr3, cr4, efer };
+  const state: X86State = {
+    ...known,
+    rflags: RFLAGS_FIXED,
+    segments: segments as Record<SegmentRegister, Segment>,
+    gdt: none,
+    idt: none,
+    kernelGsBase: kvm.kernelGsBase?.value,
+  };
+  return {
+    index,
+    state,
+    source: sourceOf(kvm),
+    trust,
+    halted: isHalted(kvm),
+    sources: sourcesOf(kvm, Object.keys(known)),
+    caveats: [NO_BLOCK, ...staleGsBase(kvm)],
+    system: systemOf(kvm),
+  };
+}
+
+/** KVM_MP_STATE_HALTED. */
+const HALTED = 3;
+
+/** Whether KVM holds a vCPU that executed HLT. */
+export const isHalted = ({ mpState }: KvmVcpu): boolean => mpState === HALTED;
+
+const sourceOf = ({ address }: KvmVcpu): string => `struct kvm_vcpu at ${hex64(address)}`;
+
+function sourcesOf({ address }: KvmVcpu, names: readonly string[]): Record<string, string> {
+  const isGeneral = (name: string) =>
+    name === "rip" || (GENERAL_REGISTERS as readonly string[]).includes(name);
+  const memberOf = (name: string) => {
+    if (name === "kernelGsBase") return "vcpu_vmx.msr_guest_kernel_gs_base";
+    return `kvm_vcpu.arch.${isGeneral(name) ? "regs" : name}`;
+  };
+  return Object.fromEntries(names.map((name) => [name, `${memberOf(name)} at ${hex64(address)}`]));
+}

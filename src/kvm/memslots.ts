@@ -1,0 +1,155 @@
+import { PAGE_SIZE } from "../core/address.ts";
+import type { Range } from "../core/ranges.ts";
+import { hex } from "../core/text.ts";
+import type { Kernel } from "../kernel/kernel.ts";
+import type { Member } from "../kernel/types.ts";
+import { collect } from "../kernel/walk/outcome.ts";
+import { rbNodes } from "../kernel/walk/rb-tree.ts";
+import { problemText } from "./problem.ts";
+
+/** KVM_MEM_READONLY (Linux include/uapi/linux/kvm.h): a ROM. */
+export const MEM_READONLY = 1 << 1;
+/** KVM_MEM_GUEST_MEMFD (6.8+): private pages are in a file of KVM's own, not at the HVA. */
+export const MEM_GUEST_MEMFD = 1 << 2;
+
+/** A page-aligned range of guest-physical memory and where the VMM has it (struct kvm_memory_slot). */
+export interface Memslot extends Range {
+  /** 0; 1 of x86 system management mode. */
+  readonly addressSpace: number;
+  readonly id: number;
+  /** Of `start`. */
+  readonly hva: bigint;
+  /** KVM_MEM_*. */
+  readonly flags: number;
+}
+
+export interface Memslots {
+  readonly slots: readonly Memslot[];
+  /** What could not be read. */
+  readonly problems: readonly string[];
+}
+
+/** KVM_MAX_NR_ADDRESS_SPACES of x86, and of anything else. */
+const MAX_ADDRESS_SPACES = 2;
+/** KVM_MEM_SLOTS_NUM is SHRT_MAX. */
+const MAX_SLOTS = 32_767;
+/** Slots of KVM's own (TSS, identity map, APIC access page) have the ids from KVM_USER_MEM_SLOTS on. */
+const PRIVATE_SLOTS = 3;
+const MAX_PAGES = 2n ** 40n;
+
+/** The slots of a VM that its VMM made, of all address spaces, ascending by address in each. */
+export function memslotsOf(kernel: Kernel, kvm: bigint): Memslots {
+  const member = kernel.types.member("kvm.memslots");
+  if (member === undefined) return { slots: [], problems: ["the kernel does not tell struct kvm.memslots"] };
+  const spaces = Math.min(member.count, MAX_ADDRESS_SPACES);
+  const slots: Memslot[] = [];
+  const problems: string[] = [];
+  for (let space = 0; space < spaces; space++) {
+    const memslots = kernel.reader.u64(kvm + BigInt(member.offset + 8 * space));
+    const found = memslots === undefined ? undefined : slotsAt(kernel, memslots);
+    if (found === undefined) problems.push(`memslots of address space ${space} cannot be read`);
+    else {
+      const own = found.slots.map((slot) => ({ ...slot, addressSpace: space }));
+      slots.push(...own.sort((a, b) => a.start - b.start));
+      problems.push(...found.problems);
+    }
+  }
+  return { slots, problems };
+}
+
+const slotsAt = (kernel: Kernel, memslots: bigint): Memslots | undefined =>
+  kernel.types.member("kvm_memslots.gfn_tree") !== undefined
+    ? slotsOfTree(kernel, memslots)
+    : slotsOfArray(kernel, memslots);
+
+/** Since 5.17 slots are in red-black trees; each has two nodes, for the set in use and the one being made. */
+function slotsOfTree(kernel: Kernel, memslots: bigint): Memslots | undefined {
+  const { reader, types } = kernel;
+  const tree = types.member("kvm_memslots.gfn_tree");
+  const active = types.member("kvm_memslots.node_idx");
+  const node = types.member("kvm_memory_slot.gfn_node");
+  if (tree === undefined || active === undefined || node === undefined) return undefined;
+  const index = reader.u32(memslots + BigInt(active.offset));
+  if (index === undefined || index >= node.count) return undefined;
+  const { items, outcome } = collect(rbNodes(reader, types, memslots + BigInt(tree.offset), MAX_SLOTS));
+  const back = BigInt(node.offset + index * node.stride);
+  const addresses = items.map((at) => at - back);
+  return decode(kernel, addresses, problemText("the tree of memslots", outcome));
+}
+
+/** Before: an array behind struct kvm_memslots, of which `used_slots` are in use (4.17–5.16), else all of its length. */
+function slotsOfArray(kernel: Kernel, memslots: bigint): Memslots | undefined {
+  const { reader, types } = kernel;
+  const array = types.member("kvm_memslots.memslots");
+  const size = types.sizeOf("kvm_memory_slot");
+  if (array === undefined || size === undefined || size === 0) return undefined;
+  const used = types.member("kvm_memslots.used_slots");
+  const count = used === undefined ? array.count : reader.u32(memslots + BigInt(used.offset));
+  if (count === undefined) return undefined;
+  const addresses = Array.from(
+    { length: Math.min(count, MAX_SLOTS) },
+    (_, i) => memslots + BigInt(array.offset + i * size),
+  );
+  return decode(kernel, addresses, count > MAX_SLOTS ? `${count} memslots` : undefined);
+}
+
+interface SlotMembers {
+  readonly base: Member;
+  readonly pages: Member;
+  readonly hva: Member;
+  readonly flags: Member;
+  readonly id: Member;
+}
+
+function decode(
+  kernel: Kernel,
+  addresses: readonly bigint[],
+  problem: string | undefined,
+): Memslots | undefined {
+  const { types } = kernel;
+  const base = types.member("kvm_memory_slot.base_gfn");
+  const pages = types.member("kvm_memory_slot.npages");
+  const hva = types.member("kvm_memory_slot.userspace_addr");
+  const flags = types.member("kvm_memory_slot.flags");
+  const id = types.member("kvm_memory_slot.id");
+  if (!base || !pages || !hva || !flags || !id) return undefined;
+  const problems = problem === undefined ? [] : [problem];
+  const slots: Memslot[] = [];
+  for (const address of addresses) {
+    const slot = slotAt(kernel, address, { base, pages, hva, flags, id });
+    if (slot === undefined) problems.push(`the memslot at ${hex(address)} cannot be read`);
+    else if (slot.end > slot.start && slot.id < userSlots(kernel)) slots.push(slot);
+  }
+  return { slots, problems };
+}
+
+/** KVM_USER_MEM_SLOTS: as many as id_to_index (before 5.17) has or SHRT_MAX, but for KVM's own. */
+const userSlots = ({ types }: Kernel): number =>
+  (types.member("kvm_memslots.id_to_index")?.count ?? MAX_SLOTS) - PRIVATE_SLOTS;
+
+function slotAt({ reader }: Kernel, address: bigint, members: SlotMembers): Memslot | undefined {
+  const at = ({ offset }: Member) => address + BigInt(offset);
+  const gfn = reader.u64(at(members.base));
+  const pages = reader.u64(at(members.pages));
+  const hva = reader.u64(at(members.hva));
+  const flags = reader.u32(at(members.flags));
+  const id = members.id.size === 2 ? reader.u16(at(members.id)) : reader.u32(at(members.id));
+  if (
+    gfn === undefined ||
+    pages === undefined ||
+    hva === undefined ||
+    flags === undefined ||
+    id === undefined
+  ) {
+    return undefined;
+  }
+  if (gfn + pages > MAX_PAGES) return undefined;
+  return {
+    addressSpace: 0,
+    id,
+    start: Number(gfn) * PAGE_SIZE,
+    end: Number(gfn + pages) * PAGE_SIZE,
+    hva,
+    flags: flags & 0xffff,
+  };
+}

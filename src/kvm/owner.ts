@@ -1,0 +1,44 @@
+import { commandLine } from "../kernel/command-line.ts";
+import type { LinuxKernel } from "../kernel/open-kernel.ts";
+import { ProcessMemory } from "../kernel/process-memory.ts";
+import { type Task, type TaskList, taskOfMm } from "../kernel/tasks.ts";
+
+/** The process that runs a VM. */
+export interface Owner {
+  readonly task: Task;
+  /** As far as it is in the dump; empty when nothing of it is. */
+  readonly argv: readonly string[];
+}
+
+/** @param mm address of its mm_struct @returns undefined where its process is not among the tasks: it is exiting, or the dump lacks it */
+export function ownerOf(kernel: LinuxKernel, tasks: TaskList, mm: bigint): Owner | undefined {
+  const task = taskOfMm(tasks, mm);
+  if (task === undefined) return undefined;
+  const { reader, types, shape, symbols } = kernel;
+  const memory = ProcessMemory.of(reader, types, mm, shape, symbols);
+  const line = memory && commandLine(reader, types, mm, memory);
+  return { task, argv: line?.argv ?? [] };
+}
+
+/**
+ * The VM's name as its VMM was told it: QEMU's `-name [guest=]NAME[,…]`, `--id` of Firecracker, `--name` of crosvm.
+ * @returns undefined when the command line has none
+ */
+export function nameOf({ argv }: Owner): string | undefined {
+  for (const [i, option] of argv.entries()) {
+    const value = argv[i + 1];
+    if (value === undefined) continue;
+    if (option === "-name" || option === "--name") return qemuName(value);
+    if (option === "--id") return value;
+  }
+  return undefined;
+}
+
+/** QEMU's options are separated by commas, one that is meant is written twice. */
+function qemuName(value: string): string | undefined {
+  const options = value.split(/(?<!,),(?!,)/).map((option) => option.replaceAll(",,", ","));
+  const named = options.find((option) => option.startsWith("guest="));
+  if (named !== undefined) return named.slice("guest=".length);
+  const [first] = options;
+  return first === undefined || first.includes("=") ? undefined : first;
+}

@@ -1,0 +1,180 @@
+import { hex } from "../core/text.ts";
+import type { Kernel } from "../kernel/kernel.ts";
+import { offsetOf } from "../kernel/types.ts";
+import { collect } from "../kernel/walk/outcome.ts";
+import { xarrayEntries } from "../kernel/walk/xarray.ts";
+import { type KernelGsBase, kernelGsBaseOf, type UserReturnMsrs, userReturnMsrs } from "./msrs.ts";
+import { problemText } from "./problem.ts";
+import { type KvmRegisters, registersAt } from "./registers.ts";
+
+/** KVM_MP_STATE_* (Linux include/uapi/linux/kvm.h). */
+export const MP_STATES: readonly string[] = [
+  "runnable",
+  "uninitialized",
+  "init received",
+  "halted",
+  "SIPI received",
+  "stopped",
+  "check stop",
+  "operating",
+  "load",
+  "AP reset hold",
+  "suspended",
+];
+
+/** enum: OUTSIDE_GUEST_MODE, IN_GUEST_MODE, EXITING_GUEST_MODE, READING_SHADOW_PAGE_TABLES. */
+const IN_GUEST_MODE = 1;
+
+/** A virtual CPU as KVM knows it (struct kvm_vcpu, Linux include/linux/kvm_host.h). */
+export interface KvmVcpu {
+  /** Of its struct kvm_vcpu. */
+  readonly address: bigint;
+  /** Its place among the VM's, and vcpu_id: the APIC ID on x86. */
+  readonly index: number;
+  readonly id: number;
+  /** The host's processor that it runs on, or ran on last; undefined when it never ran. */
+  readonly cpu: number | undefined;
+  /** Whether it was in the guest: of a dump that KVM did not interrupt, what the processor held is newer then. */
+  readonly inGuest: boolean;
+  /** Of MP_STATES. */
+  readonly mpState: number | undefined;
+  /** PID of the thread that runs it; undefined when none has. */
+  readonly thread: number | undefined;
+  /** Physical address of its VMCS or VMCB: of its own, not of a guest that it runs. */
+  readonly controlBlock: number | undefined;
+  readonly registers: KvmRegisters | undefined;
+  /** On Intel only. */
+  readonly msrs: UserReturnMsrs;
+  readonly kernelGsBase: KernelGsBase | undefined;
+}
+
+export interface Vcpus {
+  readonly vcpus: readonly KvmVcpu[];
+  /** What could not be read. */
+  readonly problems: readonly string[];
+}
+
+/** KVM_MAX_VCPUS (CONFIG_KVM_MAX_NR_VCPUS) of x86 is at most 4096. */
+const MAX_VCPUS = 4096;
+
+/** The vCPUs of a VM in the order they were made. */
+export function vcpusOf(kernel: Kernel, kvm: bigint): Vcpus {
+  const found = addressesOf(kernel, kvm);
+  if (found === undefined)
+    return { vcpus: [], problems: ["the kernel does not tell where a VM's vCPUs are"] };
+  const problems = found.problem === undefined ? [] : [found.problem];
+  const vcpus: KvmVcpu[] = [];
+  for (const { index, address } of found.entries) {
+    const vcpu = vcpuAt(kernel, kvm, index, address);
+    if (vcpu === undefined) problems.push(`the vCPU at ${hex(address)} cannot be read`);
+    else vcpus.push(vcpu);
+  }
+  return { vcpus, problems };
+}
+
+interface Entries {
+  readonly entries: readonly { readonly index: number; readonly address: bigint }[];
+  readonly problem?: string | undefined;
+}
+
+/** kvm.vcpu_array is an xarray since 5.17; kvm.vcpus was an array of pointers. */
+function addressesOf({ reader, types }: Kernel, kvm: bigint): Entries | undefined {
+  const xarray = types.member("kvm.vcpu_array");
+  if (xarray !== undefined) {
+    const { items, outcome } = collect(xarrayEntries(reader, types, kvm + BigInt(xarray.offset)));
+    const pointers = items.filter(({ kind }) => kind === "pointer").slice(0, MAX_VCPUS);
+    const entries = pointers.map(({ index, value }) => ({ index, address: value }));
+    return { entries, problem: problemText("the array of vCPUs", outcome) };
+  }
+  const array = types.member("kvm.vcpus");
+  if (array === undefined) return undefined;
+  const online = types.member("kvm.online_vcpus");
+  const count = online === undefined ? array.count : reader.u32(kvm + BigInt(online.offset));
+  if (count === undefined) return undefined;
+  const entries: { index: number; address: bigint }[] = [];
+  for (let index = 0; index < Math.min(count, array.count, MAX_VCPUS); index++) {
+    const address = reader.u64(kvm + BigInt(array.offset + 8 * index));
+    if (address === undefined) return { entries, problem: "the array of vCPUs cannot be read" };
+    if (address !== 0n) entries.push({ index, address });
+  }
+  return { entries };
+}
+
+/** @returns undefined when it is no vCPU of the VM */
+function vcpuAt(kernel: Kernel, kvm: bigint, index: number, address: bigint): KvmVcpu | undefined {
+  const { reader, types } = kernel;
+  const at = (...paths: string[]) => {
+    const offset = offsetOf(types, ...paths);
+    return offset === undefined ? undefined : address + BigInt(offset);
+  };
+  const u32 = (...paths: string[]) => read(at(...paths), (place) => reader.u32(place));
+  const u64 = (...paths: string[]) => read(at(...paths), (place) => reader.u64(place));
+  if (u64("kvm_vcpu.kvm") !== kvm) return undefined;
+  const cpu = u32("kvm_vcpu.cpu");
+  const vmx = vmxOf(kernel, address);
+  return {
+    address,
+    index,
+    id: u32("kvm_vcpu.vcpu_id") ?? index,
+    cpu: cpu === undefined || cpu === 0xffff_ffff ? undefined : cpu,
+    inGuest: u32("kvm_vcpu.mode") === IN_GUEST_MODE,
+    mpState: u32("kvm_vcpu.arch.mp_state"),
+    thread: threadOf(kernel, u64("kvm_vcpu.pid")),
+    controlBlock: vmx === undefined ? vmcbOf(kernel, address) : vmcsOf(kernel, vmx),
+    registers: registersAt(kernel, address),
+    msrs: vmx === undefined ? {} : userReturnMsrs(kernel, vmx),
+    kernelGsBase: vmx === undefined ? undefined : kernelGsBaseOf(kernel, vmx),
+  };
+}
+
+const read = <T>(address: bigint | undefined, reader: (address: bigint) => T | undefined): T | undefined =>
+  address === undefined ? undefined : reader(address);
+
+/** Number of a struct pid in the host's own namespace, which is the first. */
+function threadOf({ reader, types }: Kernel, pid: bigint | undefined): number | undefined {
+  const offset = offsetOf(types, "pid.numbers.nr");
+  return pid === undefined || pid === 0n || offset === undefined
+    ? undefined
+    : reader.i32(pid + BigInt(offset));
+}
+
+/** struct vcpu_vmx and vcpu_svm hold a struct kvm_vcpu. */
+function containerOf({ types }: Kernel, vcpu: bigint, type: "vcpu_vmx" | "vcpu_svm"): bigint | undefined {
+  const offset = offsetOf(types, `${type}.vcpu`);
+  return offset === undefined ? undefined : vcpu - BigInt(offset);
+}
+
+/** The struct vcpu_vmx of a vCPU; undefined where kvm-intel does not run it. */
+function vmxOf(kernel: Kernel, vcpu: bigint): bigint | undefined {
+  const vmx = containerOf(kernel, vcpu, "vcpu_vmx");
+  // A kernel with both built in has the types of both.
+  const isSvm = vmx !== undefined && containerOf(kernel, vcpu, "vcpu_svm") !== undefined && !runsVmx(kernel);
+  return isSvm ? undefined : vmx;
+}
+
+/** `vmcs_config`, filled in when kvm-intel starts. */
+function runsVmx({ reader, types, symbols }: Kernel): boolean {
+  const config = symbols.addressOf("vmcs_config");
+  const revision = offsetOf(types, "vmcs_config.revision_id");
+  return config !== undefined && revision !== undefined && reader.u32(config + BigInt(revision)) !== 0;
+}
+
+/** Its own: while a vCPU runs a guest of its own, another one is current. */
+function vmcsOf(kernel: Kernel, vmx: bigint): number | undefined {
+  const offset = offsetOf(kernel.types, "vcpu_vmx.vmcs01.vmcs");
+  return offset === undefined ? undefined : pointedTo(kernel, vmx + BigInt(offset));
+}
+
+/** vmcb01 since 5.13; before, one VMCB ran the vCPU and its guests. */
+function vmcbOf(kernel: Kernel, vcpu: bigint): number | undefined {
+  const svm = containerOf(kernel, vcpu, "vcpu_svm");
+  const offset = offsetOf(kernel.types, "vcpu_svm.vmcb01.ptr", "vcpu_svm.vmcb");
+  return svm === undefined || offset === undefined ? undefined : pointedTo(kernel, svm + BigInt(offset));
+}
+
+/** Physical address of what a pointer leads to. */
+function pointedTo({ reader }: Kernel, pointer: bigint): number | undefined {
+  const virtual = reader.u64(pointer);
+  const mapping = virtual === undefined ? undefined : reader.space.translate(virtual);
+  return mapping?.mapped === true ? mapping.physical : undefined;
+}
