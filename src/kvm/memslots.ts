@@ -35,7 +35,11 @@ const MAX_ADDRESS_SPACES = 2;
 const MAX_SLOTS = 32_767;
 /** Slots of KVM's own (TSS, identity map, APIC access page) have the ids from KVM_USER_MEM_SLOTS on. */
 const PRIVATE_SLOTS = 3;
+/** Of guest-physical memory: addresses have 52 bits. */
 const MAX_PAGES = 2n ** 40n;
+const PAGE = BigInt(PAGE_SIZE);
+/** The lower half of addresses with 5-level paging. */
+const USER_END = 2n ** 56n;
 
 /** The slots of a VM that its VMM made, of all address spaces, ascending by address in each. */
 export function memslotsOf(kernel: Kernel, kvm: bigint): Memslots {
@@ -115,10 +119,13 @@ function decode(
   if (!base || !pages || !hva || !flags || !id) return undefined;
   const problems = problem === undefined ? [] : [problem];
   const slots: Memslot[] = [];
+  const own = userSlots(kernel);
   for (const address of addresses) {
     const slot = slotAt(kernel, address, { base, pages, hva, flags, id });
     if (slot === undefined) problems.push(`the memslot at ${hex(address)} cannot be read`);
-    else if (slot.end > slot.start && slot.id < userSlots(kernel)) slots.push(slot);
+    else if (slot.pages === 0n || slot.id >= own) continue;
+    else if (!makesSense(slot)) problems.push(`the memslot at ${hex(address)} makes no sense`);
+    else slots.push(memslotOf(slot));
   }
   return { slots, problems };
 }
@@ -127,29 +134,36 @@ function decode(
 const userSlots = ({ types }: Kernel): number =>
   (types.member("kvm_memslots.id_to_index")?.count ?? MAX_SLOTS) - PRIVATE_SLOTS;
 
-function slotAt({ reader }: Kernel, address: bigint, members: SlotMembers): Memslot | undefined {
+/** What a struct kvm_memory_slot holds. */
+interface RawSlot {
+  readonly gfn: bigint;
+  readonly pages: bigint;
+  readonly hva: bigint;
+  readonly flags: number;
+  readonly id: number;
+}
+
+function slotAt({ reader }: Kernel, address: bigint, members: SlotMembers): RawSlot | undefined {
   const at = ({ offset }: Member) => address + BigInt(offset);
   const gfn = reader.u64(at(members.base));
   const pages = reader.u64(at(members.pages));
   const hva = reader.u64(at(members.hva));
   const flags = reader.u32(at(members.flags));
   const id = members.id.size === 2 ? reader.u16(at(members.id)) : reader.u32(at(members.id));
-  if (
-    gfn === undefined ||
-    pages === undefined ||
-    hva === undefined ||
-    flags === undefined ||
-    id === undefined
-  ) {
-    return undefined;
-  }
-  if (gfn + pages > MAX_PAGES) return undefined;
-  return {
-    addressSpace: 0,
-    id,
-    start: Number(gfn) * PAGE_SIZE,
-    end: Number(gfn + pages) * PAGE_SIZE,
-    hva,
-    flags: flags & 0xffff,
-  };
+  const isKnown = gfn !== undefined && pages !== undefined && hva !== undefined;
+  if (!isKnown || flags === undefined || id === undefined) return undefined;
+  return { gfn, pages, hva, flags, id };
 }
+
+/** What `__kvm_set_memory_region` lets pass: pages of guest-physical memory at page-aligned user addresses. */
+const makesSense = ({ gfn, pages, hva }: RawSlot): boolean =>
+  gfn + pages <= MAX_PAGES && hva % PAGE === 0n && hva + pages * PAGE <= USER_END;
+
+const memslotOf = ({ gfn, pages, hva, flags, id }: RawSlot): Memslot => ({
+  addressSpace: 0,
+  id,
+  start: Number(gfn) * PAGE_SIZE,
+  end: Number(gfn + pages) * PAGE_SIZE,
+  hva,
+  flags: flags & 0xffff,
+});

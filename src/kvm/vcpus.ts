@@ -82,7 +82,7 @@ function addressesOf({ reader, types }: Kernel, kvm: bigint): Entries | undefine
   const xarray = types.member("kvm.vcpu_array");
   if (xarray !== undefined) {
     const { items, outcome } = collect(xarrayEntries(reader, types, kvm + BigInt(xarray.offset)));
-    const pointers = items.filter(({ kind }) => kind === "pointer").slice(0, MAX_VCPUS);
+    const pointers = items.filter(({ kind, index }) => kind === "pointer" && index < MAX_VCPUS);
     const entries = pointers.map(({ index, value }) => ({ index, address: value }));
     return { entries, problem: problemText("the array of vCPUs", outcome) };
   }
@@ -152,10 +152,10 @@ function vmxOf(kernel: Kernel, vcpu: bigint): bigint | undefined {
   return isSvm ? undefined : vmx;
 }
 
-/** `vmcs_config`, filled in when kvm-intel starts. */
+/** `vmcs_config`, filled in when kvm-intel starts; `basic` since 6.12 is IA32_VMX_BASIC, the revision in its low half. */
 function runsVmx({ reader, types, symbols }: Kernel): boolean {
   const config = symbols.addressOf("vmcs_config");
-  const revision = offsetOf(types, "vmcs_config.revision_id");
+  const revision = offsetOf(types, "vmcs_config.revision_id", "vmcs_config.basic");
   return config !== undefined && revision !== undefined && reader.u32(config + BigInt(revision)) !== 0;
 }
 
