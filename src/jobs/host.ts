@@ -254,7 +254,7 @@ export function pickGuest(host: HostDump, wanted: GuestName | undefined): HostGu
     });
   }
   if (wanted === undefined && guests.length === 1) return only;
-  const named = guests.filter(({ vm }) => vm?.owner !== undefined && nameOf(vm.owner) === String(wanted));
+  const named = guests.filter(({ vm }) => vm?.owner !== undefined && nameOf(vm.owner) === wanted);
   const guest =
     guests.find(({ id }) => String(id) === String(wanted)) ?? (named.length === 1 ? named[0] : undefined);
   if (guest !== undefined) return guest;

@@ -28,15 +28,25 @@ export function nameOf({ argv }: Owner): string | undefined {
   for (const [i, option] of argv.entries()) {
     const value = argv[i + 1];
     if (value === undefined) continue;
-    if (option === "-name" || option === "--name") return qemuName(value);
-    if (option === "--id") return value;
+    if (option === "-name" || option === "--name") return qemuName(textOf(value));
+    if (option === "--id") return textOf(value);
   }
   return undefined;
 }
 
-/** QEMU's options are separated by commas, one that is meant is written twice. */
+/** Names are UTF-8 as a rule; what is not stays Latin-1. */
+function textOf(latin1: string): string {
+  const bytes = Buffer.from(latin1, "latin1");
+  const text = bytes.toString("utf8");
+  return Buffer.from(text).equals(bytes) ? text : latin1;
+}
+
+/** QEMU's options are separated by commas; one that is meant is written twice. No argument has a NUL. */
 function qemuName(value: string): string | undefined {
-  const options = value.split(/(?<!,),(?!,)/).map((option) => option.replaceAll(",,", ","));
+  const options = value
+    .replaceAll(",,", "\0")
+    .split(",")
+    .map((option) => option.replaceAll("\0", ","));
   const named = options.find((option) => option.startsWith("guest="));
   if (named !== undefined) return named.slice("guest=".length);
   const [first] = options;
