@@ -4,6 +4,7 @@ import type { Cluster, Clustered, ControlBlock } from "./cluster.ts";
 import type { HostGuest, HostVcpu } from "./host-guest.ts";
 
 const NOT_LISTED = "no VM that the host's KVM lists has it";
+const NOT_READ = "not all of the VM's vCPUs could be read: taken for one by its control block";
 
 /** The guests of a host, and the control blocks that are of none. */
 export interface FoundGuests<B extends ControlBlock> {
@@ -24,10 +25,18 @@ export function guestsOfKvm<B extends ControlBlock>(
   const blocks = new Map(
     clusters.flatMap(({ members }) => members.map(({ block }) => [block.address, block])),
   );
+  const listed = new Set(vms.flatMap(({ vcpus }) => vcpus.map(({ controlBlock }) => controlBlock)));
   const known = vms.map((vm) => {
-    const own = clusters.filter(({ members }) => members.some(({ block }) => hasBlock(vm, block)));
+    const own = clusters.filter(
+      (cluster) => !taken.has(cluster) && cluster.members.some(({ block }) => hasBlock(vm, block)),
+    );
     for (const cluster of own) taken.add(cluster);
-    return guestOf(vm, blocks, own);
+    const members = own.flatMap((cluster) => cluster.members);
+    return guestOf(
+      vm,
+      blocks,
+      members.filter(({ block }) => !listed.has(block.address)),
+    );
   });
   const rest = clusters.filter((cluster) => !taken.has(cluster));
   const isWhole = problem === undefined && vms.every(({ problems }) => problems.length === 0);
@@ -46,16 +55,25 @@ type Unnumbered<B extends ControlBlock> = Omit<HostGuest<B>, "id">;
 const numbered = <B extends ControlBlock>(guests: readonly Unnumbered<B>[]): HostGuest<B>[] =>
   guests.map((guest, i) => ({ ...guest, id: i + 1 }));
 
+/** @param rest blocks that its VM's blocks were found with, and that are of no vCPU listed */
 function guestOf<B extends ControlBlock>(
   vm: KvmVm,
   blocks: ReadonlyMap<number, B>,
-  clusters: readonly Cluster<B>[],
+  rest: readonly Clustered<B>[],
 ): Unnumbered<B> {
-  const vcpus = vm.vcpus.map((kvm): HostVcpu<B> => ({ index: kvm.index, block: blockOf(kvm, blocks), kvm }));
-  const own = new Set(vcpus.map(({ block }) => block));
-  const others = clusters
-    .flatMap(({ members }) => members)
-    .filter(({ block }) => !own.has(block))
+  const known = vm.vcpus.map((kvm): HostVcpu<B> => ({ index: kvm.index, block: blockOf(kvm, blocks), kvm }));
+  // Where not all of the VM could be read, its list may lack them.
+  const isWhole = vm.problems.length === 0;
+  const unread = rest.filter(({ role }) => role === "vcpu" && !isWhole);
+  const next = known.reduce((above, { index }) => Math.max(above, index + 1), 0);
+  const vcpus = [
+    ...known,
+    ...unread.map(
+      ({ block }, i): HostVcpu<B> => ({ index: next + i, block, kvm: undefined, reason: NOT_READ }),
+    ),
+  ];
+  const others = rest
+    .filter((other) => !unread.includes(other))
     .map((other) =>
       other.role === "vcpu" ? { ...other, role: "copy" as const, reason: NOT_LISTED } : other,
     );
