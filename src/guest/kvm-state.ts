@@ -35,7 +35,9 @@ export function withKvmState(vcpu: Vcpu, kvm: KvmVcpu): Vcpu {
     ...(kvm.kernelGsBase === undefined ? {} : { kernelGsBase: kvm.kernelGsBase.value }),
   };
   const isSolved = (caveat: string) =>
-    (newer.rip && /\bRIP\b/.test(caveat)) || (ownCr3 && caveat === OWN_CR3) || /\bEFER\b/.test(caveat);
+    (newer.rip && /\bRIP\b/.test(caveat)) ||
+    (caveat === OWN_CR3 && taken.cr3 !== undefined) ||
+    (registers.efer !== undefined && /\bEFER\b/.test(caveat));
   return {
     ...vcpu,
     state: { ...vcpu.state, ...taken },
