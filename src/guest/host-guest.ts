@@ -7,7 +7,7 @@ import type { KvmVm } from "../kvm/vms.ts";
 import type { BlockRole, Clustered, ControlBlock, SecondLevelRoot } from "./cluster.ts";
 import type { Guest, GuestRange, Vcpu } from "./guest.ts";
 import { MemslotMemory } from "./memslot-memory.ts";
-import { SecondLevelMemory, type WalkBudget } from "./second-level.ts";
+import { SecondLevelMemory, WalkBudget } from "./second-level.ts";
 
 /** A virtual machine found in a host's memory. */
 export interface HostGuest<B extends ControlBlock = ControlBlock> {
@@ -15,7 +15,7 @@ export interface HostGuest<B extends ControlBlock = ControlBlock> {
   readonly id: number;
   /** Undefined when no vCPU translates a second time: none ran yet, or the host uses shadow paging. */
   readonly root: SecondLevelRoot | undefined;
-  /** In KVM's order, or that of their VPIDs; the index is the place in this list. */
+  /** In KVM's order, and by its indexes; else in that of their VPIDs, counted from 0. */
   readonly vcpus: readonly HostVcpu<B>[];
   /** Blocks of the same vCPUs for their own guests, and copies. */
   readonly others: readonly Clustered<B>[];
@@ -73,13 +73,15 @@ export async function memoryOf(
   { root, vm }: Pick<HostGuest, "root" | "vm">,
   options: { readonly budget?: WalkBudget; readonly checkpoint?: () => Promise<void> } = {},
 ): Promise<HostGuestMemory | undefined> {
+  const { budget = new WalkBudget(host), checkpoint } = options;
+  const bounds = checkpoint === undefined ? { budget } : { budget, checkpoint };
   const tables =
-    root === undefined ? undefined : await SecondLevelMemory.open(host, root.address, root.shape, options);
+    root === undefined ? undefined : await SecondLevelMemory.open(host, root.address, root.shape, bounds);
   const pages = vm?.mm === undefined || kernel === undefined ? undefined : ProcessPages.of(kernel, vm.mm);
   const slots =
     vm === undefined || vm.slots.length === 0 || pages === undefined
       ? undefined
-      : await MemslotMemory.open(host, pages, vm.slots, tables, options.checkpoint);
+      : await MemslotMemory.open(host, pages, vm.slots, tables, bounds);
   const memory = slots ?? tables;
   return memory && { memory, slots, tables };
 }

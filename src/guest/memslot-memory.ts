@@ -3,6 +3,7 @@ import type { Extent, PackedPages, PageState, PhysicalMemory } from "../core/mem
 import { indexAtOrAbove, joinAscending, makeDisjoint, type Range, rangeAt, sizeOf } from "../core/ranges.ts";
 import type { BackedRun, ProcessPages } from "../kernel/process-pages.ts";
 import { MEM_GUEST_MEMFD, type Memslot } from "../kvm/memslots.ts";
+import { WalkBudget } from "./second-level.ts";
 
 /** Runs between two looks at signals: a second's work is some million. */
 const CHECKPOINT_RUNS = 4096;
@@ -43,6 +44,7 @@ export class MemslotMemory implements PhysicalMemory {
   readonly facts: MemslotFacts;
   readonly #host: PhysicalMemory;
   readonly #pages: ProcessPages;
+  readonly #known: readonly KnownSlot[];
   readonly #fallback: PhysicalMemory | undefined;
   /** Runs of a slot in order: memory is mostly read so. */
   #runs: SlotRuns | undefined;
@@ -50,12 +52,12 @@ export class MemslotMemory implements PhysicalMemory {
   private constructor(
     host: PhysicalMemory,
     pages: ProcessPages,
-    slots: readonly Memslot[],
+    { slots, facts }: Survey,
     fallback: PhysicalMemory | undefined,
-    facts: MemslotFacts,
   ) {
     this.#host = host;
     this.#pages = pages;
+    this.#known = slots;
     this.#fallback = fallback;
     this.slots = slots;
     this.facts = facts;
@@ -64,7 +66,7 @@ export class MemslotMemory implements PhysicalMemory {
 
   /**
    * Walks the VMM's page tables once, to know what there is.
-   * @param slots of one VM; those of address spaces other than 0 are left out
+   * @param slots of one VM; those of address spaces other than 0 are left out, as is what others below overlap
    * @param fallback the guest's memory by second-level tables
    */
   static async open(
@@ -72,15 +74,15 @@ export class MemslotMemory implements PhysicalMemory {
     pages: ProcessPages,
     slots: readonly Memslot[],
     fallback: PhysicalMemory | undefined,
-    checkpoint?: () => Promise<void>,
+    options: { readonly budget?: WalkBudget; readonly checkpoint?: () => Promise<void> } = {},
   ): Promise<MemslotMemory> {
+    const { budget = new WalkBudget(host), checkpoint } = options;
     const own = disjoint(slots.filter(({ addressSpace }) => addressSpace === 0));
-    const facts = await survey(pages, own, checkpoint);
-    return new MemslotMemory(host, pages, own, fallback, facts);
+    return new MemslotMemory(host, pages, await survey(pages, own, budget, checkpoint), fallback);
   }
 
   extentAt(address: number, limit: number, holes = true): Extent {
-    const slot = this.slots[indexAtOrAbove(this.slots, address)];
+    const slot = this.#known[indexAtOrAbove(this.#known, address)];
     if (slot === undefined || slot.start >= limit) return { start: address, end: limit, state: "absent" };
     if (slot.start > address) return { start: address, end: slot.start, state: "absent" };
     const page = alignDown(address, PAGE_SIZE);
@@ -98,7 +100,7 @@ export class MemslotMemory implements PhysicalMemory {
 
   /** Where pages of the guest are in the host's memory, ascending: those that are there. */
   *hostRuns(): Generator<HostRun> {
-    for (const slot of this.slots) {
+    for (const slot of this.#known) {
       for (const run of runsOfSlot(this.#pages, slot, slot.hva, slot.hva + BigInt(sizeOf(slot)))) {
         if (run.state !== "in-memory") continue;
         const start = slot.start + Number(run.virtual - slot.hva);
@@ -136,28 +138,33 @@ export class MemslotMemory implements PhysicalMemory {
   #pageAt(page: number): BackedRun | undefined {
     const known = this.#runs?.at(page);
     if (known !== undefined) return known;
-    const slot = rangeAt(this.slots, page);
+    const slot = rangeAt(this.#known, page);
     if (slot === undefined) return undefined;
     const virtual = slot.hva + BigInt(page - slot.start);
     return firstRun(this.#pages, slot, virtual, virtual + BigInt(PAGE_SIZE));
   }
 
   /** What is at a page, and as far as it goes. */
-  #runAt(slot: Memslot, page: number): BackedRun {
+  #runAt(slot: KnownSlot, page: number): BackedRun {
     const known = this.#runs?.seek(slot, page);
     if (known !== undefined) return known;
     this.#runs = new SlotRuns(this.#pages, slot, page);
-    return this.#runs.seek(slot, page) ?? { virtual: 0n, size: PAGE_SIZE, state: "unknown" };
+    return this.#runs.seek(slot, page) ?? { virtual: 0n, size: slot.end - page, state: "unknown" };
   }
+}
+
+/** A slot, and up to where the VMM's page tables tell of it. */
+interface KnownSlot extends Memslot {
+  readonly knownEnd: number;
 }
 
 /** The runs of a slot from a page on, one at a time. */
 class SlotRuns {
-  readonly #slot: Memslot;
+  readonly #slot: KnownSlot;
   readonly #runs: Iterator<BackedRun>;
   #run: BackedRun | undefined;
 
-  constructor(pages: ProcessPages, slot: Memslot, page: number) {
+  constructor(pages: ProcessPages, slot: KnownSlot, page: number) {
     this.#slot = slot;
     const end = slot.hva + BigInt(sizeOf(slot));
     this.#runs = runsOfSlot(pages, slot, slot.hva + BigInt(page - slot.start), end);
@@ -176,7 +183,7 @@ class SlotRuns {
   }
 
   /** The same; where the page is the next one behind the run in hand, of the next run. */
-  seek(slot: Memslot, page: number): BackedRun | undefined {
+  seek(slot: KnownSlot, page: number): BackedRun | undefined {
     if (slot !== this.#slot) return undefined;
     const known = this.at(page);
     if (known !== undefined) return known;
@@ -188,13 +195,14 @@ class SlotRuns {
   }
 }
 
-/** Private pages of a guest_memfd are not at the slot's addresses. */
-function* runsOfSlot(pages: ProcessPages, slot: Memslot, from: bigint, end: bigint): Generator<BackedRun> {
-  if ((slot.flags & MEM_GUEST_MEMFD) === 0) yield* pages.runsOf(from, end);
-  else yield { virtual: from, size: Number(end - from), state: "unknown" };
+function* runsOfSlot(pages: ProcessPages, slot: KnownSlot, from: bigint, end: bigint): Generator<BackedRun> {
+  const known = slot.hva + BigInt(slot.knownEnd - slot.start);
+  if (from < known) yield* pages.runsOf(from, known < end ? known : end);
+  const rest = from < known ? known : from;
+  if (rest < end) yield { virtual: rest, size: Number(end - rest), state: "unknown" };
 }
 
-const firstRun = (pages: ProcessPages, slot: Memslot, from: bigint, end: bigint): BackedRun | undefined =>
+const firstRun = (pages: ProcessPages, slot: KnownSlot, from: bigint, end: bigint): BackedRun | undefined =>
   runsOfSlot(pages, slot, from, end).next().value;
 
 /** KVM lets no two slots overlap; a damaged one that does is cut to what is new. */
@@ -202,34 +210,52 @@ const disjoint = (slots: readonly Memslot[]): Memslot[] =>
   makeDisjoint(slots, (slot, start) => ({ ...slot, start, hva: slot.hva + BigInt(start - slot.start) }))
     .ranges;
 
+interface Survey {
+  readonly slots: readonly KnownSlot[];
+  readonly facts: MemslotFacts;
+}
+
+/** Runs that cost as much as a table: as many as one has at most. */
+const RUNS_OF_TABLE = 512;
+
+/** Walks the page tables under all slots; what is left when the budget is spent is unknown. */
 async function survey(
   pages: ProcessPages,
   slots: readonly Memslot[],
+  budget: WalkBudget,
   checkpoint: (() => Promise<void>) | undefined,
-): Promise<MemslotFacts> {
+): Promise<Survey> {
   const sizes = { "in-memory": 0, zero: 0, swapped: 0, "in-file": 0, unmapped: 0, unknown: 0 };
   let pageCache = 0;
   let tablesMissing = 0;
   let complete = true;
-  let runs = 0;
+  let sinceCheckpoint = 0;
+  const known: KnownSlot[] = [];
   for (const slot of slots) {
-    if ((slot.flags & MEM_GUEST_MEMFD) !== 0) {
-      sizes.unknown += sizeOf(slot);
-      continue;
-    }
-    const walk = pages.runsOf(slot.hva, slot.hva + BigInt(sizeOf(slot)));
-    for (let step = walk.next(); ; step = walk.next()) {
-      if (step.done) {
-        tablesMissing += step.value.tablesMissing;
-        complete &&= step.value.complete;
-        break;
+    let runs = 0;
+    let size = 0;
+    // Private pages of a guest_memfd are not at the slot's addresses.
+    const isThere = (slot.flags & MEM_GUEST_MEMFD) === 0;
+    if (isThere && budget.tables > 0) {
+      const walk = pages.runsOf(slot.hva, slot.hva + BigInt(sizeOf(slot)));
+      let step = walk.next();
+      for (; step.done !== true; step = walk.next()) {
+        const run = step.value;
+        sizes[run.state] += run.size;
+        size += run.size;
+        if (run.state === "in-memory" && run.kind === "page-cache") pageCache += run.size;
+        runs++;
+        if (++sinceCheckpoint % CHECKPOINT_RUNS === 0) await checkpoint?.();
       }
-      sizes[step.value.state] += step.value.size;
-      if (step.value.state === "in-memory" && step.value.kind === "page-cache") pageCache += step.value.size;
-      if (++runs % CHECKPOINT_RUNS === 0) await checkpoint?.();
+      const end = step.value;
+      tablesMissing += end.tablesMissing;
+      budget.tables = Math.max(0, budget.tables - end.tablesRead - Math.ceil(runs / RUNS_OF_TABLE));
     }
+    complete &&= !isThere || size === sizeOf(slot);
+    sizes.unknown += sizeOf(slot) - size;
+    known.push({ ...slot, knownEnd: slot.start + size });
   }
-  return {
+  const facts = {
     inMemory: sizes["in-memory"],
     pageCache,
     untouched: sizes.zero,
@@ -239,4 +265,5 @@ async function survey(
     tablesMissing,
     complete,
   };
+  return { slots: known, facts };
 }
