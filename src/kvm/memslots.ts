@@ -1,11 +1,10 @@
 import { PAGE_SIZE } from "../core/address.ts";
 import type { Range } from "../core/ranges.ts";
-import { hex } from "../core/text.ts";
 import type { Kernel } from "../kernel/kernel.ts";
 import type { Member } from "../kernel/types.ts";
 import { collect } from "../kernel/walk/outcome.ts";
 import { rbNodes } from "../kernel/walk/rb-tree.ts";
-import { problemText } from "./problem.ts";
+import { problemsOf, problemText } from "./problem.ts";
 
 /** KVM_MEM_READONLY (Linux include/uapi/linux/kvm.h): a ROM. */
 export const MEM_READONLY = 1 << 1;
@@ -94,7 +93,11 @@ function slotsOfArray(kernel: Kernel, memslots: bigint): Memslots | undefined {
     { length: Math.min(count, MAX_SLOTS) },
     (_, i) => memslots + BigInt(array.offset + i * size),
   );
-  return decode(kernel, addresses, count > MAX_SLOTS ? `${count} memslots` : undefined);
+  return decode(
+    kernel,
+    addresses,
+    count > MAX_SLOTS ? `of ${count} memslots ${MAX_SLOTS} are looked at` : undefined,
+  );
 }
 
 interface SlotMembers {
@@ -117,16 +120,22 @@ function decode(
   const flags = types.member("kvm_memory_slot.flags");
   const id = types.member("kvm_memory_slot.id");
   if (!base || !pages || !hva || !flags || !id) return undefined;
-  const problems = problem === undefined ? [] : [problem];
-  const slots: Memslot[] = [];
   const own = userSlots(kernel);
+  const slots: Memslot[] = [];
+  const unread: bigint[] = [];
+  const senseless: bigint[] = [];
   for (const address of addresses) {
     const slot = slotAt(kernel, address, { base, pages, hva, flags, id });
-    if (slot === undefined) problems.push(`the memslot at ${hex(address)} cannot be read`);
+    if (slot === undefined) unread.push(address);
     else if (slot.pages === 0n || slot.id >= own) continue;
-    else if (!makesSense(slot)) problems.push(`the memslot at ${hex(address)} makes no sense`);
+    else if (!makesSense(slot)) senseless.push(address);
     else slots.push(memslotOf(slot));
   }
+  const problems = [
+    ...(problem === undefined ? [] : [problem]),
+    ...problemsOf("memslot", ["cannot be read", "cannot be read"], unread),
+    ...problemsOf("memslot", ["makes no sense", "make no sense"], senseless),
+  ];
   return { slots, problems };
 }
 

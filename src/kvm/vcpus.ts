@@ -1,10 +1,9 @@
-import { hex } from "../core/text.ts";
 import type { Kernel } from "../kernel/kernel.ts";
 import { offsetOf } from "../kernel/types.ts";
 import { collect } from "../kernel/walk/outcome.ts";
 import { xarrayEntries } from "../kernel/walk/xarray.ts";
 import { type KernelGsBase, kernelGsBaseOf, type UserReturnMsrs, userReturnMsrs } from "./msrs.ts";
-import { problemText } from "./problem.ts";
+import { problemsOf, problemText } from "./problem.ts";
 import { type KvmRegisters, registersAt } from "./registers.ts";
 
 /** KVM_MP_STATE_* (Linux include/uapi/linux/kvm.h). */
@@ -62,13 +61,17 @@ export function vcpusOf(kernel: Kernel, kvm: bigint): Vcpus {
   const found = addressesOf(kernel, kvm);
   if (found === undefined)
     return { vcpus: [], problems: ["the kernel does not tell where a VM's vCPUs are"] };
-  const problems = found.problem === undefined ? [] : [found.problem];
   const vcpus: KvmVcpu[] = [];
+  const unread: bigint[] = [];
   for (const { index, address } of found.entries) {
     const vcpu = vcpuAt(kernel, kvm, index, address);
-    if (vcpu === undefined) problems.push(`the vCPU at ${hex(address)} cannot be read`);
+    if (vcpu === undefined) unread.push(address);
     else vcpus.push(vcpu);
   }
+  const problems = [
+    ...(found.problem === undefined ? [] : [found.problem]),
+    ...problemsOf("vCPU", ["cannot be read", "cannot be read"], unread),
+  ];
   return { vcpus, problems };
 }
 
