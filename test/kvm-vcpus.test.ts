@@ -92,6 +92,16 @@ describe("vCPUs in an xarray (5.17+)", () => {
     expect(problems).toEqual(problem === undefined ? [] : [expect.stringMatching(problem)]);
   });
 
+  test("fewer than KVM counts", () => {
+    const { heap, kvm, read } = vm();
+    heap.write(kvm, "kvm.online_vcpus", 2n);
+    heap.storeVcpus(kvm, [[0, heap.vcpu(kvm, {})]]);
+    const found = read(...NEW);
+    expect(indexes(found)).toEqual([0]);
+    expect(found.problems).toEqual(["of 2 vCPUs 1 are where the VM should have them"]);
+    expect(read(...NEW, "kvm.online_vcpus").problems).toEqual([]);
+  });
+
   test("a node that is its own child", () => {
     const { heap, kvm, read } = vm();
     heap.storeVcpus(kvm, [

@@ -109,7 +109,7 @@ describe("vm_list", () => {
     const { symbols, read } = host(["one"]);
     expect(read("kvm.vm_list").problem).toBe("struct kvm is not among the kernel's types");
     delete symbols.vm_list;
-    expect(read().problem).toBe("the kernel has no vm_list: KVM is not loaded");
+    expect(read().problem).toMatch(/^the kernel has no .*vm_list/);
   });
 });
 

@@ -1,3 +1,4 @@
+import { plural } from "../core/text.ts";
 import type { Kernel } from "../kernel/kernel.ts";
 import { offsetOf } from "../kernel/types.ts";
 import { collect } from "../kernel/walk/outcome.ts";
@@ -70,9 +71,19 @@ export function vcpusOf(kernel: Kernel, kvm: bigint): Vcpus {
   }
   const problems = [
     ...(found.problem === undefined ? [] : [found.problem]),
+    ...missing(kernel, kvm, found.entries.length),
     ...problemsOf("vCPU", ["cannot be read", "cannot be read"], unread),
   ];
   return { vcpus, problems };
+}
+
+/** What `kvm.online_vcpus` counts beyond what was met. */
+function missing({ reader, types }: Kernel, kvm: bigint, found: number): string[] {
+  const offset = offsetOf(types, "kvm.online_vcpus");
+  const online = offset === undefined ? undefined : reader.u32(kvm + BigInt(offset));
+  return online === undefined || online <= found
+    ? []
+    : [`of ${plural(online, "vCPU")} ${found} are where the VM should have them`];
 }
 
 interface Entries {

@@ -20,16 +20,15 @@ export function guestsText({ input, host, guests }: GuestsResult): string {
   const file = printable(input.path);
   const vcpus = guests.reduce((sum, { guest }) => sum + guest.vcpus.length, 0);
   const parts = [`vmcore of ${hostName(host)}`, virtualizationOf(host), guestCount(host), vcpuCount(vcpus)];
-  const lines = [`${file}: ${parts.join(", ")}`, ...unlistedLines(host), ...guests.flatMap(guestLines)];
+  const lines = [`${file}: ${parts.join(", ")}`, ...guests.flatMap(guestLines)];
+  if (host.kvmUnknown !== undefined && guests.length > 0) {
+    lines.push(
+      `note: told by ${guests.some(({ guest }) => guest.vm) ? "KVM in part" : "control blocks"} alone: ${host.kvmUnknown}`,
+    );
+  }
   lines.push(`next: ${nextStep(input.path, host, guests)}`);
   return `${lines.join("\n")}\n`;
 }
-
-/** Where control blocks alone tell of guests. */
-const unlistedLines = ({ kvmUnknown, guests }: HostDump): string[] =>
-  kvmUnknown === undefined || guests.length === 0
-    ? []
-    : [`note: which VMs the host's kernel lists is not known: ${printable(kvmUnknown)}`];
 
 function nextStep(path: string, host: HostDump, guests: readonly GuestSummary[]): string {
   if (guests.length === 0) return `no guest was found; ${noGuestHint(host, shellWord(path))}`;

@@ -8,6 +8,8 @@ import { readElf } from "../../src/elf/header.ts";
 import { readNotes } from "../../src/elf/notes.ts";
 import { FileSource } from "../../src/io/file.ts";
 import { spaceOfVmcoreinfo } from "../../src/kernel/kernel-tables.ts";
+import { describeLinux } from "../../src/kernel/linux.ts";
+import { type LinuxKernel, openKernel } from "../../src/kernel/open-kernel.ts";
 import { KernelReader } from "../../src/kernel/reader.ts";
 import { Vmcoreinfo } from "../../src/kernel/vmcoreinfo.ts";
 
@@ -21,6 +23,8 @@ export const whyNoHostDump = (folder: string): string | undefined =>
 
 /** A dump of a real host, unpacked while it is open. */
 export interface HostDump {
+  /** Of the unpacked file. */
+  readonly path: string;
   readonly memory: PhysicalMemory;
   readonly vmcoreinfo: Vmcoreinfo;
   readonly reader: KernelReader;
@@ -48,6 +52,7 @@ export function openHostDump(folder: string, packed: string): HostDump {
   const readerOf = (of: PhysicalMemory) => new KernelReader(of, spaceOfVmcoreinfo(of, vmcoreinfo)!);
   const at = (name: string) => join(root, folder, "truth", name);
   return {
+    path: file,
     memory,
     vmcoreinfo,
     reader: readerOf(memory),
@@ -62,4 +67,12 @@ export function openHostDump(folder: string, packed: string): HostDump {
       rmSync(temporary, { recursive: true });
     },
   };
+}
+
+/** The host's kernel, by nothing but the dump. */
+export async function kernelOf({ memory, vmcoreinfo }: HostDump): Promise<LinuxKernel> {
+  const image = await describeLinux(memory, { vmcoreinfo, states: [] });
+  const { kernel, reason } = openKernel(memory, { image: image!, vmcoreinfo });
+  if (kernel === undefined) throw new Error(reason);
+  return kernel;
 }
