@@ -58,8 +58,11 @@ export const PF_R = 4;
 export const PN_XNUM = 0xffff;
 
 export const NT_PRSTATUS = 1;
+export const NT_FPREGSET = 2;
 export const NT_PRPSINFO = 3;
 export const NT_AUXV = 6;
+/** Owner "LINUX". */
+export const NT_X86_XSTATE = 0x202;
 export const NT_SIGINFO = 0x5349_4749;
 export const NT_FILE = 0x4649_4c45;
 export const NT_GNU_BUILD_ID = 3;

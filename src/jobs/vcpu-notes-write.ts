@@ -4,7 +4,7 @@ import type { HostGuest } from "../guest/host-guest.ts";
 import type { VmcsLayout } from "../vmx/layout.ts";
 import type { RegionNote } from "../vmx/region-note.ts";
 import { infoOf, type VmcsInfo } from "../vmx/vmcsinfo.ts";
-import { type Block, type GuestName, type HostOptions, pickGuest } from "./host.ts";
+import { type Block, type GuestName, type HostDump, type HostOptions, pickGuest } from "./host.ts";
 import type { Input } from "./input.ts";
 import { withHost } from "./vmcs.ts";
 
@@ -33,14 +33,22 @@ export const readVcpuRegions = (
 ): Promise<VcpuRegions> =>
   withHost(path, options, context, (host, { input, warnings }) => {
     const chosen = pickGuest(host, guest);
-    const notes = chosen.vcpus.flatMap(({ index, block }): RegionNote[] => {
-      if (block === undefined) return [];
-      const { arch, address, candidate } = block;
-      const owner = arch === "vmx" ? "VMCS" : "VMCB";
-      return [{ owner, vcpu: index, complete: host.kdump, address, bytes: candidate.bytes }];
-    });
-    return { input, guest: chosen.id, notes, info: infoOfGuest(chosen), warnings };
+    return { input, guest: chosen.id, ...regionsOf(host, chosen), warnings };
   });
+
+/** The control blocks of one guest's vCPUs, and their layout. */
+export function regionsOf(
+  { kdump }: Pick<HostDump, "kdump">,
+  guest: HostGuest<Block>,
+): Pick<VcpuRegions, "notes" | "info"> {
+  const notes = guest.vcpus.flatMap(({ index, block }): RegionNote[] => {
+    if (block === undefined) return [];
+    const { arch, address, candidate } = block;
+    const owner = arch === "vmx" ? "VMCS" : "VMCB";
+    return [{ owner, vcpu: index, complete: kdump, address, bytes: candidate.bytes }];
+  });
+  return { notes, info: infoOfGuest(guest) };
+}
 
 /** By the layout that most of the vCPUs were found by: of two with one revision a vCPU that never ran can fit both. */
 function infoOfGuest({ vcpus }: HostGuest<Block>): VmcsInfo | undefined {

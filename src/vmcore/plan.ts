@@ -1,6 +1,7 @@
 import { alignUp, PAGE_SIZE } from "../core/address.ts";
 import { UnsupportedError } from "../core/errors.ts";
 import type { JobContext } from "../core/job.ts";
+import type { PhysicalMemory } from "../core/memory.ts";
 import { type Range, totalSize } from "../core/ranges.ts";
 import { elfHeadersSize } from "../elf/encode.ts";
 import type { Guest } from "../guest/guest.ts";
@@ -109,8 +110,8 @@ function placed(
 const CHECKPOINT_STEPS = 16_384;
 
 /** What is there and what is not, each as the longest runs; and how many bytes have to be gathered page by page. */
-async function survey(
-  { ranges, memory }: Guest,
+export async function survey(
+  { ranges, memory }: { readonly ranges: readonly Range[]; readonly memory: PhysicalMemory },
   checkpoint?: JobContext["checkpoint"],
 ): Promise<{ present: Range[]; missing: MissingRange[]; gathered: number }> {
   const present: Range[] = [];

@@ -75,7 +75,12 @@ export async function writeVmcore(options: WriteOptions): Promise<WrittenVmcore>
 const WORTH_PACKING = 128 * 2 ** 20;
 const WORTH_THREADS = 2 ** 30;
 
-function threadsFor({ guest: { memory }, plan, kdump }: WriteOptions): PageThreads {
+/** Threads to unpack and pack pages with, as many as are worth it. */
+export function threadsFor({
+  guest: { memory },
+  plan,
+  kdump,
+}: Pick<WriteOptions, "plan" | "kdump"> & { readonly guest: Pick<Guest, "memory"> }): PageThreads {
   const bytes = plannedBytes(plan);
   const isSlow = plan.kdump !== undefined && ["zlib", "zstd"].includes(kdump?.codec ?? "zlib");
   const useful = plan.kdump !== undefined || memory.packed !== undefined;
@@ -125,7 +130,7 @@ async function writePlaced(options: WriteOptions, threads: PageThreads): Promise
  * The plan of what could be read of it.
  * @throws CorruptError when that is nothing
  */
-function readable(plan: VmcorePlan, lost: LostPages | undefined): VmcorePlan {
+export function readable<P extends VmcorePlan>(plan: P, lost: LostPages | undefined): P {
   if (lost === undefined || lost.runs.length === 0) return plan;
   const loads = withoutLost(plan.loads, lost.runs, (load, start, end) => ({
     start,
