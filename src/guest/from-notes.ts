@@ -11,6 +11,7 @@ import { CR3_FRAME } from "../x86/registers.ts";
 import { GENERAL_REGISTERS, SEGMENT_REGISTERS, type X86State } from "../x86/state.ts";
 import { vcpuOfVmcb, vcpuOfVmcs, type Whose } from "./from-host.ts";
 import type { Guest, Vcpu } from "./guest.ts";
+import { withKvmState } from "./kvm-state.ts";
 
 /**
  * The registers of a vCPU as the note of its control block has them; `sources` names every register that is in it.
@@ -18,7 +19,7 @@ import type { Guest, Vcpu } from "./guest.ts";
  * @returns a sentence's end that says why the note cannot be used, where it cannot
  */
 export function vcpuOfNote(note: RegionNote, layouts: readonly VmcsLayout[]): Vcpu | string {
-  const { owner, vcpu: index, complete, address } = note;
+  const { owner, vcpu: index, complete, address, kept } = note;
   const source = address === undefined ? `${owner} note` : `${owner} note, ${hex(address)} of the host`;
   const whose: Whose = { index, source, trust: complete ? "current" : "may-be-stale" };
   const found = owner === "VMCS" ? vcpuOfVmcsNote(note, layouts, whose) : vcpuOfVmcbNote(note, whose);
@@ -27,7 +28,8 @@ export function vcpuOfNote(note: RegionNote, layouts: readonly VmcsLayout[]): Vc
     register,
     text.replace(/^VMC[SB]\b/, "$& note"),
   ]);
-  return { ...found, sources: Object.fromEntries(sources) as Record<string, string> };
+  const noted = { ...found, sources: Object.fromEntries(sources) as Record<string, string> };
+  return kept === undefined ? noted : withKvmState(noted, kept);
 }
 
 function vcpuOfVmcsNote({ bytes }: RegionNote, layouts: readonly VmcsLayout[], whose: Whose): Vcpu | string {
@@ -94,14 +96,15 @@ function over(own: Vcpu, note: Vcpu): Vcpu {
     ...pick([...GENERAL_REGISTERS, ...SYSTEM, ...TABLES], note.state),
     segments: { ...own.state.segments, ...pick(SEGMENT_REGISTERS, note.state.segments) },
   };
+  const isWhole = REGISTERS.every((name) => Object.hasOwn(sources, name));
   return {
     index: own.index,
     state,
-    source: `${note.source}; ${own.source}, stale`,
-    trust: note.trust === "current" ? "partly-stale" : "may-be-stale",
+    source: isWhole ? note.source : `${note.source}; ${own.source}, stale`,
+    trust: isWhole ? note.trust : note.trust === "current" ? "partly-stale" : "may-be-stale",
     halted: note.halted,
     sources: Object.fromEntries(REGISTERS.map((name) => [name, sources[name] ?? STALE])),
-    caveats: [...(note.caveats ?? []), STALE_CAVEAT],
+    caveats: [...(note.caveats ?? []), ...(isWhole ? [] : [STALE_CAVEAT])],
   };
 }
 

@@ -1,4 +1,6 @@
 import { hex64 } from "../core/text.ts";
+import type { KernelGsBase, UserReturnMsrs } from "../kvm/msrs.ts";
+import type { KvmRegisters } from "../kvm/registers.ts";
 import type { KvmVcpu } from "../kvm/vcpus.ts";
 import { RFLAGS_FIXED } from "../x86/registers.ts";
 import {
@@ -15,11 +17,23 @@ export const OWN_CR3 = "CR3 of the control block is the hypervisor's: it keeps t
 const NO_BLOCK =
   "only KVM's own copy was found: segments, descriptor tables and RFLAGS are unknown, and 0 in the notes";
 
+/** What is needed of a struct kvm_vcpu, wherever it was read. */
+export interface KeptByKvm {
+  /** Of the struct. */
+  readonly address: bigint;
+  readonly registers: KeptRegisters | undefined;
+  readonly kernelGsBase?: KernelGsBase | undefined;
+  readonly msrs?: UserReturnMsrs;
+}
+
+type KeptRegisters = Pick<KvmRegisters, "general" | "rip" | "newer" | "cr2" | "cr3" | "efer"> &
+  Partial<Pick<KvmRegisters, "cr8" | "xcr0" | "debug">>;
+
 /**
  * A vCPU's registers with those that KVM keeps in struct kvm_vcpu: general registers that no control block holds, and
  * what KVM has not written back to it yet.
  */
-export function withKvmState(vcpu: Vcpu, kvm: KvmVcpu): Vcpu {
+export function withKvmState(vcpu: Vcpu, kvm: KeptByKvm): Vcpu {
   const { registers } = kvm;
   if (registers === undefined) return vcpu;
   const { rsp, ...others } = registers.general;
@@ -47,13 +61,13 @@ export function withKvmState(vcpu: Vcpu, kvm: KvmVcpu): Vcpu {
   };
 }
 
-const staleGsBase = ({ kernelGsBase }: KvmVcpu): string[] =>
+const staleGsBase = ({ kernelGsBase }: KeptByKvm): string[] =>
   kernelGsBase?.stale === true
     ? ["KERNEL_GS_BASE is that of when the vCPU was loaded: the processor had it"]
     : [];
 
 /** What no state of a vmcore's notes has room for. */
-function systemOf({ registers, msrs }: KvmVcpu): SystemRegisters {
+function systemOf({ registers, msrs }: KeptByKvm): SystemRegisters {
   const [dr0, dr1, dr2, dr3, dr6, dr7] = registers?.debug ?? [];
   return { cr8: registers?.cr8, xcr0: registers?.xcr0, dr0, dr1, dr2, dr3, dr6, dr7, ...msrs };
 }
@@ -94,9 +108,9 @@ const HALTED = 3;
 /** Whether KVM holds a vCPU that executed HLT. */
 export const isHalted = ({ mpState }: KvmVcpu): boolean => mpState === HALTED;
 
-const sourceOf = ({ address }: KvmVcpu): string => `struct kvm_vcpu at ${hex64(address)}`;
+const sourceOf = ({ address }: KeptByKvm): string => `struct kvm_vcpu at ${hex64(address)}`;
 
-function sourcesOf({ address }: KvmVcpu, names: readonly string[]): Record<string, string> {
+function sourcesOf({ address }: KeptByKvm, names: readonly string[]): Record<string, string> {
   const isGeneral = (name: string) =>
     name === "rip" || (GENERAL_REGISTERS as readonly string[]).includes(name);
   const memberOf = (name: string) => {

@@ -18,5 +18,5 @@ export const processSpace = (
     pages,
     mappings.map(({ start, end }, id) => ({ start, end, id, addressSpace: 0, hva: BigInt(start), flags: 0 })),
     undefined,
-    checkpoint,
+    checkpoint === undefined ? {} : { checkpoint },
   );

@@ -143,9 +143,12 @@ async function writeOrRead(
 ): Promise<Coverage[]> {
   if (dryRun) return await writeCore({ ...job, output: undefined });
   if (path === undefined) throw new UsageError("no output given", { hint: "name one with -o CORE" });
-  const { identities, facts } = input;
-  const sources = { identities, sizeOnDisk: facts.sizeOnDisk };
-  const output = openVmcoreOutput(path, force, job.plan, sources, warn);
+  const sources = {
+    identities: input.facts.identities,
+    sizeOnDisk: input.sizeOnDisk,
+    counting: "gcore --dry-run counts exactly how much it will be",
+  };
+  const output = openVmcoreOutput(path, force, job.plan, sources, warn, context);
   return await keepingPartial(output, keepPartial, context, () => writeCore({ ...job, output }));
 }
 

@@ -1,8 +1,9 @@
 import type { JobContext } from "../core/job.ts";
 import type { Warning } from "../core/warnings.ts";
 import type { HostGuest } from "../guest/host-guest.ts";
+import type { KvmRegisters } from "../kvm/registers.ts";
 import type { VmcsLayout } from "../vmx/layout.ts";
-import type { RegionNote } from "../vmx/region-note.ts";
+import type { KeptRegisters, RegionNote } from "../vmx/region-note.ts";
 import { infoOf, type VmcsInfo } from "../vmx/vmcsinfo.ts";
 import { type Block, type GuestName, type HostDump, type HostOptions, pickGuest } from "./host.ts";
 import type { Input } from "./input.ts";
@@ -41,14 +42,20 @@ export function regionsOf(
   { kdump }: Pick<HostDump, "kdump">,
   guest: HostGuest<Block>,
 ): Pick<VcpuRegions, "notes" | "info"> {
-  const notes = guest.vcpus.flatMap(({ index, block }): RegionNote[] => {
+  const notes = guest.vcpus.flatMap(({ index, block, kvm }): RegionNote[] => {
     if (block === undefined) return [];
     const { arch, address, candidate } = block;
     const owner = arch === "vmx" ? "VMCS" : "VMCB";
-    return [{ owner, vcpu: index, complete: kdump, address, bytes: candidate.bytes }];
+    const note = { owner, vcpu: index, complete: kdump, address, bytes: candidate.bytes } as const;
+    return [kvm?.registers === undefined ? note : { ...note, kept: keptOf(kvm.address, kvm.registers) }];
   });
   return { notes, info: infoOfGuest(guest) };
 }
+
+const keptOf = (address: bigint, registers: KvmRegisters): KeptRegisters => {
+  const { general, rip, newer, cr2, cr3, efer } = registers;
+  return { address, registers: { general, rip, newer, cr2, cr3, efer } };
+};
 
 /** By the layout that most of the vCPUs were found by: of two with one revision a vCPU that never ran can fit both. */
 function infoOfGuest({ vcpus }: HostGuest<Block>): VmcsInfo | undefined {
