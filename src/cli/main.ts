@@ -7,6 +7,7 @@ import { convertCommand } from "./commands/convert.ts";
 import { dmesgCommand } from "./commands/dmesg.ts";
 import { explainCommand } from "./commands/explain.ts";
 import { extractCommand } from "./commands/extract.ts";
+import { gcoreCommand } from "./commands/gcore.ts";
 import { guestsCommand } from "./commands/guests.ts";
 import { infoCommand } from "./commands/info.ts";
 import { manCommand } from "./commands/man.ts";
@@ -26,6 +27,7 @@ const COMMANDS: readonly AddCommand[] = [
   verifyCommand,
   extractCommand,
   guestsCommand,
+  gcoreCommand,
   convertCommand,
   dmesgCommand,
   vmcsCommand,

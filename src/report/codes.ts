@@ -37,6 +37,60 @@ export const EXPLANATIONS: Readonly<Record<string, Explanation>> = {
     cure: "The notes are damaged or were made up. Memory and VMCOREINFO are not affected.",
   },
   ...DUMP_EXPLANATIONS,
+  GCO001: {
+    title: "memory of a process is in the host's swap",
+    meaning:
+      "The page tables of the process say that pages of it were swapped out. A dump of the host's memory does not hold them; in the core they are left out of their segments.",
+    cure: "Nothing for this dump. Hosts of guests are best run without swap, or with memory locked.",
+  },
+  GCO002: {
+    title: "pages of mapped files were not in memory",
+    meaning:
+      "The process mapped files of which it never read those pages, or the host dropped them. They are on its disks alone, and left out of their segments.",
+    cure: "gdb reads them from the files that NT_FILE names, or from a copy of the host's with `set sysroot`.",
+  },
+  GCO003: {
+    title: "where memory of a process lies is not known",
+    meaning:
+      "Page tables of the process are not in the host's dump, or make no sense, or go on and on. What they would lead to is left out of its segments.",
+    cure: "makedumpfile keeps page tables; a dump that lacks some is truncated, or was filtered by something else.",
+  },
+  GCO004: {
+    title: "memory of a process was left out of the host's dump",
+    meaning:
+      "makedumpfile left pages out that the process has: pages of zeros in an ELF dump (-d 1), of files (2, 4), or of processes at all (8). A core cannot have them; they are left out of their segments, not zero.",
+    cure: "Dump hosts with core_collector makedumpfile -l -d 17, which leaves out zeros and free pages only.",
+  },
+  GCO005: {
+    title: "mappings of a process are missing",
+    meaning:
+      "The list of a process's mappings is damaged or not all in the dump, or has addresses beyond those that this tool takes. The core has the others.",
+    cure: "Compare with the mappings of the report (--json), and treat the core as incomplete.",
+  },
+  GCO006: {
+    title: "files of mappings are not named",
+    meaning:
+      "The directory entries or mounts that make up a path are not in the dump, or the paths take more than 4 MiB. NT_FILE lacks those mappings; their memory is in the core all the same.",
+    cure: "gdb's add-symbol-file loads symbols of a file at an address that is known otherwise.",
+  },
+  GCO007: {
+    title: "registers of threads are not known",
+    meaning:
+      "A thread's kernel stack is not in the dump, or has no registers of user mode at its top: the kernel's own threads in a process (io_uring, vhost) have none. Of more than 16384 threads only the first have notes.",
+    cure: "Nothing where it is the kernel's; otherwise the dump is incomplete.",
+  },
+  GCO008: {
+    title: "threads ran when the dump was taken",
+    meaning:
+      "What a processor held of a running thread is not in memory when something else than the crashed kernel makes the dump. The registers are those with which the thread entered the kernel the last time.",
+    cure: "The notes of the host's processors, where its dump has some, hold the newer ones: guestcore info HOST.",
+  },
+  GCO009: {
+    title: "a process runs several guests",
+    meaning:
+      "A core has one note for each index of a vCPU, so it carries those of one guest only: the first.",
+    cure: "extract --guest takes each of them out of the host's dump itself.",
+  },
   GST001: {
     title: "the guest's second-level tables did not end",
     meaning:

@@ -62,7 +62,8 @@ function noteLines({ origin, guest }: ExtractResult): string[] {
     const first = guest.vcpus.find(({ index }) => index === list[0]);
     if (first === undefined) return [];
     const { noted, stale } = registersBySource(first);
-    return [`${kind} notes of ${named(list)}: ${noted}; ${others}: ${stale === "" ? "the others" : stale}`];
+    const rest = use === "over-stale" && stale === "" ? "" : `; ${others}: ${stale || "the others"}`;
+    return [`${kind} notes of ${named(list)}: ${noted}${rest}`];
   });
   const unneeded = of("not-needed");
   if (unneeded.length > 0) {

@@ -101,7 +101,13 @@ export function vcpuNotesText(notes: readonly RegionNote[]): string {
 }
 
 export const vcpuNotesJson = (notes: readonly RegionNote[]) =>
-  notes.map(({ owner, vcpu, address, complete }) => ({ owner, vcpu, address, complete }));
+  notes.map(({ owner, vcpu, address, complete, kept }) => ({
+    owner,
+    vcpu,
+    address,
+    complete,
+    kvmRegisters: kept === undefined ? undefined : true,
+  }));
 
 /** `result` of guestcore/vmcsinfo/1; vmx/vmcsinfo/json.ts reads it back. */
 export function vmcsInfoJson({ info, container, noteOffset, vcpuNotes = [] }: OpenedVmcsInfo) {
