@@ -7,8 +7,12 @@ export interface Section {
   /** "" where the file ends before the names. */
   readonly name: string;
   readonly type: number;
+  /** The low 32 bits of sh_flags, which have all that the gABI defines. */
+  readonly flags: number;
   readonly offset: number;
   readonly size: number;
+  /** sh_link: of a symbol table, the index of its string table. */
+  readonly link: number;
 }
 
 /** Dumps that are made of sections have some dozen. */
@@ -16,9 +20,12 @@ const MAX_SECTIONS = 256;
 /** Names beyond so many bytes of the string table are not read. */
 const MAX_NAMES = 1 << 16;
 
+export const SHT_SYMTAB = 2;
 export const SHT_NOTE = 7;
 /** Takes no bytes of the file: sections that were left to a file of debug information. */
 export const SHT_NOBITS = 8;
+export const SHF_WRITE = 1;
+export const SHF_EXECINSTR = 4;
 
 /**
  * Sections of a 64-bit little-endian ELF file, whose size is what the table says; none when the file ends inside the
@@ -37,8 +44,10 @@ export function readSections(source: ByteSource): Section[] {
   const sections = Array.from({ length: count }, (_, i) => ({
     nameAt: view.getUint32(i * SHDR64_SIZE, true),
     type: view.getUint32(i * SHDR64_SIZE + 4, true),
+    flags: view.getUint32(i * SHDR64_SIZE + 8, true),
     offset: u64(view, i * SHDR64_SIZE + 24),
     size: u64(view, i * SHDR64_SIZE + 32),
+    link: view.getUint32(i * SHDR64_SIZE + 40, true),
   }));
   const { offset, size } = sections[nameIndex]!;
   const names = Buffer.alloc(offset < source.size ? Math.min(size, MAX_NAMES) : 0);

@@ -1,23 +1,14 @@
 import { naming, UnavailableError } from "../core/errors.ts";
 import type { JobContext } from "../core/job.ts";
-import type { PhysicalMemory } from "../core/memory.ts";
 import { plural } from "../core/text.ts";
 import type { Warning } from "../core/warnings.ts";
-import { isMachineDump, openDump } from "../dump/open.ts";
-import { openProcessCore } from "../dump/process-core.ts";
-import { guestFromQemu } from "../guest/from-qemu.ts";
-import { memoryOf } from "../guest/host-guest.ts";
 import { findCrash, type LoggedCrash } from "../kernel/crash-log.ts";
 import { spaceOfVmcoreinfo } from "../kernel/kernel-tables.ts";
 import { type KernelLog, readKernelLog } from "../kernel/printk.ts";
-import { Vmcoreinfo } from "../kernel/vmcoreinfo.ts";
 import { findVmcoreinfo } from "../kernel/vmcoreinfo-scan.ts";
-import { findMachine } from "../qemu/machine.ts";
-import type { X86State } from "../x86/state.ts";
-import { isVmcore } from "./extract.ts";
-import { readVcpus } from "./extract-host.ts";
-import { type GuestName, type HostOptions, openHost, pickGuest } from "./host.ts";
+import type { GuestName, HostOptions } from "./host.ts";
 import { type Input, openInput } from "./input.ts";
+import { type Machine, openMachine } from "./machine.ts";
 
 export interface DmesgOptions {
   /** Number of a host's guest, whose log is wanted instead of the host's own. */
@@ -37,14 +28,6 @@ export interface DmesgResult {
   readonly warnings: readonly Warning[];
 }
 
-/** A machine whose kernel's log is wanted. */
-interface Machine {
-  readonly memory: PhysicalMemory;
-  /** A note of the dump. */
-  readonly vmcoreinfo: Vmcoreinfo | undefined;
-  readonly states: readonly X86State[];
-}
-
 /**
  * Reads the kernel log of a dumped machine, of a host's guest, or of the guest in the core of a qemu process.
  * @throws UnsupportedError, CorruptError for the input; UnavailableError when there is no log that can be read
@@ -61,7 +44,7 @@ export function kernelLog(path: string, options: DmesgOptions, context: JobConte
     };
     try {
       warn(input.warnings);
-      const machine = await machineIn(input, options, warn, context);
+      const machine = await openMachine(input, options, warn, context);
       const { release, log } = await logOf(machine, context);
       if (log.lost > 0) {
         const message = `${plural(log.lost, "record")} of the kernel log cannot be read: the bytes are not in the dump, or damaged`;
@@ -81,49 +64,6 @@ const NO_CRASH: Warning = {
   message: "no line of the kernel log begins a crash: its last records are shown",
   hint: "without --follow-crash all of it is shown",
 };
-
-type Warn = (warnings: readonly Warning[]) => void;
-
-async function machineIn(
-  input: Input,
-  { guest, host }: DmesgOptions,
-  warn: Warn,
-  context: JobContext,
-): Promise<Machine> {
-  const { source } = input;
-  if (!isMachineDump(source, input.files) && !isVmcore(source, input.files)) {
-    const machine = await findMachine(openProcessCore(source), { checkpoint: context.checkpoint });
-    const { memory, vcpus } = guestFromQemu(machine);
-    return { memory, vmcoreinfo: undefined, states: vcpus.map(({ state }) => state) };
-  }
-  if (guest !== undefined) return await guestIn(input, guest, host, warn, context);
-  const { memory, notes, warnings } = await openDump(source, input.files);
-  warn(warnings);
-  const desc = notes.find(({ name }) => name === "VMCOREINFO")?.desc;
-  return { memory, vmcoreinfo: desc && new Vmcoreinfo(desc), states: [] };
-}
-
-async function guestIn(
-  input: Input,
-  wanted: GuestName,
-  options: HostOptions,
-  warn: Warn,
-  context: JobContext,
-): Promise<Machine> {
-  const host = await openHost(input, options, warn, context);
-  const guest = pickGuest(host, wanted);
-  const found = await memoryOf(host, guest, { checkpoint: context.checkpoint });
-  if (found === undefined) {
-    throw new UnavailableError(
-      `the memory of guest ${wanted} is not to be found: it has no second-level tables`,
-    );
-  }
-  return {
-    memory: found.memory,
-    vmcoreinfo: undefined,
-    states: readVcpus(host, guest).map(({ state }) => state),
-  };
-}
 
 async function logOf(
   { memory, vmcoreinfo: noted, states }: Machine,

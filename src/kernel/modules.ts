@@ -1,6 +1,7 @@
 import { hex64, plural } from "../core/text.ts";
 import type { KernelReader } from "./reader.ts";
 import type { KernelSymbols } from "./symbols.ts";
+import { taintLetters } from "./taints.ts";
 import { type KernelTypes, offsetOf } from "./types.ts";
 import { listNodes } from "./walk/list.ts";
 import { collect, type WalkProblem } from "./walk/outcome.ts";
@@ -23,6 +24,8 @@ export interface KernelModule {
   readonly state: ModuleState | undefined;
   /** Text first, as /proc/modules has it; what was freed after initialisation is not there. Empty where not known. */
   readonly regions: readonly ModuleRegion[];
+  /** How it taints the kernel, as /proc/modules has it: "OE"; "" of one that does not. */
+  readonly taints?: string | undefined;
 }
 
 /** Modules in the order of the kernel's list, the newest first. */
@@ -96,11 +99,15 @@ function readModule(
   if (name === undefined || !NAME.test(name)) return undefined;
   const stateOffset = types && offsetOf(types, "module.state");
   const state = stateOffset === undefined ? undefined : reader.u32(address + BigInt(stateOffset));
+  // unsigned int until 4.10, unsigned long since: its low half has all there are.
+  const taintsOffset = types && offsetOf(types, "module.taints");
+  const taints = taintsOffset === undefined ? undefined : reader.u32(address + BigInt(taintsOffset));
   return {
     name,
     address,
     state: state === undefined ? undefined : STATES[state],
     regions: types === undefined ? [] : readRegions(reader, address, types),
+    taints: taints === undefined ? undefined : taintLetters(BigInt(taints)),
   };
 }
 

@@ -1,5 +1,6 @@
 import type { KernelTypes, Member } from "../types.ts";
 import type { Btf, BtfType } from "./btf.ts";
+import { declare } from "./declare.ts";
 import { describeBtfType } from "./describe.ts";
 import { constantOf } from "./enums.ts";
 import { KIND } from "./format.ts";
@@ -9,6 +10,8 @@ import { elementsOf, findMember, isComposite, layoutOf, sizeOfType } from "./res
 const CACHED_ANSWERS = 4096;
 /** Longer paths than any C program has. */
 const MAX_PATH_PARTS = 32;
+/** Names, stars, brackets and parameters of one declaration. */
+const MAX_DECLARATION = 256;
 
 /** A type and the BTF in which its ids mean something. */
 interface Found {
@@ -56,7 +59,7 @@ export class BtfTypes implements KernelTypes {
     return cached(this.#members, path, () => {
       const [name, ...parts] = path.split(".");
       const found = parts.length <= MAX_PATH_PARTS ? this.#find(name!) : undefined;
-      return found && memberOf(found.btf, found.type.id, parts);
+      return found && placedMember(found.btf, found.type.id, parts)?.member;
     });
   }
 
@@ -79,6 +82,19 @@ export class BtfTypes implements KernelTypes {
   describe(name: string): readonly string[] | undefined {
     const found = this.#find(name) ?? this.#named(name, (kind) => (kind === KIND.FUNC ? 1 : 0));
     return found && describeBtfType(found.btf, found.type);
+  }
+
+  /**
+   * A member as C declares it: `unsigned long regs[17]` for `kvm_vcpu.arch.regs`; structs without a name are `struct
+   * {…}`. Names are as they are in the BTF.
+   * @returns undefined where there is no such member
+   */
+  declaration(path: string): string | undefined {
+    const [name, ...parts] = path.split(".");
+    const found = parts.length <= MAX_PATH_PARTS ? this.#find(name!) : undefined;
+    const placed = found && placedMember(found.btf, found.type.id, parts);
+    if (found === undefined || placed === undefined) return undefined;
+    return declare(found.btf, placed.type, parts.at(-1)!, { pieces: MAX_DECLARATION });
   }
 
   #find(name: string): Found | undefined {
@@ -106,7 +122,12 @@ function rankOf(kind: number): number {
   return kind === KIND.INT || kind === KIND.FLOAT ? 1 : 0;
 }
 
-function memberOf(btf: Btf, id: number, parts: readonly string[]): Member | undefined {
+/** A member, its offset that from the start of the type that was asked, and the id of its type. */
+function placedMember(
+  btf: Btf,
+  id: number,
+  parts: readonly string[],
+): { readonly member: Member; readonly type: number } | undefined {
   let composite = elementsOf(btf, id)?.type;
   let offset = 0;
   for (const [i, part] of parts.entries()) {
@@ -115,7 +136,7 @@ function memberOf(btf: Btf, id: number, parts: readonly string[]): Member | unde
     const member = placed && layoutOf(btf, placed);
     if (placed === undefined || member === undefined) return undefined;
     offset += member.offset;
-    if (i === parts.length - 1) return { ...member, offset };
+    if (i === parts.length - 1) return { member: { ...member, offset }, type: placed.record.type };
     composite = elementsOf(btf, placed.record.type)?.type;
   }
   return undefined;
