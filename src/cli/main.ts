@@ -10,6 +10,7 @@ import { extractCommand } from "./commands/extract.ts";
 import { gcoreCommand } from "./commands/gcore.ts";
 import { guestsCommand } from "./commands/guests.ts";
 import { infoCommand } from "./commands/info.ts";
+import { kernelCommand } from "./commands/kernel.ts";
 import { manCommand } from "./commands/man.ts";
 import { verifyCommand } from "./commands/verify.ts";
 import { vmcsCommand } from "./commands/vmcs.ts";
@@ -30,6 +31,7 @@ const COMMANDS: readonly AddCommand[] = [
   gcoreCommand,
   convertCommand,
   dmesgCommand,
+  kernelCommand,
   vmcsCommand,
   vmcsinfoCommand,
   explainCommand,

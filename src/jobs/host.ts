@@ -27,12 +27,13 @@ import { layoutOf, type VmcsInfoOptions } from "../vmx/vmcsinfo.ts";
 import { decodeQemuCpuState } from "../x86/qemu-cpu-state.ts";
 import type { X86State } from "../x86/state.ts";
 import type { DumpNaming, Input } from "./input.ts";
+import { type KernelFileNames, openKernelFiles, refusedWarnings } from "./kernel-files.ts";
 import { openLayout, openVmcsInfo, vmcsInfoOfNotes } from "./vmcsinfo.ts";
 
 /** Whose control blocks are looked for. */
 export type Virtualization = "vmx" | "svm";
 
-export interface HostOptions extends VmcsInfoOptions, DumpNaming {
+export interface HostOptions extends VmcsInfoOptions, DumpNaming, KernelFileNames {
   /** File or directory with VMCSINFO, for a dump without the note. */
   readonly vmcsinfo?: string | undefined;
   /** Layout of the data base, or a file with one. */
@@ -89,6 +90,8 @@ export async function openHost(
   const { memory, notes } = dump;
   warn(dump.warnings);
   const chosen = await chooseLayouts(notes, options, warn, context);
+  const { files, warnings } = await openKernelFiles(options, context);
+  warn(warnings);
   const noted = vmcoreinfoOf(notes);
   const cpus = cpusOf(dump);
   const search =
@@ -112,7 +115,8 @@ export async function openHost(
     ...vmcbBlocks(memory, svm.candidates, paging),
   ];
   const { clusters, others } = await clusterBlocks(memory, found, context.checkpoint);
-  const opened = linux === undefined ? undefined : openKernel(memory, { image: linux, vmcoreinfo });
+  const opened = linux === undefined ? undefined : openKernel(memory, { image: linux, vmcoreinfo, files });
+  if (opened !== undefined) warn(refusedWarnings(opened.refused, options));
   const kernel = opened?.kernel;
   await context.checkpoint();
   const kvm = kernel && kvmVms(kernel);

@@ -103,17 +103,11 @@ export function kernelPartsWarnings(
   { btf, vmlinux }: KernelFileNames,
 ): Warning[] {
   const { missing, refused, symbols, types, problems } = parts;
-  const warnings: Warning[] = [];
-  if (refused.vmlinux !== undefined) {
-    warnings.push({ code: "KRN008", message: `${vmlinux} is not used: ${refused.vmlinux}` });
-  }
-  if (refused.types !== undefined) {
-    warnings.push({ code: "KRN008", message: `${btf} is not used: ${refused.types}` });
-  }
+  const warnings = refusedWarnings(refused, { btf, vmlinux });
   if (missing.symbols !== undefined && (symbols === undefined || vmlinux === undefined)) {
     warnings.push({
       code: "KRN009",
-      message: `the kernel's symbol table is not known: ${missing.symbols}`,
+      message: `the kernel's symbols are not all known: ${missing.symbols}`,
       hint: "--vmlinux FILE takes the symbols of its vmlinux instead",
     });
   }
@@ -124,6 +118,20 @@ export function kernelPartsWarnings(
       hint: "kernels have them since 5.2, with CONFIG_DEBUG_INFO_BTF; --btf FILE takes those of a vmlinux, or of /sys/kernel/btf",
     });
   }
-  for (const problem of problems) warnings.push({ code: "KRN011", message: `types of ${problem}` });
+  for (const problem of problems) warnings.push({ code: "KRN011", message: `types of modules: ${problem}` });
   return warnings;
+}
+
+/** Files that are another kernel's. */
+export function refusedWarnings(
+  { vmlinux: symbols, types }: KernelParts["refused"],
+  { btf, vmlinux }: KernelFileNames,
+): Warning[] {
+  const refused = [
+    [vmlinux, symbols],
+    [btf, types],
+  ] as const;
+  return refused.flatMap(([file, reason]) =>
+    reason === undefined ? [] : [{ code: "KRN008", message: `${file} is not used: ${reason}` }],
+  );
 }

@@ -48,9 +48,11 @@ export interface LinuxKernel extends Kernel, KernelParts {
   readonly types: BtfTypes;
 }
 
-export type OpenedKernel =
+/** A kernel, or why it cannot be read. */
+export type OpenedKernel = (
   | { readonly kernel: LinuxKernel; readonly reason?: undefined }
-  | { readonly kernel?: undefined; readonly reason: string };
+  | { readonly kernel?: undefined; readonly reason: string }
+) & { readonly refused: KernelParts["refused"] };
 
 /** What is known of a kernel from files, for what its memory does not hold. */
 export interface KernelFiles {
@@ -72,16 +74,16 @@ export interface KernelEvidence {
  */
 export function openKernel(memory: PhysicalMemory, evidence: KernelEvidence): OpenedKernel {
   const parts = readKernel(memory, evidence);
-  if (parts === undefined) return { reason: "its page tables are not known" };
-  const { symbols, types, missing } = parts;
-  if (symbols === undefined) return { reason: missing.symbols ?? "it has no symbols" };
-  if (types === undefined) return { reason: missing.types ?? "it has no types" };
-  return { kernel: { ...parts, symbols, types } };
+  if (parts === undefined) return { reason: "its page tables are not known", refused: {} };
+  const { symbols, types, missing, refused } = parts;
+  if (symbols === undefined) return { reason: missing.symbols ?? "it has no symbols", refused };
+  if (types === undefined) return { reason: missing.types ?? "it has no types", refused };
+  return { kernel: { ...parts, symbols, types }, refused };
 }
 
 /** `openKernel`, of as much as there is; undefined where the kernel's page tables are not known. */
 export function readKernel(memory: PhysicalMemory, evidence: KernelEvidence): KernelParts | undefined {
-  const { image, vmcoreinfo, files = {} } = evidence;
+  const { image, vmcoreinfo } = evidence;
   const root = image.root?.value;
   if (image.architecture !== "x86_64" || root === undefined) return undefined;
   const levels = image.pagingLevels?.value === 5 ? FIVE_LEVEL : FOUR_LEVEL;
@@ -99,7 +101,7 @@ export function readKernel(memory: PhysicalMemory, evidence: KernelEvidence): Ke
     types: typed.types,
     typeSource: typed.source,
     missing: { symbols: named.missing, types: typed.missing },
-    refused: { vmlinux: named.refused, types: files.types && typed.refused },
+    refused: { vmlinux: named.refused, types: typed.refused },
     problems: typed.problems,
   };
 }

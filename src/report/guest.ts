@@ -96,7 +96,7 @@ export function kernelDetail(linux: LinuxImage): string {
   return parts.join(", ");
 }
 
-const signedHex = (value: number): string => (value < 0 ? `-${hex(-value)}` : hex(value));
+export const signedHex = (value: number): string => (value < 0 ? `-${hex(-value)}` : hex(value));
 
 export function kernelJson(linux: LinuxImage | undefined, search: VmcoreinfoSearch | undefined) {
   const vmcoreinfo = search?.best?.vmcoreinfo;

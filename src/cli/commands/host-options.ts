@@ -8,13 +8,17 @@ export interface HostFlags extends VmcsInfoFlags, DumpFlags {
   readonly vmcsinfo?: string;
   readonly layout?: string;
   readonly arch?: Virtualization;
+  readonly btf?: string;
+  readonly vmlinux?: string;
 }
 
 export const withHostOptions = (command: Command): Command =>
   withVmcsInfoOptions(
     withDumpOptions(command)
       .option("--vmcsinfo <file>", "where the processor keeps VMCS fields, for a dump without the note")
-      .addOption(new Option("--arch <arch>", "look for Intel's or AMD's vCPUs only").choices(["vmx", "svm"])),
+      .addOption(new Option("--arch <arch>", "look for Intel's or AMD's vCPUs only").choices(["vmx", "svm"]))
+      .option("--btf <file>", "vmlinux, BTF or directory of them, for a kernel without types in its memory")
+      .option("--vmlinux <file>", "ELF vmlinux, for a kernel without symbols in its memory"),
   );
 
 export const withLayoutOption = (command: Command): Command =>
@@ -22,13 +26,13 @@ export const withLayoutOption = (command: Command): Command =>
 
 /** @throws UsageError for a map of a raw image that is none */
 export const hostOptionsOf = (flags: HostFlags): HostOptions => {
-  const { vmcsinfo, layout, arch, numbers, accessRights } = flags;
-  return { vmcsinfo, layout, arch, numbers, accessRights, ...dumpNamingOf(flags) };
+  const { vmcsinfo, layout, arch, btf, vmlinux, numbers, accessRights } = flags;
+  return { vmcsinfo, layout, arch, btf, vmlinux, numbers, accessRights, ...dumpNamingOf(flags) };
 };
 
 /** Files that a command on a host's dump reads. */
 export const filesOf = (path: string, flags: HostFlags): string[] => [
   path,
   ...filesOfDump(flags),
-  ...(flags.vmcsinfo === undefined ? [] : [flags.vmcsinfo]),
+  ...[flags.vmcsinfo, flags.btf, flags.vmlinux].filter((file) => file !== undefined),
 ];
