@@ -67,6 +67,11 @@ export interface KernelResult {
   readonly warnings: readonly Warning[];
 }
 
+const NO_TABLES: Warning = {
+  code: "KRN009",
+  message: "the kernel's symbols and types are not known: no page tables of an x86-64 kernel lead to them",
+};
+
 type Warn = (warnings: readonly Warning[]) => void;
 
 /**
@@ -103,7 +108,7 @@ export function describeKernel(
       const { image, vmcoreinfo } = await imageOf(machine, warn, context);
       const parts = readKernel(machine.memory, { image, vmcoreinfo, files: opened.files });
       await context.checkpoint();
-      if (parts !== undefined) warn(kernelPartsWarnings(parts, host));
+      warn(parts === undefined ? [NO_TABLES] : kernelPartsWarnings(parts, host));
       const log = await logOf(machine, vmcoreinfo, context);
       return {
         input: input.facts,

@@ -146,7 +146,7 @@ interface Typed {
   readonly problems: readonly string[];
 }
 
-/** The kernel's own types and, behind them, those that files have. */
+/** The kernel's own types and, behind them, those of modules that only files have. */
 function typesOf(
   reader: KernelReader,
   { image, files = {} }: KernelEvidence,
@@ -154,15 +154,15 @@ function typesOf(
 ): Typed {
   const found = btfOfKernel(reader, { symbols, image: image.text?.value });
   const refused = files.types && misfitOf(files.types, reader, symbols);
-  const others = refused === undefined ? (files.types?.all ?? []) : [];
+  const [fileOwn, ...fileModules] = refused === undefined ? (files.types?.all ?? []) : [];
   if (found.btf === undefined) {
-    const [vmlinux, ...modules] = others;
-    const types = vmlinux && new BtfTypes(vmlinux, modules);
+    const types = fileOwn && new BtfTypes(fileOwn, fileModules);
     return { types, source: types && "file", missing: found.reason, refused, problems: [] };
   }
-  const modules = modulesOf(reader, symbols, found.btf);
-  const types = new BtfTypes(found.btf, [...modules.btfs, ...others]);
-  return { types, source: "memory", missing: undefined, refused, problems: modules.problems };
+  const { btfs, problems } = modulesOf(reader, symbols, found.btf);
+  const known = new Set(btfs.map(({ name }) => name));
+  const types = new BtfTypes(found.btf, [...btfs, ...fileModules.filter(({ name }) => !known.has(name))]);
+  return { types, source: "memory", missing: undefined, refused, problems };
 }
 
 /** Whether a file's types are another kernel's: the idle task's name is not where they say. */

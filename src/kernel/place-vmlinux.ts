@@ -37,10 +37,12 @@ export function placeVmlinux(
   const shift = shiftOf(linked, image, vmcoreinfo);
   if (shift === undefined) return { reason: "how far KASLR moved the kernel is not known" };
   const start = linked.addressOf("_text") ?? linked.addressOf("_stext") ?? START_KERNEL_MAP;
-  const end = linked.addressOf("_end");
-  // The image moves as a whole; per-CPU offsets and absolute values outside of it (fixmap, vDSO) do not.
-  const addresses = vmlinux.addresses.map((address) =>
-    address >= start && (end === undefined || address <= end) ? BigInt.asUintN(64, address + shift) : address,
+  const end = linked.addressOf("_end") ?? start;
+  // The image moves as a whole, with what is linked behind it; per-CPU offsets and absolute values (fixmap, vDSO) do not.
+  const moves = (address: bigint, index: number): boolean =>
+    address >= start && (address <= end || vmlinux.names.type(index).toUpperCase() !== "A");
+  const addresses = vmlinux.addresses.map((address, index) =>
+    moves(address, index) ? BigInt.asUintN(64, address + shift) : address,
   );
   const symbols = new SymbolTable(vmlinux.names, addresses);
   const reason = bannerProblem(symbols, reader, image);
