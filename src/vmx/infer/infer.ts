@@ -6,7 +6,7 @@ import { VMCS_FIELDS } from "../fields.ts";
 import { revisionOf } from "../region.ts";
 import { bitsOf, type KnownRegion } from "./claims.ts";
 import { type Sought, seek } from "./match.ts";
-import { type Predicted, predict } from "./structure.ts";
+import { type Predicted, predict, rulesOf } from "./structure.ts";
 
 /**
  * How sure a place is. `certain`: it is the only one in a region that holds what the hypervisor wrote there, values that
@@ -165,30 +165,37 @@ class Solver {
     const anchors = new Map(
       [...this.#settled].filter(([, field]) => field.anchors).map(([encoding, { place }]) => [encoding, place]),
     );
+    const rules = rulesOf(anchors, this.#possible());
     const found = VMCS_FIELDS.flatMap(({ encoding }) => {
       if (this.#settled.has(encoding)) return [];
       const size = this.#sizeOf(encoding);
-      const predicted = predict(encoding, size, anchors);
+      const predicted = predict(encoding, size, anchors, rules);
       if (predicted === undefined || !this.#mayBe(encoding, predicted)) return [];
-      const { offset, firm, reason } = predicted;
+      const { offset, strength, reason } = predicted;
       const place = { start: offset, end: offset + size };
-      return this.#isTaken(place) ? [] : [{ encoding, place, firm, reason }];
+      return this.#isTaken(place) ? [] : [{ encoding, place, strength, reason }];
     });
     const clear = found.filter(
       ({ place }) => found.filter(({ place: other }) => overlap(place, other)).length === 1,
     );
-    for (const { encoding, place, firm, reason } of clear) {
-      this.#settled.set(encoding, { verdict: "likely", place, reason, anchors: firm });
+    for (const { encoding, place, strength, reason } of clear) {
+      this.#settled.set(encoding, { verdict: "likely", place, reason, anchors: strength === "firm" });
     }
     return clear.length > 0;
   }
 
-  /** A field of which nothing is known only where both neighbours put it. */
-  #mayBe(encoding: number, { offset, firm }: Predicted): boolean {
+  /** The places left of fields whose values say something. */
+  #possible(): ReadonlyMap<number, readonly number[]> {
+    const open = this.#open().filter(({ trust, bits }) => trust !== "stale" && bits > 0);
+    return new Map(open.map((field) => [field.encoding, this.#placesOf(field)]));
+  }
+
+  /** A field of which nothing is known only where both neighbours put it; 0 is beside one of them by chance. */
+  #mayBe(encoding: number, { offset, strength }: Predicted): boolean {
     if (isAccessRights(encoding) && !this.#sure) return false;
     const field = this.#sought.get(encoding);
-    if (field === undefined || field.trust === "stale") return firm;
-    return field.places.has(offset);
+    if (field === undefined || field.trust === "stale") return strength === "firm";
+    return field.places.has(offset) && (field.bits > 0 || strength !== "weak");
   }
 
   #sizeOf = (encoding: number): number =>

@@ -9,8 +9,11 @@ export type Anchors = ReadonlyMap<number, Range>;
 /** A place that neighbours tell. */
 export interface Predicted {
   readonly offset: number;
-  /** Fields on both sides tell it alike, or other segments do: no value is needed to believe it. */
-  readonly firm: boolean;
+  /**
+   * `firm`: fields on both sides, or other segments, tell it alike, and no value is needed to believe it. `line`: it is
+   * where its class would have it. `weak`: it is beside one neighbour.
+   */
+  readonly strength: "firm" | "line" | "weak";
   /** In words. */
   readonly reason: string;
 }
@@ -25,8 +28,14 @@ const MIN_AGREEING = 2;
  * encodings, at one distance, and the four parts of each segment register at the same distances (every layout known).
  * @returns undefined where there is no such rule
  */
-export function predict(encoding: number, size: number, anchors: Anchors): Predicted | undefined {
-  const found = bySegments(encoding, anchors) ?? byOrder(encoding, anchors);
+export function predict(
+  encoding: number,
+  size: number,
+  anchors: Anchors,
+  { lines, distances }: Rules,
+): Predicted | undefined {
+  const found =
+    bySegments(encoding, anchors, distances) ?? byLine(encoding, lines) ?? byOrder(encoding, anchors);
   return found !== undefined && isFree(found.offset, size, anchors) ? found : undefined;
 }
 
@@ -47,32 +56,48 @@ const ROWS: readonly (readonly number[])[] = SEGMENTS.map((segment) =>
 );
 
 /** A part lies as far from another part as in other segments. */
-function bySegments(encoding: number, anchors: Anchors): Predicted | undefined {
+function bySegments(encoding: number, anchors: Anchors, distances: Distances): Predicted | undefined {
   const row = ROWS.find((parts) => parts.includes(encoding));
   if (row === undefined) return undefined;
   const part = row.indexOf(encoding);
   for (const [other, known] of row.entries()) {
-    const from = other === part ? undefined : anchors.get(known)?.start;
-    const distance = from === undefined ? undefined : distanceOf(other, part, row, anchors);
+    const from = anchors.get(known)?.start;
+    const distance = distances.get(`${other} ${part}`);
     if (from !== undefined && distance !== undefined) {
-      return { offset: from + distance, firm: true, reason: "as far from its segment's other parts as in other segments" };
+      const reason = "as far from another part of its segment as in other segments";
+      return { offset: from + distance, strength: "firm", reason };
     }
   }
   return undefined;
 }
 
-/** From one part to another, in all other segments in which both are known; undefined where they disagree. */
-function distanceOf(
-  from: number,
-  to: number,
-  own: readonly number[],
-  anchors: Anchors,
-): number | undefined {
-  const distances = ROWS.filter((row) => row !== own).flatMap((row) => {
-    const [a, b] = [anchors.get(row[from]!)?.start, anchors.get(row[to]!)?.start];
-    return a === undefined || b === undefined ? [] : [b - a];
-  });
-  return distances.length >= MIN_AGREEING && new Set(distances).size === 1 ? distances[0] : undefined;
+/** From one part to another, both by their place in PARTS → bytes. */
+type Distances = ReadonlyMap<string, number>;
+
+/** The distances that parts have in all segments in which both have a place or a few. */
+function distancesOf(placesOf: PlacesOf): Distances {
+  const found = new Map<string, number>();
+  for (const from of PARTS.keys()) {
+    for (const to of PARTS.keys()) {
+      const rows = ROWS.flatMap((row): (readonly number[])[][] => {
+        const [a, b] = [placesOf(row[from]!), placesOf(row[to]!)];
+        return from === to || a === undefined || b === undefined ? [] : [[a, b]];
+      });
+      const distance = rows.length < MIN_AGREEING ? undefined : distanceIn(rows);
+      if (distance !== undefined) found.set(`${from} ${to}`, distance);
+    }
+  }
+  return found;
+}
+
+/** The only distance that all pairs of places can have. */
+function distanceIn(rows: readonly (readonly number[])[][]): number | undefined {
+  const [least, ...others] = [...rows].sort((x, y) => x[0]!.length * x[1]!.length - y[0]!.length * y[1]!.length);
+  const possible = new Set(least![0]!.flatMap((a) => least![1]!.map((b) => b - a)));
+  const [only, ...more] = [...possible].filter((distance) =>
+    others.every(([from, to]) => from!.some((a) => to!.includes(a + distance))),
+  );
+  return more.length === 0 ? only : undefined;
 }
 
 const classOf = (encoding: number): string => `${widthOf(encoding)} ${typeOf(encoding)}`;
@@ -84,6 +109,81 @@ const CLASSES: ReadonlyMap<string, readonly number[]> = new Map(
   }),
 );
 
+/** Where the fields of a class lie that follows a line: the offset of encoding 0 would be `origin`. */
+interface Line {
+  readonly origin: number;
+  /** Bytes per step of encodings. */
+  readonly distance: number;
+}
+
+/** Class → its line. */
+type Lines = ReadonlyMap<string, Line>;
+
+/** Places of a field that has one or a few; undefined of any other. */
+type PlacesOf = (encoding: number) => readonly number[] | undefined;
+
+/** What the places of fields, settled and possible, tell of those of others. */
+export interface Rules {
+  readonly lines: Lines;
+  readonly distances: Distances;
+}
+
+/** @param possible encoding → places, of fields that are not settled and for which a few places are left */
+export function rulesOf(anchors: Anchors, possible: ReadonlyMap<number, readonly number[]>): Rules {
+  const placesOf: PlacesOf = (encoding) => {
+    const anchor = anchors.get(encoding);
+    const places = anchor === undefined ? possible.get(encoding) : [anchor.start];
+    return places?.length === 0 ? undefined : places;
+  };
+  return { lines: linesOf(placesOf), distances: distancesOf(placesOf) };
+}
+
+/** Fields on a line that tell it. */
+const MIN_ON_LINE = 3;
+/** Bytes between neighbours, at most, and of what they are multiples. */
+const MAX_DISTANCE = 64;
+const UNIT = 2;
+
+/** The lines on which all fields of a class can lie that have places. */
+function linesOf(placesOf: PlacesOf): Lines {
+  const lines = new Map<string, Line>();
+  for (const [name, encodings] of CLASSES) {
+    const places = encodings.flatMap((encoding) => {
+      const own = placesOf(encoding);
+      return own === undefined ? [] : [{ encoding, own }];
+    });
+    const line = places.length < MIN_ON_LINE ? undefined : lineThrough(places);
+    if (line !== undefined) lines.set(name, line);
+  }
+  return lines;
+}
+
+/** The only line on which each field has a place; undefined where there is none, or several. */
+function lineThrough(
+  fields: readonly { readonly encoding: number; readonly own: readonly number[] }[],
+): Line | undefined {
+  const [first, ...others] = [...fields].sort((a, b) => a.own.length - b.own.length);
+  const found: Line[] = [];
+  for (const offset of first?.own ?? []) {
+    for (let distance = -MAX_DISTANCE; distance <= MAX_DISTANCE; distance += UNIT) {
+      const line = { origin: offset - (first!.encoding / STEP) * distance, distance };
+      if (distance !== 0 && others.every(({ encoding, own }) => own.includes(onLine(encoding, line))))
+        found.push(line);
+    }
+  }
+  return found.length === 1 ? found[0] : undefined;
+}
+
+const onLine = (encoding: number, { origin, distance }: Line): number =>
+  origin + (encoding / STEP) * distance;
+
+function byLine(encoding: number, lines: Lines): Predicted | undefined {
+  const line = lines.get(classOf(encoding));
+  if (line === undefined) return undefined;
+  const reason = "on the line of all fields of its kind";
+  return { offset: onLine(encoding, line), strength: "line", reason };
+}
+
 /** Between, or next to, fields of its class at the distance that most of that class keep. */
 function byOrder(encoding: number, anchors: Anchors): Predicted | undefined {
   const known = (CLASSES.get(classOf(encoding)) ?? []).filter((other) => anchors.has(other));
@@ -94,7 +194,7 @@ function byOrder(encoding: number, anchors: Anchors): Predicted | undefined {
   const after = known.find((other) => other > encoding);
   if (before !== undefined && after !== undefined) {
     const offset = from(before);
-    if (offset === from(after)) return { offset, firm: true, reason: "between its neighbours by encoding" };
+    if (offset === from(after)) return { offset, strength: "firm", reason: "between its neighbours by encoding" };
   }
   const beside = [before, after].filter(
     (other) => other !== undefined && Math.abs(other - encoding) === STEP,
@@ -102,7 +202,7 @@ function byOrder(encoding: number, anchors: Anchors): Predicted | undefined {
   const offsets = new Set(beside.map((other) => from(other!)));
   const [offset] = offsets;
   if (offset === undefined || offsets.size > 1) return undefined;
-  return { offset, firm: false, reason: "beside its neighbour by encoding" };
+  return { offset, strength: "weak", reason: "beside its neighbour by encoding" };
 }
 
 /** Of fields that follow each other by encoding; undefined where no distance is that of most. */
