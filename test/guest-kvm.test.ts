@@ -17,6 +17,7 @@ const REGISTERS: KvmRegisters = {
   >,
   rip: 0xf0f0n,
   newer: { rsp: false, rip: false, cr3: false },
+  cached: { rsp: true, rip: true },
   cr0: 0x8005_0033n,
   cr2: 0x22n,
   cr3: 0x33_0000n,

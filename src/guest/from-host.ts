@@ -10,7 +10,7 @@ import { fieldValue } from "../vmx/score.ts";
 import { type KnownEfer, stateOf as vmcsStateOf } from "../vmx/state.ts";
 import type { Trust, Vcpu } from "./guest.ts";
 import type { HostVcpu } from "./host-guest.ts";
-import { OWN_CR3, vcpuOfKvm, withKvmState } from "./kvm-state.ts";
+import { OWN_CR3, vcpuOfKvm, withKvmState, withPartState } from "./kvm-state.ts";
 import { NP_ENABLE, type VmcbBlock } from "./svm-blocks.ts";
 import type { VmcsBlock } from "./vmx-blocks.ts";
 
@@ -27,7 +27,8 @@ const HLT_RIP = "the vCPU left the guest for HLT: RIP may still be that of the H
 /**
  * The registers of a vCPU as its VMCS or VMCB has them.
  * @param trust "current" when the host wrote everything back before it was dumped
- * @returns undefined when the layout lacks a field that every state has, or the state is encrypted
+ * @returns undefined when the layout lacks a field that every state has and KVM does not tell the rest, or the state is
+ * encrypted
  */
 export function vcpuOf(
   host: PhysicalMemory,
@@ -36,7 +37,9 @@ export function vcpuOf(
 ): Vcpu | undefined {
   if (block === undefined) return kvm && vcpuOfKvm(index, kvm, kvm.inGuest ? trust : "current");
   const held = block.arch === "vmx" ? vmxVcpu(host, index, block, trust) : svmVcpu(index, block, trust, kvm);
-  const vcpu = held && kvm !== undefined ? withKvmState(held, kvm) : held;
+  const known = kvm === undefined ? held : held && withKvmState(held, kvm);
+  const vcpu =
+    known ?? (block.arch === "vmx" && kvm !== undefined ? partVcpu(index, block, trust, kvm) : undefined);
   return vcpu && reason !== undefined ? { ...vcpu, caveats: [...(vcpu.caveats ?? []), reason] } : vcpu;
 }
 
@@ -74,6 +77,21 @@ export function vcpuOfVmcs(
     caveats: exited ? [...caveats, HLT_RIP] : caveats,
   };
   return ownCr3 ? withoutCr3(vcpu) : vcpu;
+}
+
+/** By a layout in which fields are lacking, as one that was inferred: what KVM tells, with what the VMCS does. */
+function partVcpu(
+  index: number,
+  { address, candidate }: VmcsBlock,
+  trust: Trust,
+  kvm: KvmVcpu,
+): Vcpu | undefined {
+  const own = vcpuOfKvm(index, kvm, trust);
+  const { partial, sources, caveats, ownCr3 } = vmcsStateOf(candidate.region);
+  if (own === undefined || partial === undefined) return own;
+  const registers = new Set([...partial.registers].filter((name) => name !== "cr3" || !ownCr3));
+  const vcpu = withPartState(own, kvm, { ...partial, registers, sources, caveats });
+  return { ...vcpu, source: `VMCS at ${hex(address)}, ${own.source}` };
 }
 
 /** A register without a source is not the guest's. */

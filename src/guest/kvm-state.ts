@@ -97,7 +97,11 @@ export function vcpuOfKvm(index: number, kvm: KvmVcpu, trust: Trust): Vcpu | und
     trust,
     halted: isHalted(kvm),
     sources: sourcesOf(kvm, Object.keys(known)),
-    caveats: [NO_BLOCK, ...staleGsBase(kvm)],
+    caveats: [
+      NO_BLOCK,
+      ...oldCaveats((["rsp", "rip"] as const).filter((name) => !registers.cached[name])),
+      ...staleGsBase(kvm),
+    ],
     system: systemOf(kvm),
   };
 }
@@ -107,6 +111,59 @@ const HALTED = 3;
 
 /** Whether KVM holds a vCPU that executed HLT. */
 export const isHalted = ({ mpState }: KvmVcpu): boolean => mpState === HALTED;
+
+/** Registers that a control block tells, where others of it are at unknown places. */
+export interface PartState {
+  readonly state: X86State;
+  readonly registers: ReadonlySet<string>;
+  readonly sources: Readonly<Record<string, string | undefined>>;
+  readonly caveats: readonly string[];
+}
+
+/**
+ * What KVM tells of a vCPU with what is known of its control block: of registers that both have the control block's,
+ * unless KVM's are newer.
+ */
+export function withPartState(vcpu: Vcpu, { registers }: KvmVcpu, part: PartState): Vcpu {
+  const newer = registers?.newer;
+  const isOlder = (name: string) =>
+    (name === "rsp" && newer?.rsp === true) ||
+    (name === "rip" && newer?.rip === true) ||
+    (name === "cr3" && newer?.cr3 === true);
+  const taken = [...part.registers].filter((name) => !isOlder(name));
+  const isSegment = (name: string): name is SegmentRegister =>
+    (SEGMENT_REGISTERS as readonly string[]).includes(name);
+  const held = Object.entries(part.state).filter(([name]) => taken.includes(name));
+  const segments = taken.filter(isSegment).map((name) => [name, part.state.segments[name]]);
+  const lacking = [...SEGMENT_REGISTERS, "gdt", "idt", "rflags"].filter((name) => !taken.includes(name));
+  const old = (["rsp", "rip"] as const).filter(
+    (name) => !taken.includes(name) && registers?.cached[name] === false,
+  );
+  return {
+    ...vcpu,
+    state: {
+      ...vcpu.state,
+      ...Object.fromEntries(held),
+      segments: { ...vcpu.state.segments, ...Object.fromEntries(segments) },
+    },
+    sources: {
+      ...vcpu.sources,
+      ...Object.fromEntries(
+        taken.flatMap((name) => (part.sources[name] ? [[name, part.sources[name]]] : [])),
+      ),
+    },
+    caveats: [
+      ...(lacking.length === 0 ? [] : [`where the VMCS has ${upper(lacking)} is not known: 0 in the notes`]),
+      ...oldCaveats(old),
+      ...part.caveats,
+    ],
+  };
+}
+
+const upper = (names: readonly string[]): string => names.map((name) => name.toUpperCase()).join(", ");
+
+const oldCaveats = (names: readonly ("rsp" | "rip")[]): string[] =>
+  names.length === 0 ? [] : [`${upper(names)} of KVM's own copy may be of an earlier exit`];
 
 const sourceOf = ({ address }: KeptByKvm): string => `struct kvm_vcpu at ${hex64(address)}`;
 

@@ -28,6 +28,7 @@ import { decodeQemuCpuState } from "../x86/qemu-cpu-state.ts";
 import type { X86State } from "../x86/state.ts";
 import type { DumpNaming, Input } from "./input.ts";
 import { type KernelFileNames, openKernelFiles, refusedWarnings } from "./kernel-files.ts";
+import { unknownLayoutWarnings } from "./unknown-layout.ts";
 import { openLayout, openVmcsInfo, vmcsInfoOfNotes } from "./vmcsinfo.ts";
 
 /** Whose control blocks are looked for. */
@@ -124,6 +125,7 @@ export async function openHost(
     kvm === undefined || kvm.vms.length === 0
       ? { guests: guestsOfBlocks(clusters), others }
       : guestsOfKvm(kvm, clusters, others);
+  if (kernel !== undefined && options.arch !== "svm") warn(unknownLayoutWarnings(memory, kernel, guests));
   return {
     memory,
     notes,
@@ -283,5 +285,5 @@ export function noGuestHint({ blocks, choice }: HostDump, file: string): string 
   if (choice.layouts.length < VMCS_LAYOUTS.length) {
     return `by ${choice.source} there is no VMCS; is it the layout of this host's processor?`;
   }
-  return "on an Intel processor whose VMCS layout is not known, give it with --vmcsinfo or --layout";
+  return "on an Intel processor whose VMCS layout is not known, give it with --vmcsinfo or --layout; guestcore vmcs layout infer finds it out where KVM had guests";
 }

@@ -122,11 +122,7 @@ function controlRegisters(view: VmxView): Known[] {
 
 /** With EPT; a cached CR3 that is not dirty was read since the last exit, or written. */
 const cr3 = (view: VmxView) =>
-  expect(
-    view.value("kvm_vcpu.arch.cr3"),
-    "kvm_vcpu.arch.cr3",
-    isCached(view, "CR3") ? "written" : "stale",
-  );
+  expect(view.value("kvm_vcpu.arch.cr3"), "kvm_vcpu.arch.cr3", isCached(view, "CR3") ? "written" : "stale");
 
 const mask = (owned: bigint | undefined, name: string) =>
   owned === undefined ? undefined : expect(ALL & ~owned, `kvm_vcpu.arch.${name}`);
@@ -141,7 +137,8 @@ function efer(view: VmxView) {
 
 /** What the guest was given, as long as it may not write DR7 without an exit. */
 function dr7(view: VmxView) {
-  const debugged = view.value("kvm_vcpu.guest_debug") !== 0n || view.value("kvm_vcpu.arch.switch_db_regs") !== 0n;
+  const debugged =
+    view.value("kvm_vcpu.guest_debug") !== 0n || view.value("kvm_vcpu.arch.switch_db_regs") !== 0n;
   return debugged ? undefined : expect(view.value("kvm_vcpu.arch.dr7"), "kvm_vcpu.arch.dr7", "derived");
 }
 

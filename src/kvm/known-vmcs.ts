@@ -4,7 +4,7 @@ import type { Expected, KnownRegion } from "../vmx/infer/claims.ts";
 import { knownControls } from "./known-controls.ts";
 import { knownGuestState } from "./known-guest.ts";
 import { knownHostState } from "./known-host.ts";
-import type { KvmVcpu } from "./vcpus.ts";
+import { type KvmVcpu, usesVmx } from "./vcpus.ts";
 import { VmxView } from "./vmx-view.ts";
 
 /**
@@ -13,7 +13,7 @@ import { VmxView } from "./vmx-view.ts";
  * @returns undefined where its region is not in the dump, or the vCPU is none of Intel's
  */
 export function knownVmcs(kernel: LinuxKernel, vcpu: KvmVcpu): KnownRegion | undefined {
-  const view = VmxView.of(kernel, vcpu);
+  const view = usesVmx(kernel) ? VmxView.of(kernel, vcpu) : undefined;
   const address = vcpu.controlBlock;
   if (view === undefined || address === undefined || address % PAGE_SIZE !== 0) return undefined;
   const bytes = Buffer.alloc(PAGE_SIZE);

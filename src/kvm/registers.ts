@@ -16,6 +16,11 @@ export interface KvmRegisters {
   readonly rip: bigint;
   /** Registers that are cached and newer than the control block's. */
   readonly newer: { readonly rsp: boolean; readonly rip: boolean; readonly cr3: boolean };
+  /**
+   * Whether the cache has RSP and RIP of the last exit (`regs_avail`): on Intel they are read when they are needed, and
+   * older before.
+   */
+  readonly cached: { readonly rsp: boolean; readonly rip: boolean };
   readonly cr0: bigint | undefined;
   readonly cr2: bigint | undefined;
   readonly cr3: bigint | undefined;
@@ -48,6 +53,8 @@ export function registersAt({ reader, types }: Kernel, vcpu: bigint): KvmRegiste
   const bytes = regs === undefined ? undefined : reader.bytes(regs, GENERAL_BYTES);
   const dirty = u32("regs_dirty");
   if (bytes === undefined || dirty === undefined) return undefined;
+  const available = u32("regs_avail");
+  const isCached = (bit: number) => available === undefined || ((available >>> bit) & 1) === 1;
   const isDirty = (bit: number) => ((dirty >>> bit) & 1) === 1;
   const value = (index: number) => bytes.readBigUInt64LE(8 * index);
   const general = Object.fromEntries(ENCODED_REGISTERS.map((name, i) => [name, value(i)]));
@@ -55,6 +62,7 @@ export function registersAt({ reader, types }: Kernel, vcpu: bigint): KvmRegiste
     general: general as Record<GeneralRegister, bigint>,
     rip: value(REG_RIP),
     newer: { rsp: isDirty(REG_RSP), rip: isDirty(REG_RIP), cr3: isDirty(cr3Bit(types)) },
+    cached: { rsp: isCached(REG_RSP), rip: isCached(REG_RIP) },
     cr0: u64("cr0"),
     cr2: u64("cr2"),
     cr3: u64("cr3"),

@@ -152,6 +152,11 @@ function threadOf({ reader, types }: Kernel, pid: bigint | undefined): number | 
     : reader.i32(pid + BigInt(offset));
 }
 
+/** Whether the vCPUs of a host are Intel's: its kernel may describe those of both. */
+export const usesVmx = (kernel: Kernel): boolean =>
+  kernel.types.member("vcpu_vmx.vcpu") !== undefined &&
+  (kernel.types.member("vcpu_svm.vcpu") === undefined || runsVmx(kernel));
+
 /** struct vcpu_vmx and vcpu_svm hold a struct kvm_vcpu. */
 function containerOf({ types }: Kernel, vcpu: bigint, type: "vcpu_vmx" | "vcpu_svm"): bigint | undefined {
   const offset = offsetOf(types, `${type}.vcpu`);
@@ -159,12 +164,8 @@ function containerOf({ types }: Kernel, vcpu: bigint, type: "vcpu_vmx" | "vcpu_s
 }
 
 /** The struct vcpu_vmx of a vCPU; undefined where kvm-intel does not run it. */
-function vmxOf(kernel: Kernel, vcpu: bigint): bigint | undefined {
-  const vmx = containerOf(kernel, vcpu, "vcpu_vmx");
-  // A kernel with both built in has the types of both.
-  const isSvm = vmx !== undefined && containerOf(kernel, vcpu, "vcpu_svm") !== undefined && !runsVmx(kernel);
-  return isSvm ? undefined : vmx;
-}
+const vmxOf = (kernel: Kernel, vcpu: bigint): bigint | undefined =>
+  usesVmx(kernel) ? containerOf(kernel, vcpu, "vcpu_vmx") : undefined;
 
 /** `vmcs_config`, filled in when kvm-intel starts; `basic` since 6.12 is IA32_VMX_BASIC, the revision in its low half. */
 function runsVmx({ reader, types, symbols }: Kernel): boolean {

@@ -328,6 +328,24 @@ export const EXPLANATIONS: Readonly<Record<string, Explanation>> = {
       "Of the offset of a packed access-rights field a note loses bits, and neither the segment's selector nor the values in the VMCSs found tell which of several places is right. The lowest is taken; nothing is concluded from it. Some forms do not say that a place is a guess, and a note makes one of a place that was known.",
     cure: "Pass VMCSINFO that gives offsets, as a table does, with --vmcsinfo.",
   },
+  VMI010: {
+    title: "VMCSs are not as KVM wrote them",
+    meaning:
+      "Of some vCPUs the region lacks what KVM wrote to it, or has another revision than the others: the processor had not written it back, or the structures are damaged. The layout is inferred from the others.",
+    cure: "Nothing, where enough are left. A dump that the crashed kernel left has all of them whole.",
+  },
+  VMI011: {
+    title: "nothing of an inferred layout is certain",
+    meaning:
+      "A processor may keep any part of a VMCS to itself until the hypervisor clears it, which a crashing kernel does and a dump from outside does not. What is in memory may be older than what KVM knows, so that a field's value may be elsewhere by chance.",
+    cure: "Infer the layout from a dump that kdump made; or compare what is inferred from several dumps of the same processor.",
+  },
+  VMI012: {
+    title: "VMCSs are in no layout known",
+    meaning:
+      "KVM says where the VMCSs of its vCPUs are, and none of the layouts by which they were looked for fits what is there. Memory comes from memslots all the same, general registers and control registers from KVM's own structures; segments, descriptor tables and RFLAGS are unavailable.",
+    cure: "guestcore vmcs layout infer finds the layout out from what KVM knows to be in these VMCSs; pass its output with --vmcsinfo.",
+  },
   VMN001: {
     title: "notes of vCPUs cannot be used",
     meaning:

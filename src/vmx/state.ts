@@ -37,6 +37,8 @@ export interface VmcsState {
   readonly caveats: readonly string[];
   /** Undefined where the region lacks a field that every state has. */
   readonly state: X86State | undefined;
+  /** Where it does: a state of which only these registers are the guest's. */
+  readonly partial?: { readonly state: X86State; readonly registers: ReadonlySet<VmcsRegister> };
   /** Where each register is from, in words. */
   readonly sources: Readonly<Partial<Record<VmcsRegister, string>>>;
   /** The fields that are lacking. */
@@ -172,15 +174,41 @@ export function stateOf(region: CheckedValues, efer?: KnownEfer): VmcsState {
     inForce((encoding) => region.values.get(encoding), "secondary.enable EPT") === false ||
     (cr0 & CR0_PG) < (read("GUEST_CR0") & CR0_PG);
   const caveats = emulated ? [REAL_MODE] : [];
-  if (missing.size > 0) return { state: undefined, ownCr3, caveats: [], sources: {}, missing: [...missing] };
-  return {
-    state,
-    ownCr3,
-    caveats,
-    sources: sourcesOf(region, foundEfer.source, emulated, ownCr3),
-    missing: [],
-  };
+  const sources = sourcesOf(region, foundEfer.source, emulated, ownCr3);
+  if (missing.size > 0) {
+    const partial = { state, registers: registersWithout(missing) };
+    return { state: undefined, partial, ownCr3, caveats, sources, missing: [...missing] };
+  }
+  return { state, ownCr3, caveats, sources, missing: [] };
 }
+
+/** Fields by which each register is told. */
+const FIELDS_OF: Readonly<Record<Exclude<VmcsRegister, "efer">, readonly string[]>> = {
+  rip: ["GUEST_RIP"],
+  rsp: ["GUEST_RSP"],
+  rflags: ["GUEST_RFLAGS"],
+  cr0: ["GUEST_CR0", "CR0_GUEST_HOST_MASK", "CR0_READ_SHADOW"],
+  cr3: ["GUEST_CR3"],
+  cr4: ["GUEST_CR4", "CR4_GUEST_HOST_MASK", "CR4_READ_SHADOW"],
+  gdt: ["GUEST_GDTR_BASE", "GUEST_GDTR_LIMIT"],
+  idt: ["GUEST_IDTR_BASE", "GUEST_IDTR_LIMIT"],
+  ...(Object.fromEntries(
+    SEGMENT_REGISTERS.map((name) => [
+      name,
+      ["SELECTOR", "BASE", "LIMIT", "AR_BYTES"].map((part) => `GUEST_${PREFIX[name]}_${part}`),
+    ]),
+  ) as Record<SegmentRegister, string[]>),
+};
+
+/** Segments may be those of virtual-8086 mode where RFLAGS, which tells that, is missing. */
+const registersWithout = (missing: ReadonlySet<string>): ReadonlySet<VmcsRegister> =>
+  new Set(
+    Object.entries(FIELDS_OF).flatMap(([register, fields]) => {
+      const isSegment = SEGMENT_REGISTERS.some((name) => name === register);
+      const needed = isSegment ? [...fields, "GUEST_RFLAGS"] : fields;
+      return needed.some((field) => missing.has(field)) ? [] : [register as VmcsRegister];
+    }),
+  );
 
 function sourcesOf(
   { layout }: CheckedValues,

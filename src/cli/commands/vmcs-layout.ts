@@ -1,4 +1,6 @@
-import { Argument } from "commander";
+import { Argument, Option } from "commander";
+import { UsageError } from "../../core/errors.ts";
+import type { InferOptions } from "../../jobs/infer-layout.ts";
 import {
   type JobFlags,
   jobContext,
@@ -10,12 +12,14 @@ import { deliver, prepareDelivery } from "../deliver.ts";
 import { ToldError } from "../errors.ts";
 import { withExamples } from "../examples.ts";
 import type { AddCommand, Terminal } from "../terminal.ts";
+import { type DumpFlags, dumpNamingOf, withDumpOptions } from "./dump-options.ts";
 import { type VmcsInfoFlags, withVmcsInfoOptions } from "./vmcsinfo-options.ts";
 
 const EXAMPLES = [
   "guestcore vmcs layout list",
   "guestcore vmcs layout show haswell",
   "guestcore vmcs layout check my-cpu.txt",
+  "guestcore vmcs layout infer host.vmcore -o my-cpu.txt",
 ];
 
 const LIST_EXAMPLES = [
@@ -34,16 +38,24 @@ const CHECK_EXAMPLES = [
   "guestcore vmcs layout check skylake",
 ];
 
+const INFER_EXAMPLES = [
+  "guestcore vmcs layout infer host.vmcore -o my-cpu.txt",
+  "guestcore vmcs layout infer host.vmcore -o my-cpu.txt --certain    what is beyond doubt alone",
+  "guestcore vmcs layout infer host.vmcore --to v2 -o vmcsinfo.note",
+  "guestcore vmcs layout infer host.vmcore --json | jq '.result.open[].name'",
+];
+
 /** Adds `layout` with its subcommands to `guestcore vmcs`. */
 export const vmcsLayoutCommand: AddCommand = (vmcs, terminal) => {
   const command = withExamples(vmcs.command("layout"), EXAMPLES)
-    .summary("list, show and check VMCS layouts")
+    .summary("list, show, check and infer VMCS layouts")
     .description(
-      "Lists, shows and checks layouts: where a processor or hypervisor keeps the fields of a VMCS region.",
+      "Lists, shows, checks and infers layouts: where a processor or hypervisor keeps the fields of a VMCS region.",
     );
   addList(command, terminal);
   addShow(command, terminal);
   addCheck(command, terminal);
+  addInfer(command, terminal);
   return command;
 };
 
@@ -137,4 +149,66 @@ async function check(name: string, flags: LayoutFlags, terminal: Terminal): Prom
     [name],
   );
   if (findings.length > 0) throw new ToldError(1);
+}
+
+interface InferFlags extends JobFlags, DumpFlags {
+  readonly output?: string;
+  readonly to: InferOptions["to"];
+  readonly certain: boolean;
+  readonly force: boolean;
+}
+
+const addInfer: AddCommand = (parent, terminal) =>
+  withJobOptions(withDumpOptions(withExamples(parent.command("infer"), INFER_EXAMPLES)))
+    .summary("find out the layout of a host's processor from its vmcore")
+    .description(
+      "Finds out where a host's Intel processor keeps VMCS fields, from what its KVM knows to be in the VMCSs of its vCPUs, for a processor whose layout nobody published; says of each field how sure it is. The host must have had guests.",
+    )
+    .usage("HOST [-o OUT] [options]")
+    .addArgument(new Argument("<host>", "vmcore of a host"))
+    .option("-o, --output <out>", 'write VMCSINFO for --vmcsinfo, "-" for standard output')
+    .addOption(
+      new Option("--to <form>", "form to write")
+        .choices(["v1", "v2", "array", "table", "json"])
+        .default("table"),
+    )
+    .option("--certain", "write only fields that are certain", false)
+    .option("--force", "replace an existing output", false)
+    .action((host: string, flags: InferFlags) => infer(host, flags, terminal));
+
+async function infer(host: string, flags: InferFlags, terminal: Terminal): Promise<void> {
+  const { output, to, certain, force, json, quiet } = flags;
+  if (output === "-" && json) {
+    throw new UsageError("--json and -o - both want standard output", { hint: "use --json-file FILE" });
+  }
+  const written = output === undefined || output === "-" ? [] : [output];
+  const files = [host, ...flags.part, ...written];
+  prepareDelivery(flags, files);
+  const [{ inferHostLayout }, { inferJson, inferText }, { vmcsInfoJson }, { envelope }] = await Promise.all([
+    import("../../jobs/infer-layout.ts"),
+    import("../../report/infer-layout.ts"),
+    import("../../report/vmcsinfo.ts"),
+    import("../../report/json.ts"),
+  ]);
+  const result = await inferHostLayout(
+    host,
+    { output, to, onlyCertain: certain, force, ...dumpNamingOf(flags) },
+    jobContext(terminal, flags),
+    (opened) => envelope("vmcsinfo", [opened.input], opened.warnings, vmcsInfoJson(opened)),
+  );
+  const product = output === undefined ? undefined : { path: output, to };
+  const text = inferText(result, product);
+  if (output === "-" && !quiet) terminal.stderr.write(text);
+  deliver(
+    terminal,
+    flags,
+    {
+      kind: "vmcs-layout",
+      inputs: [result.input],
+      warnings: result.warnings,
+      result: inferJson(result, product),
+      text: output === "-" ? undefined : text,
+    },
+    files,
+  );
 }

@@ -1,6 +1,11 @@
 import { viewOf } from "../../core/bytes.ts";
 import type { Range } from "../../core/ranges.ts";
-import { ACCESS_RIGHTS_FORMS, type AccessRightsForm, accessRightsBytes, isAccessRights } from "../access-rights.ts";
+import {
+  ACCESS_RIGHTS_FORMS,
+  type AccessRightsForm,
+  accessRightsBytes,
+  isAccessRights,
+} from "../access-rights.ts";
 import { bytesOf } from "../encoding.ts";
 import { VMCS_FIELDS } from "../fields.ts";
 import { revisionOf } from "../region.ts";
@@ -47,9 +52,10 @@ const MAX_PLACES = 16;
 
 /**
  * Infers where a processor keeps the fields of a VMCS from what is known to be in some of its regions.
+ * @param flushed whether all of their state is in memory; where a processor may still have some, nothing is certain
  * @returns undefined where no region holds what is known of it
  */
-export function inferLayout(regions: readonly KnownRegion[]): InferredLayout | undefined {
+export function inferLayout(regions: readonly KnownRegion[], flushed: boolean): InferredLayout | undefined {
   const used = usableRegions(regions).slice(0, MAX_REGIONS);
   const [first] = used;
   if (first === undefined) return undefined;
@@ -60,7 +66,7 @@ export function inferLayout(regions: readonly KnownRegion[]): InferredLayout | u
       isAccessRights(encoding) && rights.form === undefined ? undefined : seek(encoding, name, used, form);
     return found === undefined ? [] : [found];
   });
-  const solver = new Solver(sought, form, rights.sure);
+  const solver = new Solver(sought, form, { flushed, form: rights.sure });
   return {
     revisionId: revisionOf(first.bytes),
     accessRights: rights.form,
@@ -123,9 +129,14 @@ class Solver {
   readonly #settled = new Map<number, Settled>();
   readonly #sought: ReadonlyMap<number, Sought>;
   readonly #form: AccessRightsForm;
-  readonly #sure: boolean;
+  /** Whether regions are as the processor left them, and whether access rights can be stored in one form only. */
+  readonly #sure: { readonly flushed: boolean; readonly form: boolean };
 
-  constructor(sought: readonly Sought[], form: AccessRightsForm, sure: boolean) {
+  constructor(
+    sought: readonly Sought[],
+    form: AccessRightsForm,
+    sure: { readonly flushed: boolean; readonly form: boolean },
+  ) {
     this.#sought = new Map(sought.map((field) => [field.encoding, field]));
     this.#form = form;
     this.#sure = sure;
@@ -140,7 +151,8 @@ class Solver {
   }
 
   #isCertain({ encoding, trust, bits, distinct }: Sought): boolean {
-    if (bits < TELLING_BITS || (isAccessRights(encoding) && !this.#sure)) return false;
+    if (!this.#sure.flushed || bits < TELLING_BITS) return false;
+    if (isAccessRights(encoding) && !this.#sure.form) return false;
     return trust === "written" || (trust === "derived" && distinct > 1);
   }
 
@@ -163,7 +175,9 @@ class Solver {
   /** Fields that neighbours put where their values are, or whose values are not known. */
   #settleByNeighbours(): boolean {
     const anchors = new Map(
-      [...this.#settled].filter(([, field]) => field.anchors).map(([encoding, { place }]) => [encoding, place]),
+      [...this.#settled]
+        .filter(([, field]) => field.anchors)
+        .map(([encoding, { place }]) => [encoding, place]),
     );
     const rules = rulesOf(anchors, this.#possible());
     const found = VMCS_FIELDS.flatMap(({ encoding }) => {
@@ -192,7 +206,7 @@ class Solver {
 
   /** A field of which nothing is known only where both neighbours put it; 0 is beside one of them by chance. */
   #mayBe(encoding: number, { offset, strength }: Predicted): boolean {
-    if (isAccessRights(encoding) && !this.#sure) return false;
+    if (isAccessRights(encoding) && !this.#sure.form) return false;
     const field = this.#sought.get(encoding);
     if (field === undefined || field.trust === "stale") return strength === "firm";
     return field.places.has(offset) && (field.bits > 0 || strength !== "weak");
@@ -227,7 +241,12 @@ class Solver {
     const open = { encoding, offset: undefined };
     if (places.length === 0) return { ...open, verdict: "unknown", places, reason: missingReason(field) };
     if (places.length > MAX_PLACES) {
-      return { ...open, verdict: "unknown", places: [], reason: `${places.length} places hold ${field.source}` };
+      return {
+        ...open,
+        verdict: "unknown",
+        places: [],
+        reason: `${places.length} places hold ${field.source}`,
+      };
     }
     return { ...open, verdict: "ambiguous", places, reason: `any of them holds ${field.source}` };
   }

@@ -34,8 +34,10 @@ export function predict(
   anchors: Anchors,
   { lines, distances }: Rules,
 ): Predicted | undefined {
-  const found =
-    bySegments(encoding, anchors, distances) ?? byLine(encoding, lines) ?? byOrder(encoding, anchors);
+  const ordered = byOrder(encoding, anchors);
+  const firm =
+    bySegments(encoding, anchors, distances) ?? (ordered?.strength === "firm" ? ordered : undefined);
+  const found = firm ?? byLine(encoding, lines) ?? ordered;
   return found !== undefined && isFree(found.offset, size, anchors) ? found : undefined;
 }
 
@@ -49,7 +51,8 @@ function isFree(offset: number, size: number, anchors: Anchors): boolean {
 
 const SEGMENTS = ["ES", "CS", "SS", "DS", "FS", "GS", "LDTR", "TR"];
 const PARTS = ["SELECTOR", "BASE", "LIMIT", "AR_BYTES"];
-const encodingOf = (segment: string, part: string): number => fieldNamed(`GUEST_${segment}_${part}`)!.encoding;
+const encodingOf = (segment: string, part: string): number =>
+  fieldNamed(`GUEST_${segment}_${part}`)!.encoding;
 /** Encodings of a segment's parts, in the order of PARTS. */
 const ROWS: readonly (readonly number[])[] = SEGMENTS.map((segment) =>
   PARTS.map((part) => encodingOf(segment, part)),
@@ -92,7 +95,9 @@ function distancesOf(placesOf: PlacesOf): Distances {
 
 /** The only distance that all pairs of places can have. */
 function distanceIn(rows: readonly (readonly number[])[][]): number | undefined {
-  const [least, ...others] = [...rows].sort((x, y) => x[0]!.length * x[1]!.length - y[0]!.length * y[1]!.length);
+  const [least, ...others] = [...rows].sort(
+    (x, y) => x[0]!.length * x[1]!.length - y[0]!.length * y[1]!.length,
+  );
   const possible = new Set(least![0]!.flatMap((a) => least![1]!.map((b) => b - a)));
   const [only, ...more] = [...possible].filter((distance) =>
     others.every(([from, to]) => from!.some((a) => to!.includes(a + distance))),
@@ -194,7 +199,8 @@ function byOrder(encoding: number, anchors: Anchors): Predicted | undefined {
   const after = known.find((other) => other > encoding);
   if (before !== undefined && after !== undefined) {
     const offset = from(before);
-    if (offset === from(after)) return { offset, strength: "firm", reason: "between its neighbours by encoding" };
+    if (offset === from(after))
+      return { offset, strength: "firm", reason: "between its neighbours by encoding" };
   }
   const beside = [before, after].filter(
     (other) => other !== undefined && Math.abs(other - encoding) === STEP,
