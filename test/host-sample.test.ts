@@ -18,7 +18,7 @@ import { extract } from "../src/jobs/extract.ts";
 import { listGuests } from "../src/jobs/guests.ts";
 import { openInput } from "../src/jobs/input.ts";
 import { listVmcs } from "../src/jobs/vmcs.ts";
-import { guestsText } from "../src/report/guests.ts";
+import { guestsJson, guestsText } from "../src/report/guests.ts";
 import { KVM_VMCS12 } from "../src/vmx/layouts/kvm-vmcs12.ts";
 import type { GeneralRegister } from "../src/x86/state.ts";
 import { physicalAt, prstatusRegisters, readVmcore } from "./support/read-vmcore.ts";
@@ -134,6 +134,22 @@ describe("every VMCS of the host and nothing else", () => {
     expect(host.vmx.candidates.map(({ region }) => region.layout.name)).toEqual(VMCSS.map(() => layout));
     expect(host.vmx.candidates.every(({ score }) => score.value === 1)).toBe(true);
     expect(host.vmx.rejected.best).toBeLessThan(0.5);
+  });
+
+  test("and guests by them alone: the dump lacks the host kernel's own words", async () => {
+    const result = await listGuests(plain, { check: true }, context);
+    expect(result.host.kvmUnknown).toBe("its page tables are not known");
+    expect(result.guests).toMatchObject([
+      { guest: { id: 1, vm: undefined }, slots: undefined, agreement: undefined },
+    ]);
+    expect(result.guests[0]!.tables!.mapped).toBe(3222 * 4096);
+    const text = guestsText(result);
+    expect(text).toMatch(/^note: told by control blocks alone: its page tables are not known$/m);
+    expect(text).toMatch(/^guest 1: 4 vCPUs, 12\.6 MiB mapped, EPT 4-level at 0x12e22000$/m);
+    const { host, guests } = guestsJson(result);
+    expect(host.kvmUnknown).toBe("its page tables are not known");
+    expect(guests[0]).toMatchObject({ id: 1, memory: null, agreement: undefined });
+    for (const key of ["name", "pid", "memslots", "kvm"]) expect(guests[0]).not.toHaveProperty(key);
   });
 
   test("with tables that map nothing: registers are there, memory is elsewhere", async () => {

@@ -2,16 +2,13 @@ import { createHash } from "node:crypto";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { PhysicalMemory } from "../src/core/memory.ts";
 import { commandLine } from "../src/kernel/command-line.ts";
+import type { LinuxKernel } from "../src/kernel/open-kernel.ts";
 import { PageCache } from "../src/kernel/page-cache.ts";
 import { ProcessMemory } from "../src/kernel/process-memory.ts";
 import { ProcessPages } from "../src/kernel/process-pages.ts";
-import type { KernelReader } from "../src/kernel/reader.ts";
-import type { KernelSymbols } from "../src/kernel/symbols.ts";
 import { listTasks, type TaskList, taskOfMm } from "../src/kernel/tasks.ts";
 import { listVmas, type VmaList } from "../src/kernel/vmas.ts";
-import { FOUR_LEVEL } from "../src/x86/paging-shapes.ts";
-import { type HostDump, openHostDump, whyNoHostDump } from "./support/host-dumps.ts";
-import { DEBIAN_6_1, symbolsOf } from "./support/kernel-tables.ts";
+import { type HostDump, kernelOf, openHostDump, whyNoHostDump } from "./support/host-dumps.ts";
 import { type Random, random } from "./synth/pattern.ts";
 
 const SVM = "svm/two-guests";
@@ -21,8 +18,8 @@ const titled = (folder: string): string => {
   return reason === undefined ? folder : `${folder} (skipped: ${reason})`;
 };
 
-const processMemory = (reader: KernelReader, mm: bigint, symbols: KernelSymbols): ProcessMemory =>
-  ProcessMemory.of(reader, DEBIAN_6_1, mm, FOUR_LEVEL, symbols)!;
+const processMemory = ({ reader, types, shape, symbols }: LinuxKernel, mm: bigint): ProcessMemory =>
+  ProcessMemory.of(reader, types, mm, shape, symbols)!;
 
 /** The first 8 bytes of the SHA-256 of a page, in hex. */
 const digest = (page: Buffer): string => createHash("sha256").update(page).digest("hex").slice(0, 16);
@@ -30,14 +27,14 @@ const ZERO_PAGE = digest(Buffer.alloc(4096));
 
 describe.skipIf(whyNoHostDump(SVM) !== undefined)(titled(SVM), () => {
   let dump: HostDump;
-  let symbols: KernelSymbols;
+  let kernel: LinuxKernel;
   let list: TaskList;
   const mmOf = (pid: number): bigint => list.tasks.find((task) => task.pid === pid)!.mm!;
 
-  beforeAll(() => {
+  beforeAll(async () => {
     dump = openHostDump(SVM, "vmcore.d23.elf.zst");
-    symbols = symbolsOf(kallsyms(dump.truth("l1.kallsyms.xz")));
-    list = listTasks(dump.reader, DEBIAN_6_1, symbols);
+    kernel = await kernelOf(dump);
+    list = listTasks(kernel.reader, kernel.types, kernel.symbols);
   });
   afterAll(() => dump.close());
 
@@ -55,13 +52,13 @@ describe.skipIf(whyNoHostDump(SVM) !== undefined)(titled(SVM), () => {
     expect(owners.length).toBe(2);
     for (const [, comm, pid, mm, root] of owners) {
       expect(taskOfMm(list, BigInt(mm!))).toMatchObject({ comm, pid: Number(pid) });
-      expect(processMemory(dump.reader, BigInt(mm!), symbols).root).toBe(Number(root));
+      expect(processMemory(kernel, BigInt(mm!)).root).toBe(Number(root));
     }
     expect(new Set(list.tasks.map(({ state }) => state))).toEqual(new Set(["S", "I", "R"]));
   });
 
   test.each([132, 140])("the VMAs of process %i are its maps", (pid) => {
-    const { vmas, outcome } = listVmas(dump.reader, DEBIAN_6_1, mmOf(pid));
+    const { vmas, outcome } = listVmas(kernel.reader, kernel.types, mmOf(pid));
     expect(outcome).toEqual({ complete: true });
     const lines = dump.truth(`maps.${pid}`).trim().split("\n");
     // [vsyscall] is not in the tree.
@@ -81,12 +78,7 @@ describe.skipIf(whyNoHostDump(SVM) !== undefined)(titled(SVM), () => {
     [132, "web1", "128"],
     [140, "db1", "96"],
   ])("the command line of process %i is that of %s", (pid, name, megabytes) => {
-    const line = commandLine(
-      dump.reader,
-      DEBIAN_6_1,
-      mmOf(pid),
-      processMemory(dump.reader, mmOf(pid), symbols),
-    )!;
+    const line = commandLine(kernel.reader, kernel.types, mmOf(pid), processMemory(kernel, mmOf(pid)))!;
     expect(line.complete).toBe(true);
     expect(line.argv.slice(0, 3)).toEqual([
       "qemu-system-x86_64",
@@ -97,7 +89,7 @@ describe.skipIf(whyNoHostDump(SVM) !== undefined)(titled(SVM), () => {
   });
 
   test("every page of a stopped guest's memory that the dump has is what the guest dumped", () => {
-    const memory = processMemory(dump.reader, mmOf(140), symbols);
+    const memory = processMemory(kernel, mmOf(140));
     const truth = dump.truthBytes("db1.pages");
     const page = Buffer.alloc(4096);
     const seen = { same: 0, excluded: 0 };
@@ -127,9 +119,9 @@ describe.skipIf(whyNoHostDump(SVM) !== undefined)(titled(SVM), () => {
     [132, 2707],
     [140, 2700],
   ])("process %i: the page cache has its files' pages where the tables do", (pid, mapped) => {
-    const memory = processMemory(dump.reader, mmOf(pid), symbols);
-    const vmas = listVmas(dump.reader, DEBIAN_6_1, mmOf(pid));
-    const cache = new PageCache(dump.reader, DEBIAN_6_1, symbols, 4);
+    const memory = processMemory(kernel, mmOf(pid));
+    const vmas = listVmas(kernel.reader, kernel.types, mmOf(pid));
+    const cache = new PageCache(kernel.reader, kernel.types, kernel.symbols, 4);
     let same = 0;
     let untouched = 0;
     const files = vmas.vmas.filter(({ file, flags }) => file !== undefined && (flags & 6n) === 4n);
@@ -159,15 +151,15 @@ describe.skipIf(whyNoHostDump(SVM) !== undefined)(titled(SVM), () => {
     const outcomes = new Set<string>();
     for (let seed = 0; seed < 16; seed++) {
       const reader = dump.readerOf(damaged(dump.memory, seed));
-      const { tasks, outcome } = listTasks(reader, DEBIAN_6_1, symbols);
+      const { tasks, outcome } = listTasks(reader, kernel.types, kernel.symbols);
       outcomes.add(outcome.complete ? "complete" : outcome.reason);
       for (const { mm } of tasks.filter(({ tgid }) => tgid === 140).slice(0, 1)) {
-        const memory = ProcessMemory.of(reader, DEBIAN_6_1, mm ?? 0n, FOUR_LEVEL, symbols);
+        const memory = ProcessMemory.of(reader, kernel.types, mm ?? 0n, kernel.shape, kernel.symbols);
         if (mm === undefined || memory === undefined) continue;
-        const vmas = listVmas(reader, DEBIAN_6_1, mm);
+        const vmas = listVmas(reader, kernel.types, mm);
         outcomes.add(vmas.outcome.complete ? "complete" : vmas.outcome.reason);
-        commandLine(reader, DEBIAN_6_1, mm, memory);
-        const pages = new ProcessPages(memory, vmas, new PageCache(reader, DEBIAN_6_1, symbols, 4));
+        commandLine(reader, kernel.types, mm, memory);
+        const pages = new ProcessPages(memory, vmas, new PageCache(reader, kernel.types, kernel.symbols, 4));
         for (const { size } of pages.runsOf(0x7f28_0000_0000n, 0x7f29_0000_0000n))
           expect(size).toBeGreaterThan(0);
       }
@@ -178,14 +170,13 @@ describe.skipIf(whyNoHostDump(SVM) !== undefined)(titled(SVM), () => {
 
 describe.skipIf(whyNoHostDump(VMX) !== undefined)(titled(VMX), () => {
   let dump: HostDump;
-  let symbols: KernelSymbols;
+  let kernel: LinuxKernel;
   let list: TaskList;
 
-  beforeAll(() => {
+  beforeAll(async () => {
     dump = openHostDump(VMX, "vmcore.elf.zst");
-    // The truth has few symbols; this one is of the dump's own kallsyms.
-    symbols = symbolsOf({ ...kallsyms(dump.truth("syms")), init_task: 0xffff_ffff_ab21_aa40n });
-    list = listTasks(dump.reader, DEBIAN_6_1, symbols);
+    kernel = await kernelOf(dump);
+    list = listTasks(kernel.reader, kernel.types, kernel.symbols);
   });
   afterAll(() => dump.close());
 
@@ -219,7 +210,7 @@ describe.skipIf(whyNoHostDump(VMX) !== undefined)(titled(VMX), () => {
   test("every guest page is where the process itself saw it", () => {
     const truth = dump.truth("gt");
     const vmm = list.tasks.find(({ pid }) => pid === Number(/^vmm\.pid (\d+)/m.exec(truth)![1]))!;
-    const memory = processMemory(dump.reader, vmm.mm!, symbols);
+    const memory = processMemory(kernel, vmm.mm!);
     const slots = [...truth.matchAll(/^slot\d+ gpa=(\w+) size=(\w+) hva=(\w+) .*present_pages=(\d+)/gm)].map(
       ([, gpa, size, hva, pages]) => ({
         gpa: BigInt(gpa!),
@@ -250,18 +241,10 @@ describe.skipIf(whyNoHostDump(VMX) !== undefined)(titled(VMX), () => {
 
   test("its command line", () => {
     const { mm } = list.tasks.find(({ pid }) => pid === 154)!;
-    const line = commandLine(dump.reader, DEBIAN_6_1, mm!, processMemory(dump.reader, mm!, symbols));
+    const line = commandLine(kernel.reader, kernel.types, mm!, processMemory(kernel, mm!));
     expect(line).toEqual({ argv: ["/vmm", "pattern", "/tmp/gt"], complete: true });
   });
 });
-
-/** `address type name` lines; of several of one name the first. */
-function kallsyms(text: string): Record<string, bigint> {
-  const addresses: Record<string, bigint> = {};
-  for (const [, address, name] of text.matchAll(/^([0-9a-f]+) \S (\S+)/gm))
-    addresses[name!] ??= BigInt(`0x${address}`);
-  return addresses;
-}
 
 /** As /proc/PID/maps has them, without what is not in the VMA itself. */
 const mapsOf = ({ vmas }: VmaList): string[] =>

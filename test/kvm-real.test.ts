@@ -420,6 +420,34 @@ describe.skipIf(whyNoHostDump(VMX) !== undefined)(titled(VMX), () => {
   });
 });
 
+const REDUCED = "vmx/linux-guest";
+
+describe.skipIf(whyNoHostDump(REDUCED) !== undefined)(titled(REDUCED), () => {
+  test(
+    "without the host's kernel data guests are told by control blocks, and it is said",
+    async () => {
+      const dump = openHostDump(REDUCED, "vmcore.reduced.elf.zst");
+      try {
+        const text = await run("guests", dump.path, "--check", "--progress", "none");
+        expect(text.code).toBe(0);
+        expect(text.out).toMatch(/^guest 1: 2 vCPUs, 111\.4 MiB mapped, EPT 4-level/m);
+        expect(text.out).toMatch(/^note: told by control blocks alone: /m);
+        expect(text.out).not.toMatch(/memslots/);
+        const { result } = jsonOf("guests", (await run("guests", dump.path, "--check", "--json")).out);
+        expect(result.host.kvmUnknown).toMatch(/./);
+        expect(result.guests).toMatchObject([{ memory: null, arch: "vmx", tables: { complete: true } }]);
+        expect(result.guests[0]).not.toHaveProperty("agreement");
+        const nobody = await run("extract", dump.path, "--guest", "web1", "--dry-run");
+        expect(nobody.code).toBe(5);
+        expect(nobody.err).toMatch(/no guest web1[\s\S]*choose one with --guest: 1;/);
+      } finally {
+        dump.close();
+      }
+    },
+    MINUTES,
+  );
+});
+
 interface DrgnVm {
   readonly address: bigint;
   readonly comm: string;
