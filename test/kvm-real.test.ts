@@ -84,6 +84,7 @@ describe.skipIf(whyNoHostDump(SVM) !== undefined)(titled(SVM), () => {
 
   test("the VMs, their processes and names", () => {
     expect(host.kvmUnknown).toBeUndefined();
+    expect(host.kernel!.problems).toEqual([]);
     expect(
       vmsOf(host).map(({ address, mm, owner, problems }) => ({
         address,
@@ -300,6 +301,7 @@ describe.skipIf(whyNoHostDump(VMX) !== undefined)(titled(VMX), () => {
 
   test("the VM, its process, memslots and threads", () => {
     expect(host.kvmUnknown).toBeUndefined();
+    expect(host.kernel!.problems).toEqual([]);
     expect(host.guests.length).toBe(1);
     expect(vm.problems).toEqual([]);
     expect(vm.owner).toMatchObject({ task: { pid: 154, comm: "vmm" }, argv: ["/vmm", "pattern", "/tmp/gt"] });
