@@ -9,7 +9,7 @@ import type { Vmlinux } from "./vmlinux.ts";
 /** A vmlinux's symbols where the running kernel has them, or why it is not that kernel's. */
 export type PlacedVmlinux =
   | { readonly symbols: SymbolTable; readonly shift: bigint; readonly reason?: undefined }
-  | { readonly symbols?: undefined; readonly reason: string };
+  | { readonly symbols?: undefined; readonly shift?: undefined; readonly reason: string };
 
 export interface VmlinuxPlace {
   readonly image: LinuxImage;
