@@ -304,3 +304,10 @@ function moved(): Buffer {
   );
   return buildVmlinux({ symbols });
 }
+
+test("every job that looks for guests takes the files, and tells when they are another kernel's", async () => {
+  const other = file("another", vmlinux({ buildId: "11".repeat(20) }));
+  const terminal = new FakeTerminal();
+  expect(await main(["guests", bare, "--vmlinux", other], terminal)).toBe(0);
+  expect(terminal.err).toMatch(/warning KRN008: .*another is not used: it is of another kernel/);
+});

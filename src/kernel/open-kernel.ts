@@ -155,14 +155,13 @@ function typesOf(
   const found = btfOfKernel(reader, { symbols, image: image.text?.value });
   const refused = files.types && misfitOf(files.types, reader, symbols);
   const [fileOwn, ...fileModules] = refused === undefined ? (files.types?.all ?? []) : [];
-  if (found.btf === undefined) {
-    const types = fileOwn && new BtfTypes(fileOwn, fileModules);
-    return { types, source: types && "file", missing: found.reason, refused, problems: [] };
-  }
-  const { btfs, problems } = modulesOf(reader, symbols, found.btf);
+  const own = found.btf ?? fileOwn;
+  const missing = found.btf === undefined ? found.reason : undefined;
+  if (own === undefined) return { types: undefined, source: undefined, missing, refused, problems: [] };
+  const { btfs, problems } = modulesOf(reader, symbols, own);
   const known = new Set(btfs.map(({ name }) => name));
-  const types = new BtfTypes(found.btf, [...btfs, ...fileModules.filter(({ name }) => !known.has(name))]);
-  return { types, source: "memory", missing: undefined, refused, problems };
+  const types = new BtfTypes(own, [...btfs, ...fileModules.filter(({ name }) => !known.has(name))]);
+  return { types, source: found.btf === undefined ? "file" : "memory", missing, refused, problems };
 }
 
 /** Whether a file's types are another kernel's: the idle task's name is not where they say. */
