@@ -14,7 +14,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   svm: ["core", "x86"],
   kernel: ["core", "elf", "x86"],
   dump: ["core", "io", "codec", "elf", "x86"],
-  kvm: ["core", "x86", "kernel"],
+  kvm: ["core", "x86", "vmx", "kernel"],
   qemu: ["core", "elf", "x86"],
   guest: ["core", "io", "codec", "elf", "x86", "vmx", "svm", "kernel", "kvm", "dump", "qemu"],
   vmcore: ["core", "io", "codec", "elf", "x86", "guest"],

@@ -5,21 +5,30 @@ import {
   existsSync,
   mkdtempSync,
   openSync,
+  readdirSync,
   readFileSync,
   readSync,
   rmSync,
+  writeFileSync,
   writeSync,
 } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { Ajv2020 } from "ajv/dist/2020.js";
+import { Command } from "commander";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { vmcsLayoutCommand } from "../src/cli/commands/vmcs-layout.ts";
+import { withDescendants } from "../src/cli/subcommands.ts";
+import { GuestcoreError } from "../src/core/errors.ts";
 import { extract } from "../src/jobs/extract.ts";
 import { listGuests } from "../src/jobs/guests.ts";
 import { type InferResult, inferHostLayout } from "../src/jobs/infer-layout.ts";
 import { openVmcsInfo } from "../src/jobs/vmcsinfo.ts";
 import { quiet } from "./support/memory-io.ts";
+import { mutantOf } from "./support/mutants.ts";
 import { readVmcore } from "./support/read-vmcore.ts";
 import { type Places, placesIn, relaid, reversed } from "./support/relayout.ts";
+import { FakeTerminal } from "./support/terminal.ts";
 
 /**
  * A real KVM host's vmcore with all of the kernel's data, and where its processor keeps the fields, measured on it by
@@ -119,6 +128,52 @@ describe.skipIf(skipped !== undefined)(
       }, 60_000);
     });
 
+    test("the command: text for people, JSON that is a layout again", async () => {
+      const output = at("command.json");
+      const { out } = await run("infer", at("other.elf"), "-o", output, "--to", "json", "--force");
+      expect(out).toMatch(
+        /: layout of revision 0x11e57ed0, inferred from 4 VMCSs of 1 VM of Linux 6\.1\.0-56/,
+      );
+      expect(out).toMatch(
+        /^ {2}0x[0-9a-f]{3} +0x6c16 +HOST_RIP +certain +the only place that holds vmx_vmexit, /m,
+      );
+      expect(out).toContain(`next: guestcore extract ${at("other.elf")} --vmcsinfo ${output}`);
+      const { info } = await openVmcsInfo(output, {}, quiet);
+      expect(info.records.find(({ encoding }) => encoding === 0x6c16)?.certainty).toBe("certain");
+      const json = await run("infer", at("other.elf"), "--json");
+      const { result } = validated(json.out);
+      expect(result.inference).toEqual({ vms: 1, vcpus: 4, used: 4, leftOut: 0 });
+      writeFileSync(at("result.json"), json.out);
+      const again = await openVmcsInfo(at("result.json"), {}, quiet);
+      expect(again.info.records.length).toBe(info.records.length);
+      await expect(run("infer", at("other.elf"), "--json", "-o", "-")).rejects.toThrow(/standard output/);
+    }, 60_000);
+
+    test("damaged structures of KVM: a reason, or a layout in which what is certain is right", async () => {
+      const structures = [...truth("vmcsdump.txt").matchAll(/^0x2008 (0x[0-9a-f]+)/gm)].map(([, at]) =>
+        Number(at),
+      );
+      const pages = structures.flatMap((address) =>
+        [-2, -1, 0].map((i) => (Math.floor(address / 4096) + i) * 4096),
+      );
+      const offsets = fileOffsets(at("original.elf"), pages);
+      let placed = 0;
+      for (let seed = 0; seed < 12; seed++) {
+        copyFileSync(at("original.elf"), at("mutant.elf"));
+        for (const offset of offsets) damage(at("mutant.elf"), offset, seed);
+        const found = await infer("mutant").catch((error: unknown) => {
+          if (error instanceof GuestcoreError) return undefined;
+          throw error;
+        });
+        for (const { encoding, offset, verdict } of found?.inferred.fields ?? []) {
+          if (verdict !== "certain") continue;
+          placed++;
+          expect([seed, encoding, offset]).toEqual([seed, encoding, original.get(encoding)?.offset]);
+        }
+      }
+      expect(placed).toBeGreaterThan(100);
+    }, 120_000);
+
     test("guests of a host whose VMCSs are in no known layout: a hint", async () => {
       const { guests, warnings } = await listGuests(at("other.elf"), {}, quiet);
       expect(guests).toHaveLength(1);
@@ -163,6 +218,41 @@ describe.skipIf(skipped !== undefined)(
     }
   },
 );
+
+async function run(...argv: string[]) {
+  const terminal = new FakeTerminal();
+  const vmcs = new Command("vmcs");
+  vmcsLayoutCommand(vmcs, terminal);
+  for (const command of withDescendants(vmcs)) {
+    command.exitOverride().configureOutput({ writeErr: () => {}, outputError: () => {} });
+  }
+  await vmcs.parseAsync(["layout", ...argv], { from: "user" });
+  return { out: terminal.out, err: terminal.err };
+}
+
+const schemas = join(import.meta.dirname, "../schema");
+function validated(json: string) {
+  const ajv = new Ajv2020({ strict: false, allErrors: true });
+  for (const name of readdirSync(schemas)) {
+    ajv.addSchema(JSON.parse(readFileSync(join(schemas, name), "utf8")));
+  }
+  const document = JSON.parse(json);
+  const validate = ajv.getSchema("vmcs-layout.json");
+  expect(validate?.(document), JSON.stringify(validate?.errors)).toBe(true);
+  return document;
+}
+
+/** Changes some words of a page, as the seed says. */
+function damage(path: string, offset: number, seed: number): void {
+  const page = Buffer.alloc(4096);
+  const file = openSync(path, "r+");
+  readSync(file, page, 0, page.length, offset);
+  const bytes = mutantOf(page, seed * 31 + (offset % 65_521), 4 + 8 * (seed % 4), (chance) =>
+    chance.below(4089),
+  );
+  writeSync(file, bytes, 0, bytes.length, offset);
+  closeSync(file);
+}
 
 /** Every place in an ELF file where the page of an address is. */
 function fileOffsets(path: string, addresses: readonly number[]): number[] {
