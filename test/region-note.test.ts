@@ -5,6 +5,7 @@ import { fieldNamed } from "../src/vmx/fields.ts";
 import { VMCS_LAYOUTS } from "../src/vmx/layouts.ts";
 import { decodeRegionNote, encodeRegionNote, MAX_VCPU, type RegionNote } from "../src/vmx/region-note.ts";
 import { infoOf, layoutOf, readVmcsInfo, writeVmcsInfo } from "../src/vmx/vmcsinfo.ts";
+import { ENCODED_REGISTERS } from "../src/x86/state.ts";
 import { patternBytes, random } from "./synth/pattern.ts";
 import { regionNote } from "./synth/vmcs.ts";
 
@@ -38,6 +39,34 @@ describe("the note of a control block", () => {
         },
       ),
       { numRuns: 60 },
+    );
+  });
+
+  test("carries the registers that KVM kept, and which of them are newer", () => {
+    const value = fc.bigInt({ min: 0n, max: (1n << 64n) - 1n });
+    const maybe = fc.option(value, { nil: undefined });
+    const general = fc.array(value, { minLength: 16, maxLength: 16 });
+    const newer = fc.record({ rsp: fc.boolean(), rip: fc.boolean(), cr3: fc.boolean() });
+    fc.assert(
+      fc.property(
+        value,
+        general,
+        value,
+        newer,
+        maybe,
+        maybe,
+        maybe,
+        (address, words, rip, fresh, ...others) => {
+          const [cr2, cr3, efer] = others;
+          const named = Object.fromEntries(ENCODED_REGISTERS.map((name, i) => [name, words[i]!]));
+          const registers = { general: named as never, rip, newer: fresh, cr2, cr3, efer };
+          const note: RegionNote = { ...NOTE, kept: { address, registers } };
+          const { desc } = encodeRegionNote(note);
+          expect([desc.readUInt32LE(4), desc.length]).toEqual([200, 200 + 4096]);
+          expect(decodeRegionNote("VMCS", desc)).toEqual(note);
+        },
+      ),
+      { numRuns: 60, seed: 8 },
     );
   });
 

@@ -1,4 +1,3 @@
-import { ADDRESS_LIMIT } from "../core/address.ts";
 import type { Coverage } from "../core/coverage.ts";
 import { bytesText, plural } from "../core/text.ts";
 import type { Warning } from "../core/warnings.ts";
@@ -17,13 +16,13 @@ export function gcoreWarnings(
   host: HostDump,
   chosen: ChosenProcess,
   notes: CoreNotes,
-  vmas: VmaList,
+  mappings: { readonly vmas: VmaList; readonly known: number },
   memory: MemslotFacts,
   coverage: Coverage,
 ): Warning[] {
   return [
     ...memoryWarnings(memory, coverage),
-    ...mappingWarnings(vmas, notes),
+    ...mappingWarnings(mappings, notes),
     ...threadWarnings(host, notes),
     ...guestWarnings(chosen, notes),
   ];
@@ -55,12 +54,14 @@ function memoryWarnings(
   return warnings;
 }
 
-function mappingWarnings({ vmas, outcome }: VmaList, { filesUnknown }: CoreNotes): Warning[] {
+function mappingWarnings(
+  { vmas: { vmas, outcome }, known }: { readonly vmas: VmaList; readonly known: number },
+  { filesUnknown }: CoreNotes,
+): Warning[] {
   const warnings: Warning[] = [];
-  const high = vmas.filter(({ end }) => end > BigInt(ADDRESS_LIMIT)).length;
-  if (!outcome.complete || high > 0) {
+  if (!outcome.complete || known < vmas.length) {
     const message = outcome.complete
-      ? `${plural(high, "mapping")} above 2^53 are left out`
+      ? `${plural(vmas.length - known, "mapping")} beyond user space are left out`
       : "not all of the process's mappings could be read: some are missing";
     warnings.push({ code: "GCO005", message });
   }

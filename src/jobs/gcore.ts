@@ -8,8 +8,9 @@ import type { MemslotFacts } from "../guest/memslot-memory.ts";
 import { processSpace } from "../guest/process-space.ts";
 import { identitiesOf } from "../io/file.ts";
 import { refuseToOverwrite } from "../io/output.ts";
+import type { LinuxKernel } from "../kernel/open-kernel.ts";
 import { ProcessPages } from "../kernel/process-pages.ts";
-import { listVmas, type Vma } from "../kernel/vmas.ts";
+import { listVmas, type Vma, type VmaList } from "../kernel/vmas.ts";
 import { LostPages } from "../vmcore/lost-pages.ts";
 import type { MissingRange } from "../vmcore/plan.ts";
 import { type CoreMapping, planCore, writeCore } from "../vmcore/process-core.ts";
@@ -99,7 +100,7 @@ async function coreOf(
   const pages = ProcessPages.of(kernel, mm);
   if (pages === undefined) throw new UnavailableError("the page tables of the process are not in this dump");
   const vmas = listVmas(kernel.reader, kernel.types, mm);
-  const all = vmas.vmas.filter(({ end }) => end <= BigInt(ADDRESS_LIMIT)).map(mappingOf);
+  const all = mappingsOf(kernel, vmas);
   const notes = coreNotes(host, chosen, vmas.vmas);
   const readable = all.filter(({ contents }) => contents === "memory");
   const memory = await processSpace(host.memory, pages, readable, context.checkpoint);
@@ -116,7 +117,10 @@ async function coreOf(
   const job = { memory, plan, notes: notes.bytes, context, lost };
   const coverages = await writeOrRead(job, input, options, warn, context);
   const coverage = sumOf(coverages);
-  warn([...lost.warnings(), ...gcoreWarnings(host, chosen, notes, vmas, memory.facts, coverage)]);
+  warn([
+    ...lost.warnings(),
+    ...gcoreWarnings(host, chosen, notes, { vmas, known: all.length }, memory.facts, coverage),
+  ]);
   return {
     input: input.facts,
     host,
@@ -159,6 +163,12 @@ const VM_EXEC = 4n;
 /** Page frames without a struct page, and registers of devices: no memory, and reading one could have had effects. */
 const VM_PFNMAP = 0x400n;
 const VM_IO = 0x4000n;
+
+/** All that lies in user space, as a processor of the kernel's paging has it. */
+export function mappingsOf({ shape }: Pick<LinuxKernel, "shape">, { vmas }: VmaList): CoreMapping[] {
+  const limit = Math.min(ADDRESS_LIMIT, 2 ** (shape.addressBits - 1));
+  return vmas.filter(({ end }) => end <= BigInt(limit)).map(mappingOf);
+}
 
 function mappingOf({ start, end, flags }: Vma): CoreMapping {
   const protection =

@@ -11,6 +11,8 @@ const VMEMMAP_5_LEVEL = 0xffd4_0000_0000_0000n;
 const PHYSICAL_LIMIT = 2 ** 52;
 /** Pages of a folio: 1 GiB of hugetlbfs. */
 const FOLIO_PAGES = 2n ** 18n;
+/** Pages of any file that anything holds for. */
+const WHOLE_FILE = 2 ** 51;
 /** Of x86-64: 2 MiB and 1 GiB. */
 const HUGE_SIZES: readonly (bigint | undefined)[] = [2n ** 21n, 2n ** 30n];
 
@@ -72,10 +74,9 @@ export class PageCache {
    */
   pageOf(mapping: bigint, index: number): CachedPage {
     const pages = this.#pagesOf(mapping);
-    if (pages === undefined) return { state: "unknown", pages: 1 };
-    const found = pages.at(index);
     const huge = this.#unit;
-    if (huge === undefined) return { state: "unknown", pages: 1 };
+    if (pages === undefined || huge === undefined) return { state: "unknown", pages: WHOLE_FILE };
+    const found = pages.at(index);
     if (huge > 1 && (found.kind === "none" || found.span < huge)) {
       return this.#hugePageOf(pages.at(Math.floor(index / huge)), index % huge, huge);
     }

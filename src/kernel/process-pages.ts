@@ -4,6 +4,9 @@ import { PageCache } from "./page-cache.ts";
 import { type InMemoryKind, ProcessMemory, type RunsEnd, type UserRun } from "./process-memory.ts";
 import { listVmas, type Vma, type VmaList, vmaAt } from "./vmas.ts";
 
+/** Pages of a file: LONG_MAX bytes (MAX_LFS_FILESIZE of 64-bit machines). */
+const MAX_INDEX = 2 ** 51;
+
 /**
  * Where a run of a process's pages is. `zero`: never written, reads as zero. `in-file`: only in a file on disk, or of
  * a device. `unmapped`: no VMA is there. `unknown`: the dump does not tell.
@@ -85,7 +88,8 @@ export class ProcessPages {
     const backing = mapping === undefined ? undefined : this.#cache.backingOf(mapping);
     for (let at = from; at < end; ) {
       const index = Number(vma.pageOffset + (at - vma.start) / BigInt(PAGE_SIZE));
-      const page = mapping === undefined ? undefined : this.#cache.pageOf(mapping, index);
+      const sense = index < MAX_INDEX;
+      const page = mapping === undefined || !sense ? undefined : this.#cache.pageOf(mapping, index);
       const size = page === undefined ? Number(end - at) : Math.min(page.pages * PAGE_SIZE, Number(end - at));
       const place = { virtual: at, size };
       if (page?.state === "in-memory") {

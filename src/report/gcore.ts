@@ -7,13 +7,13 @@ import { vcpuNotesJson, vcpuNotesText } from "./vmcsinfo.ts";
 
 /** The summary a person reads: which process, what of it is there, what was written. */
 export function gcoreText(result: GcoreResult, seconds: number): string {
-  const { input, process, notes, mappings, coverage } = result;
-  const [first] = process.threads;
+  const { input, process: chosen, notes, mappings, coverage } = result;
+  const [first] = chosen.threads;
   const known = notes.threads.filter(({ registers }) => registers).length;
   const parts = [
-    `${bytesOf(first.comm)}, pid ${process.pid}`,
-    ...process.guests.map(({ id }) => `guest ${id}${guestName(result) ? ` (${guestName(result)})` : ""}`),
-    plural(process.threads.length, "thread"),
+    `${bytesOf(first.comm)}, pid ${chosen.pid}`,
+    ...chosen.guests.map(({ id }) => `guest ${id}${guestName(result) ? ` (${guestName(result)})` : ""}`),
+    plural(chosen.threads.length, "thread"),
     plural(mappings.length, "mapping"),
   ];
   const files = new Set(notes.files.map(({ path }) => path)).size;
@@ -29,8 +29,8 @@ export function gcoreText(result: GcoreResult, seconds: number): string {
 
 const bytesOf = (text: string): string => textOf(Buffer.from(text, "latin1"));
 
-const guestName = ({ process }: GcoreResult): string | undefined => {
-  const owner = process.guests[0]?.vm?.owner;
+const guestName = ({ process: chosen }: GcoreResult): string | undefined => {
+  const owner = chosen.guests[0]?.vm?.owner;
   const name = owner === undefined ? undefined : nameOf(owner);
   return name === undefined ? undefined : bytesOf(name);
 };
@@ -50,25 +50,25 @@ function closing(result: GcoreResult, seconds: number): string[] {
 }
 
 /** What goes on with the core; nothing of standard output. */
-function nextCommands({ output: { path }, process, notes }: GcoreResult): string[] {
+function nextCommands({ output: { path }, process: chosen, notes }: GcoreResult): string[] {
   if (path === undefined || path === "-") return [];
   const core = shellWord(path);
   const executable = notes.argv[0] ?? "";
   const debug = executable.startsWith("/")
     ? `gdb ${shellWord(bytesOf(executable))} ${core}`
     : `gdb -c ${core}`;
-  return process.guests.length === 0 ? [debug] : [`guestcore extract ${core} -o guest.vmcore`, debug];
+  return chosen.guests.length === 0 ? [debug] : [`guestcore extract ${core} -o guest.vmcore`, debug];
 }
 
 /** `result` of guestcore/gcore/1. */
 export const gcoreJson = (result: GcoreResult) => {
-  const { process, notes, mappings, coverage, memory, missing, output } = result;
+  const { process: chosen, notes, mappings, coverage, memory, missing, output } = result;
   return {
     process: {
-      pid: process.pid,
-      comm: bytesOf(process.threads[0].comm),
+      pid: chosen.pid,
+      comm: bytesOf(chosen.threads[0].comm),
       commandLine: notes.argv.map(bytesOf),
-      guests: process.guests.map(({ id }) => id),
+      guests: chosen.guests.map(({ id }) => id),
       guestName: guestName(result),
       threads: notes.threads.map(({ task, registers, floatingPoint, running }) => ({
         pid: task.pid,

@@ -123,6 +123,8 @@ export class XArray {
       }
       base += at * 2 ** node.shift;
       span = layout.slotsOf(node, at) * 2 ** node.shift;
+      // A damaged sibling leads to an entry that ends before the index.
+      if (base > index || base + span <= index) return found("unknown", index, 1);
       if (isStored(slot)) return { index: base, span, kind: slot.kind, value: slot.value };
       if (slot.kind !== "node") return found("none", base, span);
       above = node.shift;
