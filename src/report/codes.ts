@@ -59,7 +59,7 @@ export const EXPLANATIONS: Readonly<Record<string, Explanation>> = {
   GCO004: {
     title: "memory of a process was left out of the host's dump",
     meaning:
-      "makedumpfile left pages out that the process has: pages of zeros in an ELF dump (-d 1), of files (2, 4), or of processes at all (8). A core cannot have them; they are left out of their segments, not zero.",
+      "Pages that the process has were left out by makedumpfile: pages of zeros in an ELF dump (-d 1), of files (2, 4), or of processes at all (8). A core cannot have them; they are left out of their segments, not zero.",
     cure: "Dump hosts with core_collector makedumpfile -l -d 17, which leaves out zeros and free pages only.",
   },
   GCO005: {
