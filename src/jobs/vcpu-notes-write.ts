@@ -46,7 +46,9 @@ export function regionsOf(
     if (block === undefined) return [];
     const { arch, address, candidate } = block;
     const owner = arch === "vmx" ? "VMCS" : "VMCB";
-    const note = { owner, vcpu: index, complete: kdump, address, bytes: candidate.bytes } as const;
+    // #VMEXIT writes all of a VMCB; a VMCS may stay in the processor until it is cleared.
+    const complete = kdump || (arch === "svm" && kvm?.inGuest === false);
+    const note = { owner, vcpu: index, complete, address, bytes: candidate.bytes } as const;
     return [kvm?.registers === undefined ? note : { ...note, kept: keptOf(kvm.address, kvm.registers) }];
   });
   return { notes, info: infoOfGuest(guest) };
