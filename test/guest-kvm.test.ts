@@ -217,7 +217,7 @@ describe("registers with those that KVM keeps", () => {
     expect(fresh.state.kernelGsBase).toBe(5n);
     expect(fresh.caveats!.join()).not.toMatch(/GS_BASE/);
     const stale = withKvmState(held, withRegisters({}, { kernelGsBase: { value: 5n, stale: true } }));
-    expect(stale.caveats!.join()).toMatch(/KERNEL_GS_BASE is that of when the vCPU was loaded/);
+    expect(stale.caveats!.join()).toMatch(/KERNEL_GS_BASE is of the time when the vCPU was loaded/);
   });
 
   test("a vCPU that only KVM tells of", () => {

@@ -144,7 +144,9 @@ describe("every VMCS of the host and nothing else", () => {
     ]);
     expect(result.guests[0]!.tables!.mapped).toBe(3222 * 4096);
     const text = guestsText(result);
-    expect(text).toMatch(/^note: told by control blocks alone: its page tables are not known$/m);
+    expect(text).toMatch(
+      /^note: told by control blocks alone; of the host's kernel, its page tables are not known$/m,
+    );
     expect(text).toMatch(/^guest 1: 4 vCPUs, 12\.6 MiB mapped, EPT 4-level at 0x12e22000$/m);
     const { host, guests } = guestsJson(result);
     expect(host.kvmUnknown).toBe("its page tables are not known");

@@ -433,7 +433,7 @@ describe.skipIf(whyNoHostDump(REDUCED) !== undefined)(titled(REDUCED), () => {
         const text = await run("guests", dump.path, "--check", "--progress", "none");
         expect(text.code).toBe(0);
         expect(text.out).toMatch(/^guest 1: 2 vCPUs, 111\.4 MiB mapped, EPT 4-level/m);
-        expect(text.out).toMatch(/^note: told by control blocks alone: /m);
+        expect(text.out).toMatch(/^note: told by control blocks alone; /m);
         expect(text.out).not.toMatch(/memslots/);
         const { result } = jsonOf("guests", (await run("guests", dump.path, "--check", "--json")).out);
         expect(result.host.kvmUnknown).toMatch(/./);

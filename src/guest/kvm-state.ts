@@ -63,7 +63,7 @@ export function withKvmState(vcpu: Vcpu, kvm: KeptByKvm): Vcpu {
 
 const staleGsBase = ({ kernelGsBase }: KeptByKvm): string[] =>
   kernelGsBase?.stale === true
-    ? ["KERNEL_GS_BASE is that of when the vCPU was loaded: the processor had it"]
+    ? ["KERNEL_GS_BASE is of the time when the vCPU was loaded: a newer one was in the processor"]
     : [];
 
 /** What no state of a vmcore's notes has room for. */

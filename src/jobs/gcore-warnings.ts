@@ -83,7 +83,7 @@ function threadWarnings({ kdump }: HostDump, { threads, threadsLeftOut }: CoreNo
   }
   const running = threads.filter(({ registers, running: isRunning }) => registers && isRunning).length;
   if (running > 0 && !kdump) {
-    const message = `${plural(running, "thread")} ran on a processor when the dump was taken: their registers are those of the last entry into the kernel`;
+    const message = `${plural(running, "thread")} ran on a processor when the dump was taken: registers are those of the last entry into the kernel`;
     warnings.push({ code: "GCO008", message });
   }
   return warnings;

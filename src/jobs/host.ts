@@ -15,7 +15,7 @@ import { describeLinux, type LinuxImage } from "../kernel/linux.ts";
 import { type LinuxKernel, openKernel } from "../kernel/open-kernel.ts";
 import { Vmcoreinfo } from "../kernel/vmcoreinfo.ts";
 import { VmcoreinfoScanner } from "../kernel/vmcoreinfo-scan.ts";
-import { nameOf } from "../kvm/owner.ts";
+import { shownName } from "../kvm/owner.ts";
 import { kvmVms } from "../kvm/vms.ts";
 import { VmcbScanner } from "../svm/scan.ts";
 import { readMemory } from "../vmcore/write.ts";
@@ -247,7 +247,7 @@ async function scan(
   return { vmx: vmx.result, svm };
 }
 
-/** A guest's number, or the name that its VMM was given. */
+/** A guest's number, or the name that its VMM was given; where it was given none, the VMM's. */
 export type GuestName = number | string;
 
 /** @throws UnavailableError when the host has no such guest, or none is named and there are several */
@@ -260,7 +260,7 @@ export function pickGuest(host: HostDump, wanted: GuestName | undefined): HostGu
     });
   }
   if (wanted === undefined && guests.length === 1) return only;
-  const named = guests.filter(({ vm }) => vm?.owner !== undefined && nameOf(vm.owner) === wanted);
+  const named = guests.filter(({ vm }) => vm?.owner !== undefined && shownName(vm.owner) === wanted);
   const guest =
     guests.find(({ id }) => String(id) === String(wanted)) ?? (named.length === 1 ? named[0] : undefined);
   if (guest !== undefined) return guest;
@@ -273,7 +273,7 @@ export function pickGuest(host: HostDump, wanted: GuestName | undefined): HostGu
 
 /** `2 (db1)`. */
 function namedGuest({ id, vm }: HostGuest<Block>): string {
-  const name = vm?.owner && nameOf(vm.owner);
+  const name = vm?.owner && shownName(vm.owner);
   return name === undefined ? String(id) : `${id} (${printable(name)})`;
 }
 

@@ -52,3 +52,6 @@ function qemuName(value: string): string | undefined {
   const [first] = options;
   return first === undefined || first.includes("=") ? undefined : first;
 }
+
+/** What a VM is called: its name, or that of the process where it has none. */
+export const shownName = (owner: Owner): string => nameOf(owner) ?? owner.task.comm;

@@ -146,7 +146,7 @@ function excludedBy(
   // A backend's default is the machine's setting.
   if (!backend && mapped.some((other) => other.dump === false)) return "dump-guest-core=off";
   const own = backend && dump === undefined ? ", dump=off on the backend" : "";
-  return `dump-guest-core=off${own}, or it was never written to`;
+  return `dump-guest-core=off${own}, or it was never written to, or whoever made the core left it out`;
 }
 
 /** Which file can stand in for a block. That of a private mapping has nothing of what the guest wrote. */

@@ -50,14 +50,18 @@ function closing(result: GcoreResult, seconds: number): string[] {
 }
 
 /** What goes on with the core; nothing of standard output. */
-function nextCommands({ output: { path }, process: chosen, notes }: GcoreResult): string[] {
+function nextCommands({ input, output: { path }, process: chosen, notes }: GcoreResult): string[] {
   if (path === undefined || path === "-") return [];
   const core = shellWord(path);
   const executable = notes.argv[0] ?? "";
   const debug = executable.startsWith("/")
     ? `gdb ${shellWord(bytesOf(executable))} ${core}`
     : `gdb -c ${core}`;
-  return chosen.guests.length === 0 ? [debug] : [`guestcore extract ${core} -o guest.vmcore`, debug];
+  const [guest] = chosen.guests;
+  if (guest === undefined) return [debug];
+  // Of other VMMs only the host's kernel tells where the guest is.
+  const source = /qemu/.test(executable) ? core : `${shellWord(input.path)} --guest ${guest.id}`;
+  return [`guestcore extract ${source} -o guest.vmcore`, debug];
 }
 
 /** `result` of guestcore/gcore/1. */

@@ -6,16 +6,21 @@ import { modeOf, privilegeOf } from "../x86/mode.ts";
 import { GENERAL_REGISTERS, SEGMENT_REGISTERS } from "../x86/state.ts";
 
 /** `kernel  rip ffffffffa6e592eb  cr3 00000000047c6000  halted`. */
-export const stateParts = ({ state, halted }: Pick<Vcpu, "state" | "halted">): string[] => [
-  whereRuns(state).padEnd(9),
+export const stateParts = ({
+  state,
+  halted,
+  sources,
+}: Pick<Vcpu, "state" | "halted" | "sources">): string[] => [
+  (isModeKnown(sources) ? whereRuns(state) : "?").padEnd(9),
   `rip ${hex64(state.rip).slice(2)}`,
   `cr3 ${hex64(state.cr3).slice(2)}`,
   ...(halted === true ? ["halted"] : []),
 ];
 
 /** `vcpu0  kernel  rip ffffffffa6e592eb  cr3 00000000047c6000  halted`. */
-export function vcpuLine({ index, state, halted, trust }: Vcpu, width: number): string {
-  const parts = [`vcpu${index}`.padEnd(width), ...stateParts({ state, halted })];
+export function vcpuLine(vcpu: Vcpu, width: number): string {
+  const { index, trust } = vcpu;
+  const parts = [`vcpu${index}`.padEnd(width), ...stateParts(vcpu)];
   if (trust === "may-be-stale") parts.push("may be stale");
   if (trust === "partly-stale") parts.push("partly stale");
   return parts.join("  ");
@@ -29,6 +34,10 @@ export function caveatLines(vcpus: readonly Vcpu[]): string[] {
   }
   return [...found].map(([caveat, indexes]) => `note: vcpu ${indexes.join(", ")}: ${caveat}`);
 }
+
+/** Where registers are told one by one, CS may not be among them. */
+const isModeKnown = (sources: Vcpu["sources"]): boolean =>
+  sources === undefined || !Object.hasOwn(sources, "rip") || Object.hasOwn(sources, "cs");
 
 function whereRuns(state: Vcpu["state"]): string {
   const mode = modeOf(state);

@@ -23,7 +23,7 @@ export function guestsText({ input, host, guests }: GuestsResult): string {
   const lines = [`${file}: ${parts.join(", ")}`, ...guests.flatMap(guestLines)];
   if (host.kvmUnknown !== undefined && guests.length > 0) {
     lines.push(
-      `note: told by ${guests.some(({ guest }) => guest.vm) ? "KVM in part" : "control blocks"} alone: ${host.kvmUnknown}`,
+      `note: told by ${guests.some(({ guest }) => guest.vm) ? "KVM in part" : "control blocks"} alone; of the host's kernel, ${host.kvmUnknown}`,
     );
   }
   lines.push(`next: ${nextStep(input.path, host, guests)}`);
@@ -31,7 +31,8 @@ export function guestsText({ input, host, guests }: GuestsResult): string {
 }
 
 function nextStep(path: string, host: HostDump, guests: readonly GuestSummary[]): string {
-  if (guests.length === 0) return `no guest was found; ${noGuestHint(host, shellWord(path))}`;
+  if (guests.length === 0)
+    return `no guest was found; a guest's own vmcore opens as it is; ${noGuestHint(host, shellWord(path))}`;
   const first = guests.find(({ tables, slots }) => (slots?.inMemory ?? tables?.mapped ?? 0) > 0);
   if (first === undefined) {
     return `guestcore vmcs list ${shellWord(path)}; no guest's memory is found through its tables, a core of its VMM has it`;

@@ -4,7 +4,7 @@ import type { ControlBlock } from "../guest/cluster.ts";
 import { archOf, type HostGuest } from "../guest/host-guest.ts";
 import { LARGE_GAP } from "../guest/second-level.ts";
 import type { Block, HostDump } from "../jobs/host.ts";
-import { nameOf } from "../kvm/owner.ts";
+import { nameOf, shownName } from "../kvm/owner.ts";
 import { type KvmVcpu, MP_STATES } from "../kvm/vcpus.ts";
 import type { KvmVm } from "../kvm/vms.ts";
 import type { RangeCoverage } from "../vmcore/write.ts";
@@ -17,7 +17,8 @@ export const hostName = ({ linux }: Pick<HostDump, "linux">): string =>
 export function virtualizationOf({ guests }: Pick<HostDump, "guests">): string {
   const kinds = new Set(guests.flatMap(({ vcpus }) => vcpus.map(({ block }) => block?.arch)));
   const names = [...(kinds.has("vmx") ? ["Intel VMX"] : []), ...(kinds.has("svm") ? ["AMD SVM"] : [])];
-  return names.length === 0 ? "no vCPU found" : names.join(" and ");
+  if (names.length > 0) return names.join(" and ");
+  return kinds.size === 0 ? "no vCPU found" : "no VMCS or VMCB found";
 }
 
 export const guestCount = ({ guests }: Pick<HostDump, "guests">): string => plural(guests.length, "guest");
@@ -70,7 +71,7 @@ const kvmVcpuJson = ({ id, cpu, thread, inGuest, mpState, address }: KvmVcpu) =>
 export function vmText(vm: KvmVm | undefined): string {
   const owner = vm?.owner;
   if (owner === undefined) return "";
-  return [nameOf(owner) ?? owner.task.comm, `pid ${owner.task.tgid}`].map(printable).join(", ");
+  return [shownName(owner), `pid ${owner.task.tgid}`].map(printable).join(", ");
 }
 
 const rootJson = (root: ControlBlock["root"]) =>

@@ -30,7 +30,11 @@ export const dmesgCommand: AddCommand = (program, terminal) =>
     .addArgument(new Argument("<file>", "vmcore, or core of a qemu process"))
     .option("--guest <n|name>", "of a host's vmcore the log of this guest")
     .option("--last <n>", "the last N records only", count)
-    .option("--follow-crash", "from the last oops, BUG, panic, lockup or stall to the end only", false)
+    .option(
+      "--follow-crash",
+      "from the last oops, BUG, panic, lockup, stall or WARNING to the end only",
+      false,
+    )
     .option("--decode", "begin each line with the level's name", false)
     .option("--force", "replace an existing --json-file", false)
     .action((file: string, flags: DmesgCommandFlags) => run(file, flags, terminal));
