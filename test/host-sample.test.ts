@@ -143,6 +143,7 @@ describe("every VMCS of the host and nothing else", () => {
       { guest: { id: 1, vm: undefined }, slots: undefined, agreement: undefined },
     ]);
     expect(result.guests[0]!.tables!.mapped).toBe(3222 * 4096);
+    expect(guestsText(result, ["--layout", "penryn"])).toMatch(/ --layout penryn -o guest\.vmcore\n$/);
     const text = guestsText(result);
     expect(text).toMatch(
       /^note: told by control blocks alone; of the host's kernel, its page tables are not known$/m,

@@ -15,8 +15,8 @@ import {
   vmText,
 } from "./host.ts";
 
-/** The guests of a host for people. */
-export function guestsText({ input, host, guests }: GuestsResult): string {
+/** The guests of a host for people; `words` say how they were to be looked for. */
+export function guestsText({ input, host, guests }: GuestsResult, words: readonly string[] = []): string {
   const file = printable(input.path);
   const vcpus = guests.reduce((sum, { guest }) => sum + guest.vcpus.length, 0);
   const parts = [`vmcore of ${hostName(host)}`, virtualizationOf(host), guestCount(host), vcpuCount(vcpus)];
@@ -26,11 +26,16 @@ export function guestsText({ input, host, guests }: GuestsResult): string {
       `note: told by ${guests.some(({ guest }) => guest.vm) ? "KVM in part" : "control blocks"} alone; of the host's kernel, ${host.kvmUnknown}`,
     );
   }
-  lines.push(`next: ${nextStep(input.path, host, guests)}`);
+  lines.push(`next: ${nextStep(input.path, host, guests, words)}`);
   return `${lines.join("\n")}\n`;
 }
 
-function nextStep(path: string, host: HostDump, guests: readonly GuestSummary[]): string {
+function nextStep(
+  path: string,
+  host: HostDump,
+  guests: readonly GuestSummary[],
+  words: readonly string[],
+): string {
   if (guests.length === 0)
     return `no guest was found; a guest's own vmcore opens as it is; ${noGuestHint(host, shellWord(path))}`;
   const first = guests.find(({ tables, slots }) => (slots?.inMemory ?? tables?.mapped ?? 0) > 0);
@@ -38,7 +43,7 @@ function nextStep(path: string, host: HostDump, guests: readonly GuestSummary[])
     return `guestcore vmcs list ${shellWord(path)}; no guest's memory is found through its tables, a core of its VMM has it`;
   }
   const chosen = guests.length === 1 ? "" : ` --guest ${first.guest.id}`;
-  return `guestcore extract ${shellWord(path)}${chosen} -o guest.vmcore`;
+  return ["guestcore extract", `${shellWord(path)}${chosen}`, ...words, "-o guest.vmcore"].join(" ");
 }
 
 function guestLines({ guest, vcpus, tables, slots, agreement, linux }: GuestSummary): string[] {

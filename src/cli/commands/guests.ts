@@ -3,7 +3,14 @@ import { type JobFlags, jobContext, withJobOptions } from "../context.ts";
 import { deliver, prepareDelivery } from "../deliver.ts";
 import { withExamples } from "../examples.ts";
 import type { AddCommand, Terminal } from "../terminal.ts";
-import { filesOf, type HostFlags, hostOptionsOf, withHostOptions, withLayoutOption } from "./host-options.ts";
+import {
+  filesOf,
+  type HostFlags,
+  hostOptionsOf,
+  hostWordsOf,
+  withHostOptions,
+  withLayoutOption,
+} from "./host-options.ts";
 
 const EXAMPLES = [
   "guestcore guests vmcore",
@@ -47,7 +54,7 @@ async function run(path: string, flags: GuestsFlags, terminal: Terminal): Promis
       inputs: [result.input],
       warnings: result.warnings,
       result: guestsJson(result),
-      text: guestsText(result),
+      text: guestsText(result, hostWordsOf(flags)),
     },
     files,
   );

@@ -1,6 +1,7 @@
 import { type Command, Option } from "commander";
+import { shellWord } from "../../core/text.ts";
 import type { HostOptions, Virtualization } from "../../jobs/host.ts";
-import { type DumpFlags, dumpNamingOf, filesOfDump, withDumpOptions } from "./dump-options.ts";
+import { type DumpFlags, dumpNamingOf, dumpWordsOf, filesOfDump, withDumpOptions } from "./dump-options.ts";
 import { type VmcsInfoFlags, withVmcsInfoOptions } from "./vmcsinfo-options.ts";
 
 /** Options of every command that looks for guests in a host's dump. */
@@ -29,6 +30,15 @@ export const hostOptionsOf = (flags: HostFlags): HostOptions => {
   const { vmcsinfo, layout, arch, btf, vmlinux, numbers, accessRights } = flags;
   return { vmcsinfo, layout, arch, btf, vmlinux, numbers, accessRights, ...dumpNamingOf(flags) };
 };
+
+/** The same options as words of a shell. */
+export const hostWordsOf = (flags: HostFlags): string[] => [
+  ...dumpWordsOf(flags),
+  ...(["vmcsinfo", "layout", "arch", "btf", "vmlinux"] as const).flatMap((name) => {
+    const value = flags[name];
+    return value === undefined ? [] : [`--${name}`, shellWord(value)];
+  }),
+];
 
 /** Files that a command on a host's dump reads. */
 export const filesOf = (path: string, flags: HostFlags): string[] => [
