@@ -4,6 +4,7 @@ import type { Vcpu } from "../src/guest/guest.ts";
 import { classify } from "../src/guest/host-guest.ts";
 import { guestsOfKvm } from "../src/guest/kvm-guests.ts";
 import { OWN_CR3, vcpuOfKvm, withKvmState } from "../src/guest/kvm-state.ts";
+import { regionsOf } from "../src/jobs/vcpu-notes-write.ts";
 import type { KvmRegisters } from "../src/kvm/registers.ts";
 import type { KvmVcpu } from "../src/kvm/vcpus.ts";
 import type { KvmVm, KvmVms } from "../src/kvm/vms.ts";
@@ -34,6 +35,7 @@ const vcpu = (index: number, controlBlock: number | undefined, more: Partial<Kvm
   id: index,
   cpu: 0,
   inGuest: false,
+  inNested: false,
   mpState: 0,
   thread: 100 + index,
   controlBlock,
@@ -218,6 +220,31 @@ describe("registers with those that KVM keeps", () => {
     expect(fresh.caveats!.join()).not.toMatch(/GS_BASE/);
     const stale = withKvmState(held, withRegisters({}, { kernelGsBase: { value: 5n, stale: true } }));
     expect(stale.caveats!.join()).toMatch(/KERNEL_GS_BASE is of the time when the vCPU was loaded/);
+  });
+
+  test("of a vCPU that ran a guest of its own KVM keeps that one's: nothing is taken", () => {
+    const kernelGsBase = { value: 5n, stale: false };
+    const newer = { rsp: true, rip: true, cr3: true };
+    const nested = withRegisters({ newer }, { inNested: true, kernelGsBase, msrs: { lstar: 1n } });
+    const { state, sources, caveats, system } = withKvmState(held, nested);
+    expect({ state, sources, system }).toEqual({
+      state: held.state,
+      sources: held.sources,
+      system: undefined,
+    });
+    expect(caveats).toEqual([...held.caveats!, expect.stringMatching(/^the vCPU ran a guest of its own/)]);
+    expect(vcpuOfKvm(0, nested, "current")).toBeUndefined();
+  });
+
+  test("a note of such a vCPU carries none either", () => {
+    const regions = (kvm: KvmVcpu) => {
+      const candidate = { bytes: Buffer.alloc(4096) };
+      const block = { arch: "svm", address: 0x1000, candidate };
+      const guest = { vcpus: [{ index: 0, block, kvm }] } as unknown as Parameters<typeof regionsOf>[1];
+      return regionsOf({ kdump: true }, guest).notes;
+    };
+    expect(regions(withRegisters({}))[0]).toMatchObject({ kept: { registers: { rip: 0xf0f0n } } });
+    expect(regions(withRegisters({}, { inNested: true }))[0]).not.toHaveProperty("kept");
   });
 
   test("a vCPU that only KVM tells of", () => {

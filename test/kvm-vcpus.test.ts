@@ -164,6 +164,30 @@ describe("control blocks", () => {
     expect(block(...SVM, "vcpu_svm.vmcb01.ptr")).toBe(0x12_4000);
   });
 
+  test("a vCPU that runs a guest of its own: another VMCS, or since 5.13 VMCB, is current", () => {
+    const isNested = (
+      module: "vcpu_vmx" | "vcpu_svm",
+      path: KvmMember,
+      own: KvmMember,
+      without: KvmMember[],
+    ) => {
+      const { heap, kvm, read } = vm();
+      const vcpu = heap.vcpu(kvm, {}, module);
+      heap.storeVcpus(kvm, [[0, vcpu]]);
+      const holder = vcpu - BigInt(KVM_LAYOUT[`${module}.vcpu`][0]);
+      const tell = (pointer: bigint, ...more: KvmMember[]) => {
+        heap.write(holder, path, pointer);
+        return read(...without, ...more).vcpus[0]!.inNested;
+      };
+      const other = holder + 8n;
+      const home = heap.place(holder, own);
+      return [tell(home), tell(other), tell(0n), tell(other, path), tell(other, own)];
+    };
+    const expected = [false, true, false, false, false];
+    expect(isNested("vcpu_vmx", "vcpu_vmx.loaded_vmcs", "vcpu_vmx.vmcs01", [...NEW])).toEqual(expected);
+    expect(isNested("vcpu_svm", "vcpu_svm.current_vmcb", "vcpu_svm.vmcb01", SVM)).toEqual(expected);
+  });
+
   test("a pointer that leads nowhere", () => {
     expect(build({ "vcpu_vmx.vmcs01.vmcs": NOWHERE }, "vcpu_vmx").block(...NEW)).toBeUndefined();
   });

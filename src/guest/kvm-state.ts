@@ -14,6 +14,8 @@ import type { SystemRegisters, Trust, Vcpu } from "./guest.ts";
 
 /** Until KVM's copy of the registers is found. */
 export const OWN_CR3 = "CR3 of the control block is the hypervisor's: it keeps the guest's itself";
+const IN_NESTED =
+  "the vCPU ran a guest of its own: KVM's copy of general registers, CR2 and MSRs is that one's, and not shown";
 const NO_BLOCK =
   "only KVM's own copy was found: segments, descriptor tables and RFLAGS are unknown, and 0 in the notes";
 
@@ -22,6 +24,8 @@ export interface KeptByKvm {
   /** Of the struct. */
   readonly address: bigint;
   readonly registers: KeptRegisters | undefined;
+  /** Whether the registers are those of a guest that the vCPU ran. */
+  readonly inNested?: boolean;
   readonly kernelGsBase?: KernelGsBase | undefined;
   readonly msrs?: UserReturnMsrs;
 }
@@ -31,10 +35,11 @@ type KeptRegisters = Pick<KvmRegisters, "general" | "rip" | "newer" | "cr2" | "c
 
 /**
  * A vCPU's registers with those that KVM keeps in struct kvm_vcpu: general registers that no control block holds, and
- * what KVM has not written back to it yet.
+ * what KVM has not written back to it yet. Of a vCPU that ran a guest of its own KVM keeps that one's.
  */
 export function withKvmState(vcpu: Vcpu, kvm: KeptByKvm): Vcpu {
   const { registers } = kvm;
+  if (kvm.inNested === true) return { ...vcpu, caveats: [...(vcpu.caveats ?? []), IN_NESTED] };
   if (registers === undefined) return vcpu;
   const { rsp, ...others } = registers.general;
   const { newer } = registers;
@@ -77,7 +82,7 @@ const NO_SEGMENT: Segment = { selector: 0, base: 0n, limit: 0, flags: 0 };
 /** What KVM alone tells of a vCPU whose control block cannot be read; undefined where it tells nothing. */
 export function vcpuOfKvm(index: number, kvm: KvmVcpu, trust: Trust): Vcpu | undefined {
   const { registers } = kvm;
-  if (registers === undefined) return undefined;
+  if (registers === undefined || kvm.inNested) return undefined;
   const { general, rip, cr0 = 0n, cr2, cr3 = 0n, cr4 = 0n, efer } = registers;
   const segments = Object.fromEntries(SEGMENT_REGISTERS.map((name) => [name, NO_SEGMENT]));
   const none = { base: 0n, limit: 0 };

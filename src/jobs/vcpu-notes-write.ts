@@ -49,7 +49,9 @@ export function regionsOf(
     // #VMEXIT writes all of a VMCB; a VMCS may stay in the processor until it is cleared.
     const complete = kdump || (arch === "svm" && kvm?.inGuest === false);
     const note = { owner, vcpu: index, complete, address, bytes: candidate.bytes } as const;
-    return [kvm?.registers === undefined ? note : { ...note, kept: keptOf(kvm.address, kvm.registers) }];
+    // Of a vCPU that ran a guest of its own they are that one's.
+    if (kvm === undefined || kvm.inNested) return [note];
+    return [kvm.registers === undefined ? note : { ...note, kept: keptOf(kvm.address, kvm.registers) }];
   });
   return { notes, info: infoOfGuest(guest) };
 }

@@ -36,6 +36,11 @@ export interface KvmVcpu {
   readonly cpu: number | undefined;
   /** Whether it was in the guest: of a dump that KVM did not interrupt, what the processor held is newer then. */
   readonly inGuest: boolean;
+  /**
+   * Whether it ran a guest of its own: its registers and MSRs here are that one's then, and its control block, which
+   * another one stood in for, has its own.
+   */
+  readonly inNested: boolean;
   /** Of MP_STATES. */
   readonly mpState: number | undefined;
   /** PID of the thread that runs it; undefined when none has. */
@@ -132,6 +137,7 @@ function vcpuAt(kernel: Kernel, kvm: bigint, index: number, address: bigint): Kv
     id: u32("kvm_vcpu.vcpu_id") ?? index,
     cpu: cpu === undefined || cpu === 0xffff_ffff ? undefined : cpu,
     inGuest: u32("kvm_vcpu.mode") === IN_GUEST_MODE,
+    inNested: vmx === undefined ? isSvmNested(kernel, address) : isVmxNested(kernel, vmx),
     mpState: u32("kvm_vcpu.arch.mp_state"),
     thread: threadOf(kernel, u64("kvm_vcpu.pid")),
     controlBlock: vmx === undefined ? vmcbOf(kernel, address) : vmcsOf(kernel, vmx),
@@ -178,6 +184,22 @@ function runsVmx({ reader, types, symbols }: Kernel): boolean {
 function vmcsOf(kernel: Kernel, vmx: bigint): number | undefined {
   const offset = offsetOf(kernel.types, "vcpu_vmx.vmcs01.vmcs");
   return offset === undefined ? undefined : pointedTo(kernel, vmx + BigInt(offset));
+}
+
+const isVmxNested = (kernel: Kernel, vmx: bigint): boolean =>
+  leadsElsewhere(kernel, vmx, "vcpu_vmx.loaded_vmcs", "vcpu_vmx.vmcs01");
+
+/** Since 5.13; before, the one VMCB has the state of whatever runs, as KVM's copy does. */
+function isSvmNested(kernel: Kernel, vcpu: bigint): boolean {
+  const svm = containerOf(kernel, vcpu, "vcpu_svm");
+  return svm !== undefined && leadsElsewhere(kernel, svm, "vcpu_svm.current_vmcb", "vcpu_svm.vmcb01");
+}
+
+/** Whether a pointer in a structure leads to something else than a member of it; NULL, of one being made, does not. */
+function leadsElsewhere({ reader, types }: Kernel, structure: bigint, pointer: string, own: string): boolean {
+  const [from, to] = [offsetOf(types, pointer), offsetOf(types, own)];
+  const target = from === undefined || to === undefined ? undefined : reader.u64(structure + BigInt(from));
+  return target !== undefined && target !== 0n && target !== structure + BigInt(to ?? 0);
 }
 
 /** vmcb01 since 5.13; before, one VMCB ran the vCPU and its guests. */

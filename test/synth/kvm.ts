@@ -39,6 +39,8 @@ export const KVM_LAYOUT = {
   "kvm_vcpu.arch.mp_state": [384, 4],
   "pid.numbers.nr": [48, 4],
   "vcpu_vmx.vcpu": [64, 512],
+  "vcpu_vmx.loaded_vmcs": [584, 8],
+  "vcpu_vmx.vmcs01": [592, 40],
   "vcpu_vmx.vmcs01.vmcs": [600, 8],
   "vcpu_vmx.guest_uret_msrs": [640, 24, 7],
   "vmx_uret_msr.data": [8, 8],
@@ -47,6 +49,8 @@ export const KVM_LAYOUT = {
   "vcpu_svm.vcpu": [32, 512],
   "vcpu_svm.vmcb01.ptr": [560, 8],
   "vcpu_svm.vmcb": [568, 8],
+  "vcpu_svm.vmcb01": [552, 16],
+  "vcpu_svm.current_vmcb": [576, 8],
   "vmcs_config.revision_id": [8, 4],
   "vmcs_config.basic": [16, 8],
 } as const satisfies Record<string, Row>;
