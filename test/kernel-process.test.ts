@@ -192,7 +192,11 @@ describe("entries of page tables", () => {
     ["migration", swap(29n, 0x203n), inMemory("migration", 0x20_3000)],
     ["migration, young and dirty", swap(29n, 0x203n | (3n << 34n)), inMemory("migration", 0x20_3000)],
     ["device memory", swap(28n, 1n << 30n), { state: "swapped", type: 28, offset: 2 ** 30, size: 4096 }],
-    ["a marker", swap(31n, 1n), { state: "untouched", size: 4096 }],
+    ["a marker of write protection", swap(31n, 1n), { state: "untouched", size: 4096 }],
+    ["a marker of a lost page", swap(31n, 2n), { state: "unknown", reason: "senseless", size: 4096 }],
+    ["of one under write protection", swap(31n, 3n), { state: "unknown", reason: "senseless", size: 4096 }],
+    ["a marker of a guard", swap(31n, 4n), { state: "unknown", reason: "senseless", size: 4096 }],
+    ["a marker of nothing", swap(31n, 0n), { state: "unknown", reason: "senseless", size: 4096 }],
     ["nothing", 0n, { state: "untouched", size: 4096 }],
     ["Knights Landing's stray bits", 0x60n, { state: "untouched", size: 4096 }],
   ];

@@ -18,6 +18,7 @@ export type EntryKind =
   | "swapped"
   /** Nothing was ever there, or what was is in its file only. */
   | "untouched"
+  /** No entry that Linux makes, or a marker of a page that cannot be read: its content is lost, or it is a guard. */
   | "senseless";
 
 /** Bit 8 (global) of an entry that is not present: _PAGE_PROTNONE. */
@@ -41,6 +42,11 @@ const FIRST_SPECIAL_TYPE = 32 - 9;
 /** SWP_PTE_MARKER (5.19+) is the last type; its offset is a set of few flags, and no page. */
 const MARKER_TYPE = 31;
 const MARKER_FLAGS = 16;
+/**
+ * PTE_MARKER_UFFD_WP, alone: write-protected before anything was there. The others (include/linux/swapops.h) are
+ * SWAPIN_ERROR or POISONED (6.1+): what was there is lost, and GUARD (6.13+): nothing may be read there.
+ */
+const MARKER_UFFD_WP = 1;
 
 /** What decides between the meanings of an entry that is not present. */
 export interface EntryContext {
@@ -96,7 +102,8 @@ export class UserEntries {
   #special(level: EntryLevel): EntryKind {
     const { type, offset } = this;
     if (type < FIRST_SPECIAL_TYPE || type < (this.#context.swapFiles ?? 0)) return "swapped";
-    if (type === MARKER_TYPE && offset < MARKER_FLAGS) return "untouched";
+    if (type === MARKER_TYPE && offset < MARKER_FLAGS)
+      return offset === MARKER_UFFD_WP ? "untouched" : "senseless";
     const physical = (offset % this.#frames) * PAGE_SIZE;
     if (physical % (level.span * PAGE_SIZE) !== 0 || !this.#isMemory(physical)) return "swapped";
     this.physical = physical;
