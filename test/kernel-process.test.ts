@@ -338,7 +338,11 @@ describe("runs", () => {
 
 /** A process with its tables, VMAs and one file, in a heap; user page n of the file's VMA has index n + 2. */
 function processWith(
-  options: { readonly hugetlb?: 512; readonly file?: "shmem_aops" | "hugetlbfs_aops" | "ext4_aops" } = {},
+  options: {
+    readonly hugetlb?: 512;
+    readonly file?: "shmem_aops" | "hugetlbfs_aops" | "ext4_aops";
+    readonly vmFlags?: bigint;
+  } = {},
 ) {
   const heap = new KernelHeap();
   const [mm, file, mapping, inode, sb] = [160, 128, 128, 64, 64].map((size) => heap.take(size));
@@ -352,7 +356,7 @@ function processWith(
     const address = heap.take(64, 256);
     heap.set(address, "vm_area_struct.vm_start", start);
     heap.set(address, "vm_area_struct.vm_end", end);
-    heap.set(address, "vm_area_struct.vm_flags", 3n);
+    heap.set(address, "vm_area_struct.vm_flags", options.vmFlags ?? 3n);
     heap.set(address, "vm_area_struct.vm_file", of);
     heap.set(address, "vm_area_struct.vm_pgoff", pageOffset);
     return { first: start, last: end - 1n, value: address };
@@ -446,6 +450,33 @@ describe("VMAs and the page cache", () => {
       { virtual: 0x10_6000n, size: 0x2000, state: "in-memory", kind: "page-cache", physical: 0x6_0000 },
       { virtual: 0x10_8000n, size: 0x1000, state: "unmapped" },
     ]);
+  });
+
+  test("what is not there is with a userfaultfd handler, where there is one for missing pages", () => {
+    const runs = (vmFlags: bigint) => {
+      const { heap, mapping, pt, pageStruct, open } = processWith({ vmFlags });
+      heap.put(pt + 8n * 1n, 0x3000n | P);
+      const entries = [
+        { index: 3, order: 0, entry: pageStruct(0x50, 3) },
+        { index: 4, order: 0, entry: 0x123n },
+      ];
+      storeXArray(heap, heap.at(mapping, "address_space.i_pages"), entries, "xarray");
+      return open().runs(0n, 0x10_9000n);
+    };
+    const expected = (state: "zero" | "unknown") => [
+      { virtual: 0n, size: 0x1000, state: "unmapped" },
+      { virtual: 0x1000n, size: 0x1000, state: "in-memory", kind: "present", physical: 0x3000 },
+      { virtual: 0x2000n, size: 0x2000, state },
+      { virtual: 0x4000n, size: 0xfc000, state: "unmapped" },
+      { virtual: 0x10_0000n, size: 0x1000, state },
+      { virtual: 0x10_1000n, size: 0x1000, state: "in-memory", kind: "page-cache", physical: 0x5_0000 },
+      { virtual: 0x10_2000n, size: 0x1000, state: "swapped" },
+      { virtual: 0x10_3000n, size: 0x5000, state },
+      { virtual: 0x10_8000n, size: 0x1000, state: "unmapped" },
+    ];
+    expect(runs(0x203n)).toEqual(expected("unknown"));
+    // VM_UFFD_WP and VM_UFFD_MINOR.
+    expect(runs(0x20_0000_1003n)).toEqual(expected("zero"));
   });
 
   test("a file on disk keeps what is not cached; without symbols that is unknown", () => {

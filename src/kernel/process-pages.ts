@@ -6,10 +6,12 @@ import { listVmas, type Vma, type VmaList, vmaAt } from "./vmas.ts";
 
 /** Pages of a file: LONG_MAX bytes (MAX_LFS_FILESIZE of 64-bit machines). */
 const MAX_INDEX = 2 ** 51;
+/** VM_UFFD_MISSING (include/linux/mm.h): a userfaultfd handler fills what is not there, as in post-copy migration. */
+const UFFD_MISSING = 0x200n;
 
 /**
  * Where a run of a process's pages is. `zero`: never written, reads as zero. `in-file`: only in a file on disk, or of
- * a device. `unmapped`: no VMA is there. `unknown`: the dump does not tell.
+ * a device. `unmapped`: no VMA is there. `unknown`: the dump does not tell, or a userfaultfd handler has the content.
  */
 export type BackedRun = { readonly virtual: bigint; readonly size: number } & (
   | {
@@ -73,7 +75,12 @@ export class ProcessPages {
       const next = vma?.end ?? this.#nextStart(at) ?? end;
       const stop = next < end ? next : end;
       if (vma?.file !== undefined) yield* this.#fileParts(vma, vma.file, at, stop);
-      else yield { virtual: at, size: Number(stop - at), state: vma === undefined ? this.#gap : "zero" };
+      else
+        yield {
+          virtual: at,
+          size: Number(stop - at),
+          state: vma === undefined ? this.#gap : untouchedIn(vma),
+        };
       at = stop;
     }
   }
@@ -94,7 +101,10 @@ export class ProcessPages {
       const place = { virtual: at, size };
       if (page?.state === "in-memory") {
         yield { ...place, state: "in-memory", kind: "page-cache", physical: page.physical };
-      } else yield { ...place, state: stateOf(page?.state, backing) };
+      } else {
+        const state = stateOf(page?.state, backing);
+        yield { ...place, state: state === "zero" ? untouchedIn(vma) : state };
+      }
       at += BigInt(size);
     }
   }
@@ -112,6 +122,10 @@ export class ProcessPages {
     return vmas[low]?.start;
   }
 }
+
+/** What a page is that was never there. */
+const untouchedIn = ({ flags }: Vma): "zero" | "unknown" =>
+  (flags & UFFD_MISSING) === 0n ? "zero" : "unknown";
 
 function stateOf(
   cached: "swapped" | "none" | "unknown" | undefined,
