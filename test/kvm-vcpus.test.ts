@@ -78,7 +78,10 @@ describe("vCPUs in an xarray (5.17+)", () => {
     ]);
     const found = read(...NEW);
     expect(indexes(found)).toEqual([2]);
-    expect(found.problems).toEqual(["2 vCPUs cannot be read, the first at 0x10"]);
+    expect(found.problems).toEqual([
+      "the array of vCPUs has more than 4096",
+      "2 vCPUs cannot be read, the first at 0x10",
+    ]);
   });
 
   test.each([
@@ -100,6 +103,28 @@ describe("vCPUs in an xarray (5.17+)", () => {
     expect(indexes(found)).toEqual([0]);
     expect(found.problems).toEqual(["of 2 vCPUs 1 are where the VM should have them"]);
     expect(read(...NEW, "kvm.online_vcpus").problems).toEqual([]);
+  });
+
+  test("an array of more nodes than vCPUs need is not walked on", () => {
+    const { heap, kvm, read } = vm();
+    const head = heap.take(48 + 16 * 8);
+    heap.set(head, "xa_node.shift", 16n);
+    // Nodes without an entry: only their number ends the walk.
+    let made = 1;
+    const below = (node: bigint, shift: number): void => {
+      for (let at = 0; at < 16 && made < 600; at++) {
+        const child = heap.take(48 + 16 * 8);
+        made++;
+        heap.set(child, "xa_node.shift", BigInt(shift));
+        heap.set(node, "xa_node.slots", child | 2n, at);
+        if (shift > 0) below(child, shift - 4);
+      }
+    };
+    below(head, 12);
+    heap.set(heap.place(kvm, "kvm.vcpu_array"), "xarray.xa_head", head | 2n);
+    const { vcpus, problems } = read(...NEW);
+    expect(vcpus).toEqual([]);
+    expect(problems).toEqual([expect.stringMatching(/^the array of vCPUs has no end/)]);
   });
 
   test("a node that is its own child", () => {

@@ -1,7 +1,6 @@
 import { plural } from "../core/text.ts";
 import type { Kernel } from "../kernel/kernel.ts";
 import { offsetOf } from "../kernel/types.ts";
-import { collect } from "../kernel/walk/outcome.ts";
 import { xarrayEntries } from "../kernel/walk/xarray.ts";
 import { type KernelGsBase, kernelGsBaseOf, type UserReturnMsrs, userReturnMsrs } from "./msrs.ts";
 import { problemsOf, problemText } from "./problem.ts";
@@ -61,6 +60,8 @@ export interface Vcpus {
 
 /** KVM_MAX_VCPUS (CONFIG_KVM_MAX_NR_VCPUS) of x86 is at most 4096. */
 const MAX_VCPUS = 4096;
+/** Nodes of an xarray of as many: one has 64 slots, or 16 (CONFIG_BASE_SMALL). */
+const MAX_NODES = MAX_VCPUS / 8;
 
 /** The vCPUs of a VM in the order they were made. */
 export function vcpusOf(kernel: Kernel, kvm: bigint): Vcpus {
@@ -100,10 +101,14 @@ interface Entries {
 function addressesOf({ reader, types }: Kernel, kvm: bigint): Entries | undefined {
   const xarray = types.member("kvm.vcpu_array");
   if (xarray !== undefined) {
-    const { items, outcome } = collect(xarrayEntries(reader, types, kvm + BigInt(xarray.offset)));
-    const pointers = items.filter(({ kind, index }) => kind === "pointer" && index < MAX_VCPUS);
-    const entries = pointers.map(({ index, value }) => ({ index, address: value }));
-    return { entries, problem: problemText("the array of vCPUs", outcome) };
+    const entries: { index: number; address: bigint }[] = [];
+    const walk = xarrayEntries(reader, types, kvm + BigInt(xarray.offset), MAX_NODES);
+    for (let step = walk.next(); ; step = walk.next()) {
+      if (step.done) return { entries, problem: problemText("the array of vCPUs", step.value) };
+      const { kind, index, value } = step.value;
+      if (index >= MAX_VCPUS) return { entries, problem: `the array of vCPUs has more than ${MAX_VCPUS}` };
+      if (kind === "pointer") entries.push({ index, address: value });
+    }
   }
   const array = types.member("kvm.vcpus");
   if (array === undefined) return undefined;
