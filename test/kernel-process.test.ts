@@ -111,6 +111,25 @@ describe("tasks", () => {
     expect(leadersOnly.outcome).toMatchObject({ reason: "unknown-layout" });
   });
 
+  test("what overlaps a task, or has no number of one, is none", () => {
+    const { heap, leaders, symbols } = build();
+    heap.set(leaders[2]!, "task_struct.pid", 2n ** 22n + 1n);
+    const read = () => listTasks(readerOf(heap.pieces), HEAP_TYPES, symbols);
+    expect(read().tasks.map(({ pid }) => pid)).toEqual([1, 2, 12, 13]);
+    expect(read().outcome).toMatchObject({ reason: "senseless", address: leaders[2]! });
+    heap.set(leaders[2]!, "task_struct.pid", 7n);
+    heap.set(leaders[2]!, "task_struct.tgid", 0xffff_ffffn);
+    expect(read().outcome).toMatchObject({ reason: "senseless", address: leaders[2]! });
+    heap.set(leaders[2]!, "task_struct.tgid", 7n);
+    // The next of the last is a node 8 bytes into the first, and so on.
+    const nodes = [0n, 8n, 16n].map((at) => heap.at(leaders[4]!, "task_struct.tasks") + at);
+    heap.put(nodes[0]!, nodes[1]!);
+    heap.put(nodes[1]!, nodes[2]!);
+    const { tasks, outcome } = read();
+    expect(tasks.map(({ pid }) => pid)).toEqual([1, 2, 7, 8, 9, 12, 13]);
+    expect(outcome).toMatchObject({ reason: "senseless", address: leaders[4]! + 8n });
+  });
+
   test("mutants neither throw nor last", () => {
     const { heap, symbols } = build();
     const end = Number(heap.take(0) - DIRECT_MAP);

@@ -5,8 +5,10 @@ import { type KernelTypes, type Member, offsetOf } from "./types.ts";
 import { listNodes } from "./walk/list.ts";
 import { COMPLETE, incomplete, type WalkOutcome } from "./walk/outcome.ts";
 
-/** Tasks read of one kernel: a fourth of PID_MAX_LIMIT, more than any machine runs. */
-const TASK_LIMIT = 2 ** 20;
+/** Tasks read of one kernel: four times what pid_max is unless a machine has more than 32 processors. */
+const TASK_LIMIT = 2 ** 17;
+/** PID_MAX_LIMIT of 64-bit kernels. */
+const MAX_PID = 2 ** 22;
 /** TASK_COMM_LEN is 16. */
 const MAX_COMM = 64;
 
@@ -32,6 +34,8 @@ export interface TaskList {
 }
 
 interface TaskLayout {
+  /** Bytes of a task_struct that every one has. */
+  readonly size: bigint;
   readonly tasks: bigint;
   readonly pid: bigint;
   readonly tgid: bigint;
@@ -43,7 +47,7 @@ interface TaskLayout {
   readonly threads: { readonly signal: bigint; readonly head: bigint; readonly node: bigint } | undefined;
 }
 
-/** All tasks that `init_task` leads to, at most 2^20. */
+/** All tasks that `init_task` leads to, at most 2^17. */
 export function listTasks(reader: KernelReader, types: KernelTypes, symbols: KernelSymbols): TaskList {
   const init = symbols.addressOf("init_task");
   const layout = layoutOf(types);
@@ -61,18 +65,45 @@ export function taskOfMm({ tasks }: TaskList, mm: bigint): Task | undefined {
   return found && (tasks.find(({ pid }) => pid === found.tgid) ?? found);
 }
 
+const isPid = (pid: number): boolean => pid >= 0 && pid <= MAX_PID;
+
+/** Where tasks lie: damaged lists lead into the middle of one, many times. */
+class TaskPlaces {
+  readonly #size: bigint;
+  /** By their address in units of a task's size: each unit has the beginning of one at most. */
+  readonly #places = new Map<bigint, bigint>();
+
+  constructor(size: bigint) {
+    this.#size = size;
+  }
+
+  /** @returns `senseless` of one that is not aligned, or that overlaps another */
+  take(task: bigint): "new" | "known" | "senseless" {
+    const unit = task / this.#size;
+    const own = this.#places.get(unit);
+    if (own === task) return "known";
+    if (own !== undefined || task % 8n !== 0n) return "senseless";
+    const [below, above] = [this.#places.get(unit - 1n), this.#places.get(unit + 1n)];
+    if (below !== undefined && task - below < this.#size) return "senseless";
+    if (above !== undefined && above - task < this.#size) return "senseless";
+    this.#places.set(unit, task);
+    return "new";
+  }
+}
+
 class TaskWalk {
   readonly tasks: Task[] = [];
   outcome: WalkOutcome = COMPLETE;
   readonly #reader: KernelReader;
   readonly #layout: TaskLayout;
-  readonly #seen = new Set<bigint>();
+  readonly #seen: TaskPlaces;
   /** List nodes left to be visited, all lists together: damaged lists may share their nodes. */
   #budget = 2 * TASK_LIMIT;
 
   constructor(reader: KernelReader, layout: TaskLayout) {
     this.#reader = reader;
     this.#layout = layout;
+    this.#seen = new TaskPlaces(layout.size);
   }
 
   /** Takes the tasks of a list, in which each is linked by the node at `offset`. */
@@ -85,16 +116,25 @@ class TaskWalk {
       }
       this.#budget--;
       const task = step.value - offset;
-      if (this.#seen.has(task)) continue;
-      this.#seen.add(task);
-      const read = readTask(this.#reader, this.#layout, task);
-      if (read === undefined) this.#note(incomplete("unreadable", task));
-      else this.tasks.push(read);
-      found?.(task);
-      if (this.#budget > 0) continue;
+      const place = this.#seen.take(task);
+      if (place === "senseless") this.#note(incomplete("senseless", task));
+      if (place === "new" && this.#take(task)) found?.(task);
+      if (this.#budget > 0 && this.tasks.length < TASK_LIMIT) continue;
       this.#note(incomplete("limit", head));
       return;
     }
+  }
+
+  /** @returns false of what is no task */
+  #take(task: bigint): boolean {
+    const read = readTask(this.#reader, this.#layout, task);
+    if (read === undefined) this.#note(incomplete("unreadable", task));
+    else if (isPid(read.pid) && isPid(read.tgid)) this.tasks.push(read);
+    else {
+      this.#note(incomplete("senseless", task));
+      return false;
+    }
+    return true;
   }
 
   /** Takes the other threads of the process that a task leads. */
@@ -124,7 +164,10 @@ function layoutOf(types: KernelTypes): TaskLayout | undefined {
   const head = at("signal_struct.thread_head");
   const node = at("task_struct.thread_node");
   const known = signal !== undefined && head !== undefined && node !== undefined;
+  const last = Math.max(...[tasks, pid, tgid, mm, node ?? 0n, signal ?? 0n].map(Number));
   return {
+    // Not sizeof: of the FPU state at its end a kernel allocates what the processor needs.
+    size: BigInt(Math.max(last + 8, comm.offset + comm.size)),
     tasks,
     pid,
     tgid,
