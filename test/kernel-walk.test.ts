@@ -224,6 +224,22 @@ describe.each(["xarray", "radix"] as const)("%s", (flavour) => {
     expect(new XArray(readerOf(heap.pieces), types, root).at(20).kind).toBe("unknown");
   });
 
+  test("an entry that is being changed is unknown, at its index and in the head", () => {
+    const entries = [0, 20, 40, 70].map((index): StoredEntry => ({ index, order: 0, entry: 0x1000n }));
+    const { heap, root } = build(entries);
+    const at = (index: number) => new XArray(readerOf(heap.pieces), types, root).at(index);
+    const top = heap.get(heap.at(root, "xarray.xa_head")) & ~3n;
+    // XA_RETRY_ENTRY, 256; of the radix tree no slot has these bits.
+    const retry = flavour === "xarray" ? (256n << 2n) | 2n : 3n;
+    heap.set(top, "xa_node.slots", retry, 1);
+    expect(at(20)).toEqual({ index: 16, span: 16, kind: "unknown", value: 0n });
+    expect([at(40).kind, at(50).kind]).toEqual(["pointer", "none"]);
+    heap.set(root, "xarray.xa_head", retry);
+    expect([at(0).kind, at(20).kind]).toEqual(["unknown", "unknown"]);
+    heap.set(root, "xarray.xa_head", 0n);
+    expect(at(20).kind).toBe("none");
+  });
+
   test("types that do not tell", () => {
     const { root, reader } = build([]);
     const none = renamed({ "xa_node.slots": undefined });

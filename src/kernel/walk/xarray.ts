@@ -17,7 +17,7 @@ export interface XArrayEntry {
 
 /**
  * What is at an index, and from `index` on for `span` indexes alike. `none`: nothing. `unknown`: memory does not hold
- * the way to it, or the way makes no sense.
+ * the way to it, the way makes no sense, or the entry is one that is being changed (retry).
  */
 export interface XArrayFound {
   readonly index: number;
@@ -39,6 +39,18 @@ const found = (kind: "none" | "unknown", index: number, span: number): XArrayFou
 
 const isStored = (slot: Slot): slot is Slot & { kind: "pointer" | "value" } =>
   slot.kind === "pointer" || slot.kind === "value";
+
+/** What a slot that leads to no further node tells; a sibling of a sibling leads nowhere. */
+function ending(slot: Slot, index: number, span: number): XArrayFound {
+  if (isStored(slot)) return { index, span, kind: slot.kind, value: slot.value };
+  return found(slot.kind === "empty" ? "none" : "unknown", index, span);
+}
+
+/** What is at an index of an array without nodes: its head is the entry of index 0. */
+function inHead(head: Slot, index: number): XArrayFound {
+  if (isStored(head) && index === 0) return ending(head, 0, 1);
+  return isStored(head) ? found("none", index, INDEXES - index) : ending(head, 0, INDEXES);
+}
 
 /**
  * The entries of a struct xarray, or radix_tree_root before 4.20, ascending. What hangs below a node that cannot be
@@ -103,10 +115,7 @@ export class XArray {
     const layout = this.#layout;
     const head = layout?.head(this.#reader, this.#root);
     if (layout === undefined || head === undefined) return found("unknown", 0, INDEXES);
-    if (head.kind !== "node") {
-      if (index > 0 || !isStored(head)) return found("none", index, INDEXES - index);
-      return { index, span: 1, kind: head.kind, value: head.value };
-    }
+    if (head.kind !== "node") return inHead(head, index);
     let slot: Slot = head;
     let above: number | undefined;
     let base = 0;
@@ -125,8 +134,7 @@ export class XArray {
       span = layout.slotsOf(node, at) * 2 ** node.shift;
       // A damaged sibling leads to an entry that ends before the index.
       if (base > index || base + span <= index) return found("unknown", index, 1);
-      if (isStored(slot)) return { index: base, span, kind: slot.kind, value: slot.value };
-      if (slot.kind !== "node") return found("none", base, span);
+      if (slot.kind !== "node") return ending(slot, base, span);
       above = node.shift;
     }
   }
