@@ -159,14 +159,18 @@ describe("memory by memslots", () => {
     expect(statesOf(memory, 6)).toEqual(["host 0", "absent", "absent", "absent", "absent", "absent"]);
   });
 
-  test("private memory of a guest_memfd is not where its slot says", async () => {
+  test("of a guest_memfd's slot what is not at its addresses may be in the file: it is unknown", async () => {
     const fallback = memoryFrom([{ address: PAGE, bytes: patternPage(1, 8) }]);
-    const { pages, walks } = vmm([0, 1]);
-    const memory = await MemslotMemory.open(host, pages, [slot(0, 0, 2, 0, { flags: 4 })], fallback);
-    expect(statesOf(memory, 2)).toEqual(["absent", "host 8"]);
-    expect(memory.facts).toMatchObject({ inMemory: 0, unknown: 2 * PAGE, complete: true });
-    expect([...memory.hostRuns()]).toEqual([]);
-    expect(walks).toEqual([]);
+    const { pages } = vmm([0, "zero", "in-file", "unmapped", "swapped", "unknown", 2]);
+    const memory = await MemslotMemory.open(host, pages, [slot(0, 0, 7, 0, { flags: 4 })], fallback);
+    const expected = ["host 0", "host 8", "absent", "absent", "absent", "absent", "host 2"];
+    expect(statesOf(memory, 7)).toEqual(expected);
+    expect(extentsOf(memory, 7)).toEqual(
+      expected.map((state) => (state === "absent" ? "absent" : "present")),
+    );
+    expect(memory.facts).toMatchObject({ inMemory: 2 * PAGE, untouched: 0, inFile: 0, complete: true });
+    expect(memory.facts).toMatchObject({ swapped: PAGE, unknown: 4 * PAGE });
+    expect([...memory.hostRuns()].map(({ start }) => start)).toEqual([0, 6 * PAGE]);
   });
 
   test("of slots that overlap, as no VM has them, each page is the lower one's", async () => {
@@ -276,8 +280,8 @@ function referenceAt(
     .sort((a, b) => a.start - b.start);
   if (own === undefined) return "absent";
   const virtual = Number((own.hva - HVA) / 4096n) + (at - own.start) / PAGE;
-  const backing: Backing = (own.flags & 4) === 0 ? (given[virtual] ?? "unknown") : "unknown";
-  if (backing === "zero") return "zero";
+  const backing: Backing = given[virtual] ?? "unknown";
+  if (backing === "zero" && (own.flags & 4) === 0) return "zero";
   if (typeof backing !== "number") return pageAt(fallback, at);
   const state = hostState(backing);
   return state === "present" ? `host ${backing}` : state;

@@ -1,6 +1,7 @@
 import { alignDown, PAGE_SIZE } from "../core/address.ts";
 import type { Extent, PackedPages, PageState, PhysicalMemory } from "../core/memory.ts";
 import { indexAtOrAbove, joinAscending, makeDisjoint, type Range, rangeAt, sizeOf } from "../core/ranges.ts";
+import type { RunsEnd } from "../kernel/process-memory.ts";
 import type { BackedRun, ProcessPages } from "../kernel/process-pages.ts";
 import { MEM_GUEST_MEMFD, type Memslot } from "../kvm/memslots.ts";
 import { WalkBudget } from "./second-level.ts";
@@ -195,9 +196,29 @@ class SlotRuns {
   }
 }
 
+/**
+ * What is at a slot's addresses, which need not be all of it with a guest_memfd: private pages are in that one's file
+ * alone, unless it can be mapped (6.18+). What is not in memory there tells nothing of the guest's page then.
+ */
+function* runsAt(
+  pages: ProcessPages,
+  { flags }: Memslot,
+  from: bigint,
+  end: bigint,
+): Generator<BackedRun, RunsEnd> {
+  const runs = pages.runsOf(from, end);
+  if ((flags & MEM_GUEST_MEMFD) === 0) return yield* runs;
+  for (let step = runs.next(); ; step = runs.next()) {
+    if (step.done) return step.value;
+    const run = step.value;
+    const isElsewhere = run.state === "zero" || run.state === "unmapped" || run.state === "in-file";
+    yield isElsewhere ? { virtual: run.virtual, size: run.size, state: "unknown" } : run;
+  }
+}
+
 function* runsOfSlot(pages: ProcessPages, slot: KnownSlot, from: bigint, end: bigint): Generator<BackedRun> {
   const known = slot.hva + BigInt(slot.knownEnd - slot.start);
-  if (from < known) yield* pages.runsOf(from, known < end ? known : end);
+  if (from < known) yield* runsAt(pages, slot, from, known < end ? known : end);
   const rest = from < known ? known : from;
   if (rest < end) yield { virtual: rest, size: Number(end - rest), state: "unknown" };
 }
@@ -234,10 +255,8 @@ async function survey(
   for (const slot of slots) {
     let runs = 0;
     let size = 0;
-    // Private pages of a guest_memfd are not at the slot's addresses.
-    const isThere = (slot.flags & MEM_GUEST_MEMFD) === 0;
-    if (isThere && budget.tables > 0) {
-      const walk = pages.runsOf(slot.hva, slot.hva + BigInt(sizeOf(slot)));
+    if (budget.tables > 0) {
+      const walk = runsAt(pages, slot, slot.hva, slot.hva + BigInt(sizeOf(slot)));
       let step = walk.next();
       for (; step.done !== true; step = walk.next()) {
         const run = step.value;
@@ -251,7 +270,7 @@ async function survey(
       tablesMissing += end.tablesMissing;
       budget.tables = Math.max(0, budget.tables - end.tablesRead - Math.ceil(runs / RUNS_OF_TABLE));
     }
-    complete &&= !isThere || size === sizeOf(slot);
+    complete &&= size === sizeOf(slot);
     sizes.unknown += sizeOf(slot) - size;
     known.push({ ...slot, knownEnd: slot.start + size });
   }
