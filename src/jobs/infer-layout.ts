@@ -112,11 +112,32 @@ async function regionsOf(kernel: LinuxKernel, { checkpoint }: JobContext): Promi
     await checkpoint();
   }
   if (regions.length > 0) return { regions, vms: vms.length, vcpus: vcpus.length };
-  const isAmd = !usesVmx(kernel);
-  throw new UnavailableError(
-    isAmd ? "the host's vCPUs are not Intel's" : "no VMCS of the host's vCPUs is in this dump",
-    { hint: isAmd ? "a VMCB has the same layout on every processor" : "take a dump of all memory" },
-  );
+  throw noVmcs(kernel);
+}
+
+/** Why no VMCS of a host that has vCPUs can be looked at. */
+export function noVmcs(
+  kernel: Pick<LinuxKernel, "reader" | "types" | "symbols" | "problems">,
+): UnavailableError {
+  if (usesVmx(kernel)) {
+    return new UnavailableError("no VMCS of the host's vCPUs is in this dump", {
+      hint: "take a dump of all memory",
+    });
+  }
+  const { types, symbols, problems } = kernel;
+  const isLoaded = (name: string) => symbols.modules.modules.some((module) => module.name === name);
+  // An AMD host's kernel may lack the types of kvm_amd, and an Intel host's those of kvm_intel.
+  const isAmd =
+    isLoaded("kvm_amd") || (types.member("vcpu_svm.vcpu") !== undefined && !isLoaded("kvm_intel"));
+  if (isAmd) {
+    return new UnavailableError("the host's vCPUs are not Intel's", {
+      hint: "a VMCB has the same layout on every processor",
+    });
+  }
+  const told = problems.length === 0 ? "" : `: ${problems.join("; ")}`;
+  return new UnavailableError("the types of kvm_intel are not known", {
+    hint: `a dump is needed that has the BTF of the kernel's modules (Linux 5.11+)${told}`,
+  });
 }
 
 function regionWarnings({ leftOut, used }: InferredLayout, vcpus: number, kdump: boolean): Warning[] {
