@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { type Memslot, memslotsOf } from "../src/kvm/memslots.ts";
+import { type Memslot, MemslotBudget, memslotsOf } from "../src/kvm/memslots.ts";
 import { kernelIn, kvmTypes, NEW, OLD } from "./support/kvm.ts";
 import { KvmHeap, type KvmMember, MEMORY_SLOT, NOWHERE, type SlotSpec } from "./synth/kvm.ts";
 
@@ -31,8 +31,10 @@ function treeVm(specs: readonly SlotSpec[], active: 0 | 1 = 0, smm: readonly Slo
   const { memslots, slots } = heap.slotTree(specs, active);
   heap.write(kvm, "kvm.memslots", memslots);
   heap.write(kvm, "kvm.memslots", heap.slotTree(smm, active).memslots, 1);
-  const read = (...without: KvmMember[]) => memslotsOf(kernelIn(heap, kvmTypes(...NEW, ...without)), kvm);
-  return { heap, kvm, memslots, slots, read };
+  const budget = new MemslotBudget();
+  const read = (...without: KvmMember[]) =>
+    memslotsOf(kernelIn(heap, kvmTypes(...NEW, ...without)), kvm, budget);
+  return { heap, kvm, memslots, slots, read, budget };
 }
 
 function arrayVm(specs: readonly SlotSpec[], used = specs.length) {
@@ -48,6 +50,15 @@ function arrayVm(specs: readonly SlotSpec[], used = specs.length) {
 describe("memslots in trees (5.17+)", () => {
   test.each([0, 1] as const)("of the set %i, which is in use, ascending", (active) => {
     expect(treeVm(RAM, active).read()).toEqual({ slots: slotsOf(RAM), problems: [] });
+  });
+
+  test("more than may be read of all VMs", () => {
+    const { read, budget } = treeVm(RAM);
+    budget.left = 2;
+    const { slots, problems } = read();
+    expect(slots.length).toBe(2);
+    expect(problems).toEqual(["the tree of memslots is not looked at whole: the host's VMs have too many"]);
+    expect(budget.left).toBe(0);
   });
 
   test("a VM without any", () => {

@@ -133,7 +133,7 @@ async function analyse(host: Host, clusters: readonly Cluster<Block>[], memory: 
   const own = host.kernel!;
   const space = new PageTables(memory, (own.reader.space as PageTables).root, own.shape);
   const kernel: LinuxKernel = { ...own, reader: new KernelReader(memory, space) };
-  const kvm = kvmVms(kernel);
+  const kvm = await kvmVms(kernel);
   const { guests } =
     kvm.vms.length === 0 ? { guests: guestsOfBlocks(clusters) } : guestsOfKvm(kvm, clusters, []);
   const found: Host = { ...host, memory, kernel, kvmUnknown: kvm.problem, guests };

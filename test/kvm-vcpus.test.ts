@@ -54,6 +54,21 @@ describe("vCPUs in an xarray (5.17+)", () => {
     expect(read(...NEW).vcpus[0]).toMatchObject({ cpu: undefined, thread: undefined, inGuest: false });
   });
 
+  test("more than may be read of all VMs", () => {
+    const { heap, kvm } = vm();
+    heap.storeVcpus(
+      kvm,
+      [0, 1, 2].map((index) => [index, heap.vcpu(kvm, {})] as const),
+    );
+    const kernel = kernelIn(heap, kvmTypes(...NEW), {});
+    const budget = { left: 5 };
+    expect(vcpusOf(kernel, kvm, budget)).toMatchObject({ vcpus: { length: 3 }, problems: [] });
+    expect(vcpusOf(kernel, kvm, budget)).toMatchObject({
+      vcpus: { length: 2 },
+      problems: ["of 3 vCPUs 2 are looked at: the host's have too many"],
+    });
+  });
+
   test("a vCPU of another VM is none of this one's", () => {
     const { heap, kvm, read } = vm();
     const stranger = heap.vcpu(kvm + 8n, {});

@@ -61,9 +61,9 @@ function task(heap: KvmHeap, pid: number, comm: string, mm: bigint): bigint {
 }
 
 describe("vm_list", () => {
-  test("VMs in the order they were made, each with its process", () => {
+  test("VMs in the order they were made, each with its process", async () => {
     const { vms, read } = host(["one", "two", "three"]);
-    const found = read();
+    const found = await read();
     expect(found.problem).toBeUndefined();
     expect(found.vms).toMatchObject(
       vms.map(({ kvm, mm, task }, i) => ({
@@ -78,61 +78,84 @@ describe("vm_list", () => {
     expect(found.vms.map(({ owner }) => nameOf(owner!))).toEqual(["one", "two", "three"]);
   });
 
-  test("without VMs", () => {
-    expect(host([]).read()).toEqual({ vms: [], problem: undefined });
+  test("is read with a look at signals at every VM, which may end it", async () => {
+    const { heap, symbols } = host(["one", "two", "three"]);
+    let looks = 0;
+    const kernel = kernelIn(heap, kvmTypes(...NEW), symbols);
+    await kvmVms(kernel, async () => void looks++);
+    expect(looks).toBe(3);
+    const stop = () => Promise.reject(new Error("stopped"));
+    await expect(kvmVms(kernel, stop)).rejects.toThrow("stopped");
   });
 
-  test("that is broken: what the other end leads to is found, and the rest told to be missing", () => {
+  test("memslots that two VMs have are of the first", async () => {
+    const { heap, vms, read } = host(["one", "two"]);
+    const shared = heap.get(heap.place(vms[0]!.kvm, "kvm.memslots"));
+    heap.write(vms[1]!.kvm, "kvm.memslots", shared);
+    const [one, two] = (await read()).vms;
+    expect(one).toMatchObject({ slots: [{ id: 0 }], problems: [] });
+    expect(two).toMatchObject({
+      slots: [],
+      vcpus: [{ index: 0 }],
+      problems: [`memslots of address space 0 are another's (at 0x${shared.toString(16)})`],
+    });
+  });
+
+  test("without VMs", async () => {
+    expect(await host([]).read()).toEqual({ vms: [], problem: undefined });
+  });
+
+  test("that is broken: what the other end leads to is found, and the rest told to be missing", async () => {
     const { heap, links, vms, read } = host(["one", "two", "three", "four"]);
     heap.put(links[2]!, NOWHERE);
-    const found = read();
+    const found = await read();
     expect(found.problem).toBe("vm_list is not all in this dump (at 0x10)");
     expect(new Set(found.vms.map(({ address }) => address))).toEqual(new Set(vms.map(({ kvm }) => kvm)));
     expect(found.vms.length).toBe(4);
   });
 
-  test("that leads back into itself", () => {
+  test("that leads back into itself", async () => {
     const { heap, links, vms, read } = host(["one", "two", "three"]);
     heap.put(links[0]!, links[1]!);
-    const found = read();
+    const found = await read();
     expect(found.problem).toMatch(/^vm_list leads back to itself/);
     expect(found.vms.map(({ address }) => address)).toEqual(vms.map(({ kvm }) => kvm));
   });
 
-  test("that is not in the dump", () => {
+  test("that is not in the dump", async () => {
     const { symbols, read } = host(["one"]);
     symbols.vm_list = NOWHERE;
-    expect(read()).toEqual({ vms: [], problem: "vm_list is not all in this dump (at 0x10)" });
+    expect(await read()).toEqual({ vms: [], problem: "vm_list is not all in this dump (at 0x10)" });
   });
 
-  test("that the kernel does not have, or whose struct kvm it does not tell", () => {
+  test("that the kernel does not have, or whose struct kvm it does not tell", async () => {
     const { symbols, read } = host(["one"]);
-    expect(read("kvm.vm_list").problem).toBe("struct kvm is not among the kernel's types");
+    expect((await read("kvm.vm_list")).problem).toBe("struct kvm is not among the kernel's types");
     delete symbols.vm_list;
-    expect(read().problem).toMatch(/^the kernel has no .*vm_list/);
+    expect((await read()).problem).toMatch(/^the kernel has no .*vm_list/);
   });
 });
 
 describe("the process of a VM", () => {
-  test("that is none of the tasks: the VM is told all the same", () => {
+  test("that is none of the tasks: the VM is told all the same", async () => {
     const { heap, vms, read } = host(["one", "two"]);
     heap.write(vms[0]!.kvm, "kvm.mm", heap.take(160));
-    const found = read();
+    const found = await read();
     expect(found.vms.map(({ owner }) => owner && nameOf(owner))).toEqual([undefined, "two"]);
     expect(found.vms[0]).toMatchObject({ slots: [{ id: 0 }], vcpus: [{ index: 0 }], problems: [] });
   });
 
-  test("whose command line is not in the dump", () => {
+  test("whose command line is not in the dump", async () => {
     const { heap, vms, read } = host(["one"]);
     heap.set(vms[0]!.mm, "mm_struct.pgd", NOWHERE);
-    expect(read().vms[0]!.owner).toMatchObject({ task: { pid: 100 }, argv: [] });
+    expect((await read()).vms[0]!.owner).toMatchObject({ task: { pid: 100 }, argv: [] });
   });
 
-  test("without tasks, or types that tell the mm", () => {
+  test("without tasks, or types that tell the mm", async () => {
     const { symbols, read } = host(["one"]);
-    expect(read("kvm.mm").vms[0]).toMatchObject({ mm: undefined, owner: undefined });
+    expect((await read("kvm.mm")).vms[0]).toMatchObject({ mm: undefined, owner: undefined });
     delete symbols.init_task;
-    expect(read().vms[0]).toMatchObject({ owner: undefined, vcpus: [{ index: 0 }] });
+    expect((await read()).vms[0]).toMatchObject({ owner: undefined, vcpus: [{ index: 0 }] });
   });
 });
 

@@ -260,7 +260,7 @@ describe.skipIf(skipped !== undefined)(
 async function knownRegions(path: string): Promise<KnownRegion[]> {
   const input = await openInput(path, quiet);
   const { kernel } = await openHostKernel(input, () => {}, quiet);
-  const vcpus = kvmVms(kernel!).vms.flatMap((vm) => vm.vcpus);
+  const vcpus = (await kvmVms(kernel!)).vms.flatMap((vm) => vm.vcpus);
   const regions = vcpus.map((vcpu) => knownVmcs(kernel!, vcpu)!);
   input.close();
   return regions;

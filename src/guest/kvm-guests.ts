@@ -25,11 +25,11 @@ export function guestsOfKvm<B extends ControlBlock>(
   const blocks = new Map(
     clusters.flatMap(({ members }) => members.map(({ block }) => [block.address, block])),
   );
-  const listed = new Set(vms.flatMap(({ vcpus }) => vcpus.map(({ controlBlock }) => controlBlock)));
+  const listed = new Map<number | undefined, KvmVm>();
+  for (const vm of vms.toReversed()) for (const { controlBlock } of vm.vcpus) listed.set(controlBlock, vm);
+  const clustersOf = clustersByVm(vms, listed, clusters);
   const known = vms.map((vm) => {
-    const own = clusters.filter(
-      (cluster) => !taken.has(cluster) && cluster.members.some(({ block }) => hasBlock(vm, block)),
-    );
+    const own = clustersOf.get(vm) ?? [];
     for (const cluster of own) taken.add(cluster);
     const members = own.flatMap((cluster) => cluster.members);
     return guestOf(
@@ -47,8 +47,27 @@ export function guestsOfKvm<B extends ControlBlock>(
   return { guests: numbered(known), others: [...others, ...left] };
 }
 
-const hasBlock = ({ vcpus }: KvmVm, { address }: ControlBlock): boolean =>
-  vcpus.some(({ controlBlock }) => controlBlock === address);
+/** Each cluster is of the first VM that has a block of it. */
+function clustersByVm<B extends ControlBlock>(
+  vms: readonly KvmVm[],
+  listed: ReadonlyMap<number | undefined, KvmVm>,
+  clusters: readonly Cluster<B>[],
+): ReadonlyMap<KvmVm, readonly Cluster<B>[]> {
+  const order = new Map(vms.map((vm, i) => [vm, i]));
+  const found = new Map<KvmVm, Cluster<B>[]>();
+  for (const cluster of clusters) {
+    let first: KvmVm | undefined;
+    for (const { block } of cluster.members) {
+      const vm = listed.get(block.address);
+      if (vm !== undefined && (first === undefined || order.get(vm)! < order.get(first)!)) first = vm;
+    }
+    if (first === undefined) continue;
+    const own = found.get(first);
+    if (own === undefined) found.set(first, [cluster]);
+    else own.push(cluster);
+  }
+  return found;
+}
 
 type Unnumbered<B extends ControlBlock> = Omit<HostGuest<B>, "id">;
 

@@ -120,7 +120,7 @@ export async function openHost(
   if (opened !== undefined) warn(refusedWarnings(opened.refused, options));
   const kernel = opened?.kernel;
   await context.checkpoint();
-  const kvm = kernel && kvmVms(kernel);
+  const kvm = kernel && (await kvmVms(kernel, context.checkpoint));
   const { guests, others: outside } =
     kvm === undefined || kvm.vms.length === 0
       ? { guests: guestsOfBlocks(clusters), others }

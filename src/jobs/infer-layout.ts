@@ -97,7 +97,7 @@ interface Regions {
 
 /** @throws UnavailableError when there is none */
 async function regionsOf(kernel: LinuxKernel, { checkpoint }: JobContext): Promise<Regions> {
-  const { vms, problem } = kvmVms(kernel);
+  const { vms, problem } = await kvmVms(kernel, checkpoint);
   const vcpus = vms.flatMap((vm) => vm.vcpus);
   if (vcpus.length === 0) {
     throw new UnavailableError(

@@ -91,6 +91,17 @@ class TaskPlaces {
   }
 }
 
+/** The same of all mm_structs, by their addresses. */
+export function tasksByMm({ tasks }: TaskList): ReadonlyMap<bigint, Task> {
+  const leaders = new Map<number, Task>();
+  for (const task of tasks) if (!leaders.has(task.pid)) leaders.set(task.pid, task);
+  const found = new Map<bigint, Task>();
+  for (const task of tasks) {
+    if (task.mm !== undefined && !found.has(task.mm)) found.set(task.mm, leaders.get(task.tgid) ?? task);
+  }
+  return found;
+}
+
 class TaskWalk {
   readonly tasks: Task[] = [];
   outcome: WalkOutcome = COMPLETE;

@@ -1,5 +1,6 @@
 import { PAGE_SIZE } from "../core/address.ts";
 import type { Range } from "../core/ranges.ts";
+import { hex } from "../core/text.ts";
 import type { Kernel } from "../kernel/kernel.ts";
 import type { Member } from "../kernel/types.ts";
 import { collect } from "../kernel/walk/outcome.ts";
@@ -32,6 +33,8 @@ export interface Memslots {
 const MAX_ADDRESS_SPACES = 2;
 /** KVM_MEM_SLOTS_NUM is SHRT_MAX. */
 const MAX_SLOTS = 32_767;
+/** Slots of all VMs of a host. */
+const MAX_ALL_SLOTS = 2 ** 17;
 /** Slots of KVM's own (TSS, identity map, APIC access page) have the ids from KVM_USER_MEM_SLOTS on. */
 const PRIVATE_SLOTS = 3;
 /** Of guest-physical memory: addresses have 52 bits. */
@@ -40,8 +43,20 @@ const PAGE = BigInt(PAGE_SIZE);
 /** The lower half of addresses with 5-level paging. */
 const USER_END = 2n ** 56n;
 
+/** What may be read of all VMs of a host together: damaged ones may lead to the same slots, many times. */
+export class MemslotBudget {
+  left = MAX_ALL_SLOTS;
+  readonly #seen = new Set<bigint>();
+
+  /** Whether a struct kvm_memslots is met for the first time. */
+  isNew(memslots: bigint): boolean {
+    const size = this.#seen.size;
+    return this.#seen.add(memslots).size > size;
+  }
+}
+
 /** The slots of a VM that its VMM made, of all address spaces, ascending by address in each. */
-export function memslotsOf(kernel: Kernel, kvm: bigint): Memslots {
+export function memslotsOf(kernel: Kernel, kvm: bigint, budget = new MemslotBudget()): Memslots {
   const member = kernel.types.member("kvm.memslots");
   if (member === undefined) return { slots: [], problems: ["the kernel does not tell struct kvm.memslots"] };
   const spaces = Math.min(member.count, MAX_ADDRESS_SPACES);
@@ -49,7 +64,11 @@ export function memslotsOf(kernel: Kernel, kvm: bigint): Memslots {
   const problems: string[] = [];
   for (let space = 0; space < spaces; space++) {
     const memslots = kernel.reader.u64(kvm + BigInt(member.offset + 8 * space));
-    const found = memslots === undefined ? undefined : slotsAt(kernel, memslots);
+    if (memslots !== undefined && memslots !== 0n && !budget.isNew(memslots)) {
+      problems.push(`memslots of address space ${space} are another's (at ${hex(memslots)})`);
+      continue;
+    }
+    const found = memslots === undefined ? undefined : slotsAt(kernel, memslots, budget);
     if (found === undefined) problems.push(`memslots of address space ${space} cannot be read`);
     else {
       const own = found.slots.map((slot) => ({ ...slot, addressSpace: space }));
@@ -60,29 +79,42 @@ export function memslotsOf(kernel: Kernel, kvm: bigint): Memslots {
   return { slots, problems };
 }
 
-const slotsAt = (kernel: Kernel, memslots: bigint): Memslots | undefined =>
-  kernel.types.member("kvm_memslots.gfn_tree") !== undefined
-    ? slotsOfTree(kernel, memslots)
-    : slotsOfArray(kernel, memslots);
+function slotsAt(kernel: Kernel, memslots: bigint, budget: MemslotBudget): Memslots | undefined {
+  const limit = Math.min(MAX_SLOTS, budget.left);
+  const addresses =
+    kernel.types.member("kvm_memslots.gfn_tree") !== undefined
+      ? slotsOfTree(kernel, memslots, limit)
+      : slotsOfArray(kernel, memslots, limit);
+  if (addresses === undefined) return undefined;
+  budget.left -= addresses.addresses.length;
+  return decode(kernel, addresses.addresses, addresses.problem);
+}
+
+interface SlotAddresses {
+  readonly addresses: readonly bigint[];
+  readonly problem: string | undefined;
+}
 
 /** Since 5.17 slots are in red-black trees; each has two nodes, for the set in use and the one being made. */
-function slotsOfTree(kernel: Kernel, memslots: bigint): Memslots | undefined {
-  const { reader, types } = kernel;
+function slotsOfTree({ reader, types }: Kernel, memslots: bigint, limit: number): SlotAddresses | undefined {
   const tree = types.member("kvm_memslots.gfn_tree");
   const active = types.member("kvm_memslots.node_idx");
   const node = types.member("kvm_memory_slot.gfn_node");
   if (tree === undefined || active === undefined || node === undefined) return undefined;
   const index = reader.u32(memslots + BigInt(active.offset));
   if (index === undefined || index >= node.count) return undefined;
-  const { items, outcome } = collect(rbNodes(reader, types, memslots + BigInt(tree.offset), MAX_SLOTS));
+  const { items, outcome } = collect(rbNodes(reader, types, memslots + BigInt(tree.offset), limit));
   const back = BigInt(node.offset + index * node.stride);
   const addresses = items.map((at) => at - back);
-  return decode(kernel, addresses, problemText("the tree of memslots", outcome));
+  const isCut = !outcome.complete && outcome.reason === "limit" && limit < MAX_SLOTS;
+  return {
+    addresses,
+    problem: isCut ? tooMany("the tree of memslots") : problemText("the tree of memslots", outcome),
+  };
 }
 
 /** Before: an array behind struct kvm_memslots, of which `used_slots` are in use (4.17–5.16), else all of its length. */
-function slotsOfArray(kernel: Kernel, memslots: bigint): Memslots | undefined {
-  const { reader, types } = kernel;
+function slotsOfArray({ reader, types }: Kernel, memslots: bigint, limit: number): SlotAddresses | undefined {
   const array = types.member("kvm_memslots.memslots");
   const size = types.sizeOf("kvm_memory_slot");
   if (array === undefined || size === undefined || size === 0) return undefined;
@@ -90,15 +122,16 @@ function slotsOfArray(kernel: Kernel, memslots: bigint): Memslots | undefined {
   const count = used === undefined ? array.count : reader.u32(memslots + BigInt(used.offset));
   if (count === undefined) return undefined;
   const addresses = Array.from(
-    { length: Math.min(count, MAX_SLOTS) },
+    { length: Math.min(count, limit) },
     (_, i) => memslots + BigInt(array.offset + i * size),
   );
-  return decode(
-    kernel,
+  return {
     addresses,
-    count > MAX_SLOTS ? `of ${count} memslots ${MAX_SLOTS} are looked at` : undefined,
-  );
+    problem: count > limit ? `of ${count} memslots ${limit} are looked at` : undefined,
+  };
 }
+
+const tooMany = (what: string): string => `${what} is not looked at whole: the host's VMs have too many`;
 
 interface SlotMembers {
   readonly base: Member;

@@ -1,7 +1,7 @@
 import { commandLine } from "../kernel/command-line.ts";
 import type { LinuxKernel } from "../kernel/open-kernel.ts";
 import { ProcessMemory } from "../kernel/process-memory.ts";
-import { type Task, type TaskList, taskOfMm } from "../kernel/tasks.ts";
+import type { Task } from "../kernel/tasks.ts";
 
 /** The process that runs a VM. */
 export interface Owner {
@@ -10,9 +10,16 @@ export interface Owner {
   readonly argv: readonly string[];
 }
 
-/** @param mm address of its mm_struct @returns undefined where its process is not among the tasks: it is exiting, or the dump lacks it */
-export function ownerOf(kernel: LinuxKernel, tasks: TaskList, mm: bigint): Owner | undefined {
-  const task = taskOfMm(tasks, mm);
+/**
+ * @param tasks by the address of their mm_struct, as `mm` is
+ * @returns undefined where its process is not among the tasks: it is exiting, or the dump lacks it
+ */
+export function ownerOf(
+  kernel: LinuxKernel,
+  tasks: ReadonlyMap<bigint, Task>,
+  mm: bigint,
+): Owner | undefined {
+  const task = tasks.get(mm);
   if (task === undefined) return undefined;
   const { reader, types, shape, symbols } = kernel;
   const memory = ProcessMemory.of(reader, types, mm, shape, symbols);

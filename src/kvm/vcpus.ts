@@ -63,21 +63,30 @@ const MAX_VCPUS = 4096;
 /** Nodes of an xarray of as many: one has 64 slots, or 16 (CONFIG_BASE_SMALL). */
 const MAX_NODES = MAX_VCPUS / 8;
 
-/** The vCPUs of a VM in the order they were made. */
-export function vcpusOf(kernel: Kernel, kvm: bigint): Vcpus {
+/**
+ * The vCPUs of a VM in the order they were made.
+ * @param budget how many may be read of all VMs together
+ */
+export function vcpusOf(kernel: Kernel, kvm: bigint, budget = { left: MAX_VCPUS }): Vcpus {
   const found = addressesOf(kernel, kvm);
   if (found === undefined)
     return { vcpus: [], problems: ["the kernel does not tell where a VM's vCPUs are"] };
   const vcpus: KvmVcpu[] = [];
   const unread: bigint[] = [];
-  for (const { index, address } of found.entries) {
+  const entries = found.entries.slice(0, budget.left);
+  budget.left -= entries.length;
+  for (const { index, address } of entries) {
     const vcpu = vcpuAt(kernel, kvm, index, address);
     if (vcpu === undefined) unread.push(address);
     else vcpus.push(vcpu);
   }
   const problems = [
     ...(found.problem === undefined ? [] : [found.problem]),
-    ...missing(kernel, kvm, found.entries.length),
+    ...(entries.length === found.entries.length
+      ? missing(kernel, kvm, entries.length)
+      : [
+          `of ${plural(found.entries.length, "vCPU")} ${entries.length} are looked at: the host's have too many`,
+        ]),
     ...problemsOf("vCPU", ["cannot be read", "cannot be read"], unread),
   ];
   return { vcpus, problems };

@@ -1,9 +1,9 @@
 import type { LinuxKernel } from "../kernel/open-kernel.ts";
-import { listTasks, type TaskList } from "../kernel/tasks.ts";
+import { listTasks, type Task, tasksByMm } from "../kernel/tasks.ts";
 import { offsetOf } from "../kernel/types.ts";
 import { listNodes } from "../kernel/walk/list.ts";
 import { collect } from "../kernel/walk/outcome.ts";
-import { type Memslot, memslotsOf } from "./memslots.ts";
+import { type Memslot, MemslotBudget, memslotsOf } from "./memslots.ts";
 import { type Owner, ownerOf } from "./owner.ts";
 import { problemText } from "./problem.ts";
 import { type KvmVcpu, vcpusOf } from "./vcpus.ts";
@@ -30,14 +30,16 @@ export interface KvmVms {
   readonly problem: string | undefined;
 }
 
-/** A host's processes have at most as many. */
-const MAX_VMS = 65_536;
+/** VMs of a host, more than any runs. */
+const MAX_VMS = 4096;
+/** vCPUs of all of them. */
+const MAX_VCPUS = 2 ** 16;
 
 /**
  * The VMs that KVM's `vm_list` has, the newest of which is its first (`kvm_create_vm`); where the list is not whole,
  * those too that a process has open.
  */
-export function kvmVms(kernel: LinuxKernel): KvmVms {
+export async function kvmVms(kernel: LinuxKernel, checkpoint?: () => Promise<void>): Promise<KvmVms> {
   const { reader, types, symbols } = kernel;
   const link = offsetOf(types, "kvm.vm_list");
   if (link === undefined) return { vms: [], problem: "struct kvm is not among the kernel's types" };
@@ -48,7 +50,17 @@ export function kvmVms(kernel: LinuxKernel): KvmVms {
   const tasks = listTasks(reader, types, symbols);
   const addresses = new Set(list.addresses.map((node) => node - BigInt(link)).reverse());
   if (list.problem !== undefined) for (const kvm of vmsOfFiles(kernel, tasks)) addresses.add(kvm);
-  return { vms: [...addresses].map((address) => vmAt(kernel, tasks, address)), problem: list.problem };
+  const owners = tasksByMm(tasks);
+  const budgets: Budgets = { slots: new MemslotBudget(), vcpus: { left: MAX_VCPUS } };
+  const vms: KvmVm[] = [];
+  for (const address of addresses) {
+    if (vms.length === MAX_VMS) break;
+    vms.push(vmAt(kernel, owners, address, budgets));
+    await checkpoint?.();
+  }
+  const cut =
+    addresses.size > vms.length ? `of ${addresses.size} VMs ${vms.length} are looked at` : undefined;
+  return { vms, problem: list.problem ?? cut };
 }
 
 /** The nodes of `vm_list`. */
@@ -62,7 +74,18 @@ function listed({ reader, symbols }: LinuxKernel): {
   return { addresses: items, problem: problemText("vm_list", outcome) };
 }
 
-function vmAt(kernel: LinuxKernel, tasks: TaskList, address: bigint): KvmVm {
+/** What may be read of all VMs together: damaged ones may share all that they lead to. */
+interface Budgets {
+  readonly slots: MemslotBudget;
+  readonly vcpus: { left: number };
+}
+
+function vmAt(
+  kernel: LinuxKernel,
+  owners: ReadonlyMap<bigint, Task>,
+  address: bigint,
+  budgets: Budgets,
+): KvmVm {
   const { reader, types } = kernel;
   const at = (path: string) => {
     const offset = offsetOf(types, path);
@@ -70,12 +93,12 @@ function vmAt(kernel: LinuxKernel, tasks: TaskList, address: bigint): KvmVm {
   };
   const mm = at("kvm.mm");
   const process = mm === undefined ? undefined : reader.u64(mm);
-  const { slots, problems: slotProblems } = memslotsOf(kernel, address);
-  const { vcpus, problems: vcpuProblems } = vcpusOf(kernel, address);
+  const { slots, problems: slotProblems } = memslotsOf(kernel, address, budgets.slots);
+  const { vcpus, problems: vcpuProblems } = vcpusOf(kernel, address, budgets.vcpus);
   return {
     address,
     mm: process,
-    owner: process === undefined ? undefined : ownerOf(kernel, tasks, process),
+    owner: process === undefined ? undefined : ownerOf(kernel, owners, process),
     slots,
     vcpus,
     problems: [...slotProblems, ...vcpuProblems],
