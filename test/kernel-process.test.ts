@@ -506,6 +506,23 @@ describe("VMAs and the page cache", () => {
     expect([...blind.runsOf(0x10_0000n, 0x10_8000n)]).toMatchObject([{ size: 0x8000, state: "unknown" }]);
   });
 
+  test("the symbols of what a file is in are looked up once", () => {
+    const { reader, vmas } = processWith().open();
+    const names: string[] = [];
+    const symbols = symbolsOf({ shmem_aops: 0x70n, hugetlbfs_aops: 0x71n });
+    const named = (name: string) => {
+      names.push(name);
+      return symbols.named(name);
+    };
+    const counting = { ...symbols, named };
+    const cache = new PageCache(reader, HEAP_TYPES, counting, 4);
+    const mapping = cache.mappingOf(vmas.vmas[1]!.file!)!;
+    for (let i = 0; i < 3; i++) expect(cache.backingOf(mapping)).toBe("shared-memory");
+    expect(cache.backingOf(DIRECT_MAP)).toBe("file");
+    expect(cache.backingOf(mapping)).toBe("shared-memory");
+    expect(names.toSorted()).toEqual(["hugetlbfs_aops", "shmem_aops"]);
+  });
+
   test("an entry per page, of the page itself (before 4.20) or of its huge page's first", () => {
     const { heap, mapping, pageStruct, open } = processWith();
     const head = pageStruct(0x40, 2);

@@ -28,6 +28,19 @@ export type CachedPage =
 /** What a file's contents lie in: `none` may be shared memory without a page, which reads as zero, or a file on disk. */
 export type Backing = "shared-memory" | "hugetlbfs" | "file";
 
+interface Operations {
+  readonly backings: ReadonlyMap<bigint, Backing>;
+  /** Whether what is neither shared memory nor of hugetlbfs is known to be a file. */
+  readonly tellFiles: boolean;
+}
+
+function operationsOf(symbols: KernelSymbols): Operations {
+  const backings = new Map<bigint, Backing>();
+  for (const { address } of symbols.named("hugetlbfs_aops")) backings.set(address, "hugetlbfs");
+  for (const { address } of symbols.named("shmem_aops")) backings.set(address, "shared-memory");
+  return { backings, tellFiles: symbols.addressOf("shmem_aops") !== undefined };
+}
+
 /** The page cache: pages of files and of shared memory, by struct page (x86-64, SPARSEMEM_VMEMMAP). */
 export class PageCache {
   readonly #reader: KernelReader;
@@ -40,6 +53,9 @@ export class PageCache {
   #pages: XArray | undefined;
   /** Pages of one of its huge pages; 1 of other files, undefined where that is not known. */
   #unit: number | undefined;
+  /** What operations of an address_space are of; symbols are looked up once. */
+  #operations: Operations | undefined;
+  #backing: { readonly mapping: bigint; readonly is: Backing | undefined } | undefined;
 
   /** @param levels of the kernel's page tables */
   constructor(reader: KernelReader, types: KernelTypes, symbols: KernelSymbols, levels: number) {
@@ -60,12 +76,17 @@ export class PageCache {
 
   /** @returns undefined where the dump or the kernel's symbols do not tell */
   backingOf(mapping: bigint): Backing | undefined {
+    if (this.#backing?.mapping === mapping) return this.#backing.is;
     const operations = this.#pointer(mapping, "address_space.a_ops");
-    if (operations === undefined) return undefined;
-    const isOf = (name: string) => this.#symbols.named(name).some(({ address }) => address === operations);
-    if (isOf("shmem_aops")) return "shared-memory";
-    if (isOf("hugetlbfs_aops")) return "hugetlbfs";
-    return this.#symbols.addressOf("shmem_aops") === undefined ? undefined : "file";
+    const is = operations === undefined ? undefined : this.#backingBy(operations);
+    this.#backing = { mapping, is };
+    return is;
+  }
+
+  #backingBy(operations: bigint): Backing | undefined {
+    this.#operations ??= operationsOf(this.#symbols);
+    const { backings, tellFiles } = this.#operations;
+    return backings.get(operations) ?? (tellFiles ? "file" : undefined);
   }
 
   /**
