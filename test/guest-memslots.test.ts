@@ -193,6 +193,23 @@ describe("memory by memslots", () => {
     expect([...memory.hostRuns()].length).toBe(1);
   });
 
+  test("signals are looked at in few, but long runs", async () => {
+    const pages = {
+      *runsOf(from: bigint, to: bigint): Generator<BackedRun, RunsEnd> {
+        for (let at = from; at < to; at += 2n ** 28n) yield { virtual: at, size: 2 ** 28, state: "swapped" };
+        return { complete: true, tablesRead: 1, tablesMissing: 0 };
+      },
+    } as unknown as ProcessPages;
+    let looks = 0;
+    const checkpoint = async () => void looks++;
+    const slots = [slot(0, 0, 2 ** 24, 0)];
+    const memory = await MemslotMemory.open(host, pages, slots, undefined, { checkpoint });
+    expect(looks).toBe(16);
+    const tables = { facts: { mapped: 0 } } as unknown as SecondLevelMemory;
+    await agreementOf(memory, tables, checkpoint);
+    expect(looks).toBe(32);
+  });
+
   test("a budget that is spent ends the walk at the next slot", async () => {
     const { pages, walks } = vmm([0, 1, 2]);
     const budget = new WalkBudget(host);

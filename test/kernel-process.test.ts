@@ -315,6 +315,27 @@ describe("runs", () => {
     expect(end).toMatchObject({ complete: false, resumeAt: expect.any(BigInt), tablesRead: 51 });
   });
 
+  test("a run ends where it is made of many tables", () => {
+    // All of 1 GiB by one table of empty entries, and the next one by the same.
+    const directory = Array.from({ length: 512 }, (_, i): TableEntry => [0x3000, i, 0x4000n | P]);
+    const process = processOf([
+      [0x1000, 0, 0x2000n | P],
+      [0x2000, 0, 0x3000n | P],
+      [0x2000, 1, 0x3000n | P],
+      ...directory,
+      [0x4000, 0, 0n],
+    ]);
+    const { runs } = collectRuns(process.runsOf(0n, 2n ** 31n));
+    expect(runs.length).toBe(8);
+    expect(runs.every(({ state, size }) => state === "untouched" && size <= 2 ** 28)).toBe(true);
+    expect(runs.reduce((sum, { size }) => sum + size, 0)).toBe(2 ** 31);
+    const none = { vmas: [], outcome: { complete: true } } as const;
+    const pages = new ProcessPages(process, none, new PageCache(readerOf([]), HEAP_TYPES, symbolsOf({}), 4));
+    const joined = [...pages.runsOf(0n, 2n ** 31n)];
+    expect(joined.length).toBe(2);
+    expect(joined.every(({ state, size }) => state === "unmapped" && size >= 2 ** 30 - 2 ** 28)).toBe(true);
+  });
+
   const entry = fc.oneof(
     fc.constant(0n),
     fc.constant(0x5000n | P),

@@ -1,4 +1,5 @@
 import type { MemslotMemory } from "./memslot-memory.ts";
+import { Pace } from "./pace.ts";
 import type { SecondLevelMemory } from "./second-level.ts";
 
 /** How two ways to a guest's memory agree, in bytes. */
@@ -16,8 +17,6 @@ export interface Agreement {
 }
 
 const EXAMPLES = 8;
-/** Runs between two looks at signals. */
-const CHECKPOINT_RUNS = 4096;
 
 /** Compares what memslots and the VMM's page tables say of every page with what second-level tables say. */
 export async function agreementOf(
@@ -25,9 +24,12 @@ export async function agreementOf(
   tables: SecondLevelMemory,
   checkpoint?: () => Promise<void>,
 ): Promise<Agreement> {
-  let [equal, different, slotsOnly, runs] = [0, 0, 0, 0];
+  let [equal, different, slotsOnly] = [0, 0, 0];
   const examples: number[] = [];
-  for (const { start, end, physical } of slots.hostRuns()) {
+  const pace = new Pace();
+  for (const { start, end, physical } of slots.placedRuns()) {
+    if (pace.isDue(end - start)) await checkpoint?.();
+    if (physical === undefined) continue;
     for (let at = start; at < end; ) {
       const run = tables.hostRunAt(at, end);
       const own = physical + (at - start);
@@ -38,7 +40,7 @@ export async function agreementOf(
         if (examples.length < EXAMPLES) examples.push(at);
       }
       at += run.size;
-      if (++runs % CHECKPOINT_RUNS === 0) await checkpoint?.();
+      if (pace.isDue(0)) await checkpoint?.();
     }
   }
   const tablesOnly = Math.max(0, tables.facts.mapped - equal - different);

@@ -4,10 +4,8 @@ import { indexAtOrAbove, joinAscending, makeDisjoint, type Range, rangeAt, sizeO
 import type { RunsEnd } from "../kernel/process-memory.ts";
 import type { BackedRun, ProcessPages } from "../kernel/process-pages.ts";
 import { MEM_GUEST_MEMFD, type Memslot } from "../kvm/memslots.ts";
+import { Pace } from "./pace.ts";
 import { WalkBudget } from "./second-level.ts";
-
-/** Runs between two looks at signals: a second's work is some million. */
-const CHECKPOINT_RUNS = 4096;
 
 /** What a guest's memory is, by the page tables of its VMM, in bytes. */
 export interface MemslotFacts {
@@ -101,11 +99,18 @@ export class MemslotMemory implements PhysicalMemory {
 
   /** Where pages of the guest are in the host's memory, ascending: those that are there. */
   *hostRuns(): Generator<HostRun> {
+    for (const { start, end, physical } of this.placedRuns()) {
+      if (physical !== undefined) yield { start, end, physical };
+    }
+  }
+
+  /** The same and what lies between them, whose `physical` is undefined: no piece takes long to be found. */
+  *placedRuns(): Generator<Range & { readonly physical: number | undefined }> {
     for (const slot of this.#known) {
       for (const run of runsOfSlot(this.#pages, slot, slot.hva, slot.hva + BigInt(sizeOf(slot)))) {
-        if (run.state !== "in-memory") continue;
         const start = slot.start + Number(run.virtual - slot.hva);
-        yield { start, end: start + run.size, physical: run.physical };
+        const physical = run.state === "in-memory" ? run.physical : undefined;
+        yield { start, end: start + run.size, physical };
       }
     }
   }
@@ -250,7 +255,7 @@ async function survey(
   let pageCache = 0;
   let tablesMissing = 0;
   let complete = true;
-  let sinceCheckpoint = 0;
+  const pace = new Pace();
   const known: KnownSlot[] = [];
   for (const slot of slots) {
     let runs = 0;
@@ -264,7 +269,7 @@ async function survey(
         size += run.size;
         if (run.state === "in-memory" && run.kind === "page-cache") pageCache += run.size;
         runs++;
-        if (++sinceCheckpoint % CHECKPOINT_RUNS === 0) await checkpoint?.();
+        if (pace.isDue(run.size)) await checkpoint?.();
       }
       const end = step.value;
       tablesMissing += end.tablesMissing;

@@ -11,6 +11,10 @@ import type { EntryContext } from "./user-entries.ts";
 /** Tables that `runsOf` reads at most: those of 2 TiB of 4 KiB pages. Of a smaller machine no more than it has pages. */
 const TABLE_LIMIT = 2 ** 20;
 
+/** Entries and tables that a run is made of at most, so that whoever walks can stop: some milliseconds of work. */
+const RUN_ENTRIES = 2 ** 16;
+const RUN_TABLES = 256;
+
 const PAGE = BigInt(PAGE_SIZE);
 
 /** How a page in memory was found: `EntryKind`. */
@@ -37,7 +41,7 @@ export type UserPage =
       readonly size: number;
     };
 
-/** The longest run of pages of one state; those in memory are contiguous there. */
+/** A run of pages of one state, the longest but for very long ones; those in memory are contiguous there. */
 export type UserRun = { readonly virtual: bigint; readonly size: number } & (
   | { readonly state: "in-memory"; readonly kind: InMemoryKind; readonly physical: number }
   | { readonly state: "swapped" | "untouched" | "unknown" }
@@ -140,15 +144,21 @@ export class ProcessMemory {
     const cursor = new UserCursor(this.memory, this.root, this.#levels, this.#context);
     const end = this.#pageOf(to + PAGE - 1n) ?? this.#end;
     let run: OpenRun | undefined;
+    let entries = 0;
+    let tables = 0;
     let page = this.#pageOf(from) ?? end;
     while (page < end && cursor.tablesRead <= this.#tableLimit) {
       cursor.seek(page);
       const pages = Math.min(cursor.pages, end - page);
       const { kind, physical } = cursor;
-      if (run === undefined || !joins(run, kind, physical)) {
+      const isLong = entries >= RUN_ENTRIES || cursor.tablesRead - tables >= RUN_TABLES;
+      if (run === undefined || isLong || !joins(run, kind, physical)) {
         if (run !== undefined) yield closed(run);
         run = { kind, page, pages: 0, physical };
+        entries = 0;
+        tables = cursor.tablesRead;
       }
+      entries++;
       run.pages += pages;
       page += pages;
     }

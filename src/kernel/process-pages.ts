@@ -9,6 +9,10 @@ const MAX_INDEX = 2 ** 51;
 /** VM_UFFD_MISSING (include/linux/mm.h): a userfaultfd handler fills what is not there, as in post-copy migration. */
 const UFFD_MISSING = 0x200n;
 
+/** A run that is as long, or of as many pieces, is not joined with the next: whoever walks can stop. */
+const LONG_RUN = 2 ** 30;
+const MAX_JOINED = 1024;
+
 /**
  * Where a run of a process's pages is. `zero`: never written, reads as zero. `in-file`: only in a file on disk, or of
  * a device. `unmapped`: no VMA is there. `unknown`: the dump does not tell, or a userfaultfd handler has the content.
@@ -47,11 +51,12 @@ export class ProcessPages {
   }
 
   /**
-   * The pages from `from` to `to`, ascending and without gaps, as the longest runs.
+   * The pages from `from` to `to`, ascending and without gaps, as the longest runs, but for very long ones.
    * @returns how the walk over the page tables ended, as the generator's return value
    */
   *runsOf(from: bigint, to: bigint): Generator<BackedRun, RunsEnd> {
     let open: BackedRun | undefined;
+    let pieces = 0;
     const runs = this.#memory.runsOf(from, to);
     for (let step = runs.next(); ; step = runs.next()) {
       if (step.done) {
@@ -59,7 +64,8 @@ export class ProcessPages {
         return step.value;
       }
       for (const run of this.#partsOf(step.value)) {
-        const joined: BackedRun | undefined = open && joinedRun(open, run);
+        const joined: BackedRun | undefined = open && joinedRun(open, run, pieces);
+        pieces = joined === undefined ? 1 : pieces + 1;
         if (open !== undefined && joined === undefined) yield open;
         open = joined ?? run;
       }
@@ -136,7 +142,9 @@ function stateOf(
   return cached === "swapped" ? "swapped" : "zero";
 }
 
-function joinedRun(run: BackedRun, next: BackedRun): BackedRun | undefined {
+/** @param pieces that `run` was joined of */
+function joinedRun(run: BackedRun, next: BackedRun, pieces: number): BackedRun | undefined {
+  if (run.size >= LONG_RUN || pieces >= MAX_JOINED) return undefined;
   const size = run.size + next.size;
   if (run.state !== "in-memory") return run.state === next.state ? { ...run, size } : undefined;
   const joins =
