@@ -67,7 +67,9 @@ function mmOfPid({ tasks }: TaskList, pid: number): bigint {
   }
   const mm = task.mm ?? tasks.find(({ tgid, mm: own }) => tgid === task.tgid && own !== undefined)?.mm;
   if (mm !== undefined) return mm;
-  throw new UnavailableError(`process ${pid} has no memory: it is a kernel thread, or has exited`);
+  throw new UnavailableError(`process ${pid} has no memory: it is a kernel thread, or has exited`, {
+    hint: "guestcore kernel HOST --tasks lists the host's processes",
+  });
 }
 
 function mmOfGuest(host: HostDump, wanted: string): bigint {

@@ -98,7 +98,11 @@ async function coreOf(
   const chosen = chooseProcess(host, options);
   const { kernel, mm } = chosen;
   const pages = ProcessPages.of(kernel, mm);
-  if (pages === undefined) throw new UnavailableError("the page tables of the process are not in this dump");
+  if (pages === undefined) {
+    throw new UnavailableError("the page tables of the process are not in this dump", {
+      hint: "another process's may be: guestcore kernel HOST --tasks lists them",
+    });
+  }
   const vmas = listVmas(kernel.reader, kernel.types, mm);
   const all = mappingsOf(kernel, vmas);
   const notes = coreNotes(host, chosen, vmas.vmas);
