@@ -225,7 +225,7 @@ describe("what a core lacks", () => {
         process.put(addresses.get("region:pc.ram")! - layout.backendRegion + 49, 1, 7);
       const { machine } = await lacking({ blocks, patch });
       expect(machine.warnings[0]?.message).toMatch(
-        /\(dump-guest-core=off, dump=off on the backend, or it was never written to\)$/,
+        /\(dump-guest-core=off, dump=off on the backend, or it was never written to, or whoever made the core left it out\)$/,
       );
     });
 
