@@ -1,9 +1,11 @@
 import { describe, expect, test } from "vitest";
+import { isDamage } from "../src/core/warnings.ts";
 import type { Cluster, Clustered, ControlBlock } from "../src/guest/cluster.ts";
 import type { Vcpu } from "../src/guest/guest.ts";
 import { classify } from "../src/guest/host-guest.ts";
 import { guestsOfKvm } from "../src/guest/kvm-guests.ts";
 import { OWN_CR3, vcpuOfKvm, withKvmState } from "../src/guest/kvm-state.ts";
+import { structureWarnings } from "../src/jobs/extract-host.ts";
 import { regionsOf } from "../src/jobs/vcpu-notes-write.ts";
 import type { KvmRegisters } from "../src/kvm/registers.ts";
 import type { KvmVcpu } from "../src/kvm/vcpus.ts";
@@ -254,4 +256,16 @@ describe("registers with those that KVM keeps", () => {
     expect(found.caveats!.join()).toMatch(/segments, descriptor tables and RFLAGS are unknown/);
     expect(vcpuOfKvm(0, vcpu(0, 0x1000, { registers: undefined }), "current")).toBeUndefined();
   });
+});
+
+test("a VM that could not be read whole is damage, and --strict does not let it pass", () => {
+  expect(structureWarnings(undefined)).toEqual([]);
+  expect(structureWarnings({ problems: [] })).toEqual([]);
+  const [warning, ...others] = structureWarnings({ problems: ["a memslot cannot be read", "a vCPU too"] });
+  expect(others).toEqual([]);
+  expect(warning).toMatchObject({
+    code: "GST010",
+    message: expect.stringContaining("a memslot cannot be read; a vCPU too"),
+  });
+  expect(isDamage(warning!)).toBe(true);
 });

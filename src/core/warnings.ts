@@ -19,6 +19,7 @@ export const DAMAGE_CODES: ReadonlySet<string> = new Set([
   ...["CORE001", "CORE002", "CORE003", "CORE004", "CORE005"],
   ...["DMP001", "DMP002", "DMP007", "DMP010", "DMP020", "DMP024"],
   ...["DMP025", "DMP026", "DMP027", "DMP029", "DMP030", "DMP039", "DMP040"],
+  "GST010",
 ]);
 
 /** Whether a warning tells of damage: `verify` calls such a dump damaged, and `--strict` does not let it pass. */

@@ -10,6 +10,7 @@ import { isComplete, withKvmRegisters } from "../guest/kvm-registers.ts";
 import type { MemslotFacts } from "../guest/memslot-memory.ts";
 import { type RunControls, withRunningState } from "../guest/running.ts";
 import type { SecondLevelFacts } from "../guest/second-level.ts";
+import type { KvmVm } from "../kvm/vms.ts";
 import { fieldValue } from "../vmx/score.ts";
 import { type Block, type GuestName, type HostDump, type HostOptions, openHost, pickGuest } from "./host.ts";
 import type { Input } from "./input.ts";
@@ -64,7 +65,7 @@ export async function withHostGuest<T>(
   if (slots !== undefined) warn(slotWarnings(slots));
   else if (tables !== undefined) warn(tableWarnings(tables));
   warn(repeatedWarnings(slots?.inMemory ?? tables?.mapped ?? 0, hostSize));
-  warn(registerWarnings(chosen, vcpus));
+  warn([...structureWarnings(chosen.vm), ...registerWarnings(chosen, vcpus)]);
   return await use(
     guestFromHost(found, chosen.root, vcpus),
     { kind: "host", host, chosen, tables, slots },
@@ -112,6 +113,13 @@ function memoryHint({ mapped, tablesMissing }: SecondLevelFacts): string {
   const cause =
     tablesMissing > 0 ? "its second-level tables are not in this dump" : "its second-level tables are empty";
   return `${cause}; a core of its VMM has the memory`;
+}
+
+/** What of a VM could not be read: of a memslot that is not known no page counts as missing. */
+export function structureWarnings(vm: Pick<KvmVm, "problems"> | undefined): Warning[] {
+  if (vm === undefined || vm.problems.length === 0) return [];
+  const message = `not all that KVM keeps of the guest could be read (${vm.problems.join("; ")}): memory or vCPUs may be left out`;
+  return [{ code: "GST010", message }];
 }
 
 /** What of a guest's memory the host's memory does not have. */

@@ -146,6 +146,12 @@ export const EXPLANATIONS: Readonly<Record<string, Explanation>> = {
       "By the VMM's page tables and by the guest's EPT or nested tables a page of the guest is in two places of the host's memory. extract takes what the VMM's page tables say.",
     cure: "Changes that were under way when the host was dumped look so for a few pages: a page being migrated or merged. More than that is damage.",
   },
+  GST010: {
+    title: "not all that the host's KVM keeps of the guest could be read",
+    meaning:
+      "A memslot, a vCPU or the structure that leads to them is not in the dump, or makes no sense. What could be read is used; memory of a memslot that is not known is not in the output and not counted as missing.",
+    cure: "The dump is truncated or damaged. guestcore guests with --check compares what is known with second-level tables.",
+  },
   ...KERNEL_EXPLANATIONS,
   LAY001: {
     title: "the memory layout was rendered anew",
