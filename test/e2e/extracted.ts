@@ -1,4 +1,4 @@
-import { existsSync } from "node:fs";
+import { existsSync, renameSync } from "node:fs";
 import { join } from "node:path";
 import { inject } from "vitest";
 import type { LabGuest } from "./lab.ts";
@@ -27,6 +27,12 @@ export function subjects(wanted: (guest: LabGuest) => boolean = () => true): Sub
     );
 }
 
+/** The first core of each kind of machine; what another QEMU or another core adds is tested where it matters. */
+export function oneOfEach(all: readonly Subject[]): Subject[] {
+  const names = all.map(({ guest }) => guest.recipe.name);
+  return all.filter((_, i) => names.indexOf(names[i]!) === i);
+}
+
 export const isLinux = (guest: LabGuest): boolean => guest.vmlinux !== undefined;
 
 /** A path for a result; the folder is emptied before the tests start. */
@@ -37,8 +43,11 @@ export const resultPath = (name: string): string =>
 export function extracted({ title, core, options }: Subject): string {
   const out = resultPath(`${title}.vmcore`);
   if (!existsSync(out)) {
-    const { status, stdout, stderr } = guestcore("extract", core, "-o", out, ...options);
+    // Test files that run side by side may want the same one.
+    const own = `${out}.${process.pid}`;
+    const { status, stdout, stderr } = guestcore("extract", core, "-o", own, ...options);
     if (status !== 0) throw new Error(`extract ${core}: exit status ${status}\n${stdout}${stderr}`);
+    renameSync(own, out);
   }
   return out;
 }

@@ -83,7 +83,12 @@ describe.runIf(linux !== undefined)("what makedumpfile writes", () => {
 
   const filtered = (options: string, path: string): void => {
     const target = options.includes("-F") ? `${source()} > ${path}` : `${source()} ${path}`;
-    runWell("sh", ["-c", `makedumpfile ${options} ${target}`]);
+    const command = ["-c", `makedumpfile ${options} ${target}`];
+    rmSync(path, { force: true });
+    // Its threads may abort as they end ("libgcc_s.so.1 must be installed for pthread_exit to work").
+    if (options.includes("--num-threads") && run("sh", command).status === 0) return;
+    rmSync(path, { force: true });
+    runWell("sh", command);
   };
 
   for (const [options, format] of [
@@ -112,7 +117,7 @@ describe.runIf(linux !== undefined)("what makedumpfile writes", () => {
   }
 
   testWith(["makedumpfile"], "with --split, of which one part is missing or cut", () => {
-    const parts = [0, 1, 2].map((n) => at(`part${n}`));
+    const parts = ["first", "second", "third"].map(at);
     runWell("makedumpfile", ["-l", "-d", "31", "--splitblock-size", "16", "--split", source(), ...parts]);
     const [one, two, three] = parts as [string, string, string];
     for (const part of parts) expectWhole(part, "kdump", ["VRF033"]);
