@@ -1,5 +1,5 @@
 // node bench/convert.mjs [DUMP] [--mib N] [--runs N] [--only WORD] [--dir FOLDER]: what `convert` costs beside the tools
-// of the field, in the same run. DUMP is an ELF vmcore; without it one of N MiB (512) is made of real pages. WORD picks
+// of the field, in the same run. DUMP is an ELF vmcore; without it one of N MiB (1024) is made of real pages. WORD picks
 // conversions by their titles. Each kind has one peer:
 //
 // - kdump to ELF: makedumpfile writes no ELF from it ("-E option is disable"), so its peer is a copy by makedumpfile
@@ -30,7 +30,7 @@ const MAX_RSS = 256;
 const { values, positionals } = parseArgs({
   allowPositionals: true,
   options: {
-    mib: { type: "string", default: "512" },
+    mib: { type: "string", default: "1024" },
     runs: { type: "string", default: "3" },
     only: { type: "string", default: "" },
     dir: { type: "string" },

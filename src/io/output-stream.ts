@@ -30,6 +30,9 @@ export class OutputStream implements Output {
   #waiting: (Buffer | number)[] = [];
   /** Of what comes next. */
   #position = 0;
+  /** Where bytes wait: a new buffer for each would cost more than all the rest. */
+  readonly #room = Buffer.allocUnsafeSlow(2 * PIECE);
+  #used = 0;
 
   constructor(fd: number, checkpoint: JobContext["checkpoint"]) {
     this.#fd = fd;
@@ -43,8 +46,16 @@ export class OutputStream implements Output {
     this.#skipTo(position);
     const zeros = length <= PIECE && bytes.compare(ZEROS, 0, length, start, start + length) === 0;
     if (zeros) this.#skipTo(position + length);
-    else this.#waiting.push(Buffer.from(bytes.subarray(start, start + length)));
+    else this.#waiting.push(this.#kept(bytes, start, length));
     this.#position = position + length;
+  }
+
+  #kept(bytes: Buffer, start: number, length: number): Buffer {
+    if (this.#used + length > this.#room.length) return Buffer.from(bytes.subarray(start, start + length));
+    const kept = this.#room.subarray(this.#used, this.#used + length);
+    bytes.copy(kept, 0, start, start + length);
+    this.#used += length;
+    return kept;
   }
 
   async drain(): Promise<void> {
@@ -58,6 +69,7 @@ export class OutputStream implements Output {
         await this.#checkpoint();
       }
     }
+    if (this.#waiting.length === 0) this.#used = 0;
   }
 
   async finish(size: number): Promise<void> {
