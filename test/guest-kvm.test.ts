@@ -44,6 +44,7 @@ const vcpu = (index: number, controlBlock: number | undefined, more: Partial<Kvm
   registers: REGISTERS,
   msrs: {},
   kernelGsBase: undefined,
+  fpu: "unknown",
   ...more,
 });
 

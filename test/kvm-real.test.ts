@@ -154,6 +154,23 @@ describe.skipIf(whyNoHostDump(SVM) !== undefined)(titled(SVM), () => {
     expect([dr0, dr1, dr2, dr3]).toEqual([0n, 0n, 0n, 0n]);
     expect([dr6, dr7, cr8]).toEqual([shown("DR6"), shown("DR7"), 0n]);
     expect(vcpu!.caveats).toEqual([]);
+    const { legacy } = vcpu!.fpu!;
+    const xmm = [...text.matchAll(/XMM(\d\d)=([0-9a-f]{16}) ([0-9a-f]{16})/g)];
+    expect(xmm.length).toBe(16);
+    for (const [, number, high, low] of xmm) {
+      const at = 160 + 16 * Number(number);
+      const found = [legacy.readBigUInt64LE(at + 8), legacy.readBigUInt64LE(at)];
+      expect(found, `xmm${number}`).toEqual([BigInt(`0x${high}`), BigInt(`0x${low}`)]);
+    }
+    expect([legacy.readUInt16LE(0), legacy.readUInt32LE(24)]).toEqual([
+      Number(shown("FCW")),
+      Number(shown("MXCSR")),
+    ]);
+  });
+
+  test("the FPU of a vCPU that ran was in the processor, that of one that waited is known", () => {
+    const [running, waiting] = readVcpus(host, host.guests[0]!);
+    expect([running!.fpu, waiting!.fpu?.legacy.length]).toEqual([undefined, 512]);
   });
 
   describe("memory", () => {

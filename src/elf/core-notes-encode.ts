@@ -1,6 +1,13 @@
 import { viewOf } from "../core/bytes.ts";
 import { NT_FILE, NT_PRPSINFO, NT_PRSTATUS } from "./constants.ts";
-import { PRSTATUS_PID, PRSTATUS_REGS, PRSTATUS_SIZE, USER_REGS, type UserRegister } from "./core-notes.ts";
+import {
+  PRSTATUS_FPVALID,
+  PRSTATUS_PID,
+  PRSTATUS_REGS,
+  PRSTATUS_SIZE,
+  USER_REGS,
+  type UserRegister,
+} from "./core-notes.ts";
 import { encodeNote } from "./encode.ts";
 
 /** The notes of an x86-64 process core: Linux `include/linux/elfcore.h`, `fs/binfmt_elf.c`. */
@@ -15,9 +22,6 @@ export interface ThreadStatus {
   /** Whether a note with floating-point registers follows. */
   readonly fpValid: boolean;
 }
-
-/** struct elf_prstatus: the four ids in a row, pr_fpvalid behind the registers. */
-const PRSTATUS_FPVALID = PRSTATUS_REGS + 8 * USER_REGS.length;
 
 /** NT_PRSTATUS of a thread that no signal hit. */
 export function encodeThreadStatus({ pid, ppid, pgrp, sid, registers, fpValid }: ThreadStatus): Buffer {

@@ -38,6 +38,8 @@ export const USER_REGS = [
   "gs",
 ] as const;
 export type UserRegister = (typeof USER_REGS)[number];
+/** pr_fpvalid, behind the registers. */
+export const PRSTATUS_FPVALID = PRSTATUS_REGS + 8 * USER_REGS.length;
 
 /** NT_PRSTATUS of x86-64: one per thread in a process core, one per CPU in a vmcore. */
 export interface Prstatus {

@@ -1,6 +1,7 @@
 import type { PhysicalMemory } from "../core/memory.ts";
 import type { Range } from "../core/ranges.ts";
 import type { Note } from "../elf/notes.ts";
+import type { FpuState } from "../x86/fpu-state.ts";
 import type { X86State } from "../x86/state.ts";
 
 /** A guest, whoever found it: what a vmcore is written from. */
@@ -42,6 +43,8 @@ export interface Vcpu {
   /** Register → what it was taken from, where that differs from register to register. */
   readonly sources?: Readonly<Record<string, string>>;
   readonly system?: SystemRegisters;
+  /** x87, SSE and AVX registers; undefined where the source does not hold them. */
+  readonly fpu?: FpuState;
   /** What may make a register differ from the guest's own, a sentence each. */
   readonly caveats?: readonly string[];
 }

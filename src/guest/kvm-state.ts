@@ -1,4 +1,5 @@
 import { hex64 } from "../core/text.ts";
+import type { GuestFpu } from "../kvm/fpu.ts";
 import type { KernelGsBase, UserReturnMsrs } from "../kvm/msrs.ts";
 import type { KvmRegisters } from "../kvm/registers.ts";
 import type { KvmVcpu } from "../kvm/vcpus.ts";
@@ -28,6 +29,7 @@ export interface KeptByKvm {
   readonly inNested?: boolean;
   readonly kernelGsBase?: KernelGsBase | undefined;
   readonly msrs?: UserReturnMsrs;
+  readonly fpu?: GuestFpu;
 }
 
 type KeptRegisters = Pick<KvmRegisters, "general" | "rip" | "newer" | "cr2" | "cr3" | "efer"> &
@@ -39,7 +41,7 @@ type KeptRegisters = Pick<KvmRegisters, "general" | "rip" | "newer" | "cr2" | "c
  */
 export function withKvmState(vcpu: Vcpu, kvm: KeptByKvm): Vcpu {
   const { registers } = kvm;
-  if (kvm.inNested === true) return { ...vcpu, caveats: [...(vcpu.caveats ?? []), IN_NESTED] };
+  if (kvm.inNested === true) return { ...vcpu, ...fpuOf(kvm), caveats: [...(vcpu.caveats ?? []), IN_NESTED] };
   if (registers === undefined) return vcpu;
   const { rsp, ...others } = registers.general;
   const { newer } = registers;
@@ -63,8 +65,12 @@ export function withKvmState(vcpu: Vcpu, kvm: KeptByKvm): Vcpu {
     sources: { ...vcpu.sources, ...sourcesOf(kvm, Object.keys(taken)) },
     caveats: [...(vcpu.caveats ?? []).filter((caveat) => !isSolved(caveat)), ...staleGsBase(kvm)],
     system: systemOf(kvm),
+    ...fpuOf(kvm),
   };
 }
+
+/** A guest's own guest shares its registers of the FPU: they are the processor's. */
+const fpuOf = ({ fpu }: KeptByKvm): Pick<Vcpu, "fpu"> => (typeof fpu === "object" ? { fpu } : {});
 
 const staleGsBase = ({ kernelGsBase }: KeptByKvm): string[] =>
   kernelGsBase?.stale === true
@@ -108,6 +114,7 @@ export function vcpuOfKvm(index: number, kvm: KvmVcpu, trust: Trust): Vcpu | und
       ...staleGsBase(kvm),
     ],
     system: systemOf(kvm),
+    ...fpuOf(kvm),
   };
 }
 

@@ -2,6 +2,7 @@ import { plural } from "../core/text.ts";
 import type { Kernel } from "../kernel/kernel.ts";
 import { offsetOf } from "../kernel/types.ts";
 import { xarrayEntries } from "../kernel/walk/xarray.ts";
+import { type GuestFpu, guestFpu } from "./fpu.ts";
 import { type KernelGsBase, kernelGsBaseOf, type UserReturnMsrs, userReturnMsrs } from "./msrs.ts";
 import { problemsOf, problemText } from "./problem.ts";
 import { type KvmRegisters, registersAt } from "./registers.ts";
@@ -50,6 +51,7 @@ export interface KvmVcpu {
   /** On Intel only. */
   readonly msrs: UserReturnMsrs;
   readonly kernelGsBase: KernelGsBase | undefined;
+  readonly fpu: GuestFpu;
 }
 
 export interface Vcpus {
@@ -158,6 +160,7 @@ function vcpuAt(kernel: Kernel, kvm: bigint, index: number, address: bigint): Kv
     registers: registersAt(kernel, address),
     msrs: vmx === undefined ? {} : userReturnMsrs(kernel, vmx),
     kernelGsBase: vmx === undefined ? undefined : kernelGsBaseOf(kernel, vmx),
+    fpu: guestFpu(kernel, address),
   };
 }
 

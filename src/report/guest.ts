@@ -48,7 +48,7 @@ function whereRuns(state: Vcpu["state"]): string {
 const OWN_REGISTERS = ["rip", "rflags", "cr0", "cr2", "cr3", "cr4", "efer", "kernelGsBase"] as const;
 
 /** Registers the source does not hold are null. */
-export const vcpuJson = ({ index, state, source, trust, halted, sources, system, caveats }: Vcpu) => ({
+export const vcpuJson = ({ index, state, source, trust, halted, sources, system, fpu, caveats }: Vcpu) => ({
   index,
   mode: modeOf(state),
   cpl: privilegeOf(state),
@@ -60,6 +60,7 @@ export const vcpuJson = ({ index, state, source, trust, halted, sources, system,
   ),
   sources,
   system,
+  floatingPoint: fpu !== undefined,
   caveats,
   segments: Object.fromEntries(
     SEGMENT_REGISTERS.map((name) => {

@@ -1,6 +1,7 @@
 import { viewOf } from "../core/bytes.ts";
-import { NT_PRSTATUS } from "../elf/constants.ts";
+import { NT_FPREGSET, NT_PRSTATUS, NT_X86_XSTATE } from "../elf/constants.ts";
 import {
+  PRSTATUS_FPVALID,
   PRSTATUS_PID,
   PRSTATUS_REGS,
   PRSTATUS_SIZE,
@@ -10,9 +11,13 @@ import {
 import { encodeNote } from "../elf/encode.ts";
 import type { Note } from "../elf/notes.ts";
 import type { Guest, Vcpu } from "../guest/guest.ts";
+import { XSAVE_SIZE } from "../x86/fpu-state.ts";
 import { encodeQemuCpuState, QEMU_CPU_STATE_SIZE } from "../x86/qemu-cpu-state.ts";
 import type { X86State } from "../x86/state.ts";
 import type { KernelView } from "./kernel-view.ts";
+
+/** user_fpregs_struct. */
+const FPREGSET_SIZE = 512;
 
 /** The notes have no way to say that a register is not known; the report lists those that are not. */
 const UNKNOWN = 0n;
@@ -27,9 +32,10 @@ export const encodeCarried = (notes: readonly Note[], bigEndian?: boolean): Buff
 
 /**
  * NT_PRSTATUS of a vCPU as QEMU's dump-guest-memory writes it (`target/i386/arch_dump.c`): everything zero but
- * pr_pid = index + 1 and the user registers.
+ * pr_pid = index + 1 and the user registers; where the FPU is known pr_fpvalid too, and notes of it follow as in the
+ * core of a process.
  */
-export function encodePrstatus({ index, state }: Pick<Vcpu, "index" | "state">): Buffer {
+export function encodePrstatus({ index, state, fpu }: Pick<Vcpu, "index" | "state" | "fpu">): Buffer {
   const desc = Buffer.alloc(PRSTATUS_SIZE);
   const view = viewOf(desc);
   const values = userRegisters(state);
@@ -37,7 +43,14 @@ export function encodePrstatus({ index, state }: Pick<Vcpu, "index" | "state">):
   for (const [i, name] of USER_REGS.entries()) {
     view.setBigUint64(PRSTATUS_REGS + 8 * i, values[name] ?? UNKNOWN, true);
   }
-  return encodeNote("CORE", NT_PRSTATUS, desc);
+  if (fpu === undefined) return encodeNote("CORE", NT_PRSTATUS, desc);
+  view.setInt32(PRSTATUS_FPVALID, 1, true);
+  const { legacy, extended } = fpu;
+  return Buffer.concat([
+    encodeNote("CORE", NT_PRSTATUS, desc),
+    encodeNote("CORE", NT_FPREGSET, legacy),
+    ...(extended === undefined ? [] : [encodeNote("LINUX", NT_X86_XSTATE, extended)]),
+  ]);
 }
 
 function userRegisters(state: X86State): Record<UserRegister, bigint | undefined> {
@@ -91,7 +104,8 @@ export const encodeVmcoreinfo = (text: Buffer, bigEndian?: boolean): Buffer =>
 export const VMCOREINFO_TEXT_AT = 24;
 
 /** Sizes of the notes of one vCPU: header 12, name padded, descriptor. */
-export const VCPU_NOTES_SIZE = 20 + PRSTATUS_SIZE + 20 + QEMU_CPU_STATE_SIZE;
+export const VCPU_NOTES_SIZE =
+  20 + PRSTATUS_SIZE + 20 + FPREGSET_SIZE + 20 + XSAVE_SIZE + 20 + QEMU_CPU_STATE_SIZE;
 /** The text is at most one page of the guest's kernel, 64 KiB on the largest; the note has 24 bytes in front. */
 export const VMCOREINFO_NOTE_LIMIT = VMCOREINFO_TEXT_AT + 65_536;
 
