@@ -432,7 +432,7 @@ function processWith(
     pages.push({ address, index: BigInt(index), compound });
     return address;
   };
-  const open = () => {
+  const open = (types = HEAP_TYPES) => {
     const structs = Buffer.alloc(0x10_0000);
     for (const { address, index, compound } of pages) {
       const at = Number(address - DIRECT_MAP) - 0x2000_0000;
@@ -442,7 +442,7 @@ function processWith(
     const reader = readerOf([...heap.pieces, { address: 0x2000_0000, bytes: structs }]);
     const memory = ProcessMemory.of(reader, HEAP_TYPES, mm!, FOUR_LEVEL, symbols)!;
     const vmas = listVmas(reader, HEAP_TYPES, mm!);
-    const cache = new PageCache(reader, HEAP_TYPES, symbols, 4);
+    const cache = new PageCache(reader, types, symbols, 4);
     const runs = (from: bigint, to: bigint) => [...new ProcessPages(memory, vmas, cache).runsOf(from, to)];
     return { reader, memory, vmas, cache, runs };
   };
@@ -568,6 +568,20 @@ describe("VMAs and the page cache", () => {
       { state: "unknown" },
       { state: "none" },
     ]);
+  });
+
+  test("struct page by the names of its members since 7.1", () => {
+    const { heap, mapping, pageStruct, open } = processWith();
+    const head = pageStruct(0x40, 2);
+    const entries = [2, 3].map((index) => ({ index, order: 0, entry: head }));
+    storeXArray(heap, heap.at(mapping, "address_space.i_pages"), entries, "xarray");
+    const old = { "page.compound_info": "page.compound_head", "page.__folio_index": "page.index" };
+    const gone: readonly string[] = Object.values(old);
+    const member = (path: string) =>
+      gone.includes(path) ? undefined : HEAP_TYPES.member(old[path as keyof typeof old] ?? path);
+    const { cache } = open({ ...HEAP_TYPES, member });
+    const found = [2, 3].map((index) => cache.pageOf(mapping, index));
+    expect(found).toMatchObject([0x4_0000, 0x4_1000].map((physical) => ({ state: "in-memory", physical })));
   });
 
   test.each(["huge pages (before 6.7)", "pages"])("hugetlbfs that counts in %s", (unit) => {

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { UnavailableError } from "../src/core/errors.ts";
+import { UnavailableError, UsageError } from "../src/core/errors.ts";
 import { type HostDump, pickGuest } from "../src/jobs/host.ts";
 import type { LinuxImage } from "../src/kernel/linux.ts";
 import { openKernel } from "../src/kernel/open-kernel.ts";
@@ -46,7 +46,7 @@ describe("the guest that is meant", () => {
     try {
       return `guest ${pickGuest(...args).id}`;
     } catch (error) {
-      if (!(error instanceof UnavailableError)) throw error;
+      if (!(error instanceof UnavailableError || error instanceof UsageError)) throw error;
       return `${error.message}; ${error.hint}`;
     }
   };
@@ -65,6 +65,7 @@ describe("the guest that is meant", () => {
   });
 
   test("none, where none is named and there are several; no name stands for that", () => {
+    expect(() => pickGuest(host("undefined", "db1"), undefined)).toThrow(UsageError);
     expect(hintOf(host("undefined", "db1"), undefined)).toMatch(/^this host has 2 guests; .*1 \(undefined\)/);
   });
 

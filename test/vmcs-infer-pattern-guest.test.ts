@@ -259,7 +259,7 @@ describe.skipIf(skipped !== undefined)(
 /** What KVM knows of the VMCSs of a host. */
 async function knownRegions(path: string): Promise<KnownRegion[]> {
   const input = await openInput(path, quiet);
-  const { kernel } = await openHostKernel(input, () => {}, quiet);
+  const { kernel } = await openHostKernel(input, {}, () => {}, quiet);
   const vcpus = (await kvmVms(kernel!)).vms.flatMap((vm) => vm.vcpus);
   const regions = vcpus.map((vcpu) => knownVmcs(kernel!, vcpu)!);
   input.close();

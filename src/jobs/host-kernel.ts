@@ -9,6 +9,7 @@ import { Vmcoreinfo } from "../kernel/vmcoreinfo.ts";
 import { VmcoreinfoScanner } from "../kernel/vmcoreinfo-scan.ts";
 import { readMemory } from "../vmcore/write.ts";
 import type { Input } from "./input.ts";
+import { type KernelFileNames, openKernelFiles, refusedWarnings } from "./kernel-files.ts";
 
 /** A dumped machine and its kernel. */
 export interface HostKernel {
@@ -24,13 +25,17 @@ export interface HostKernel {
 
 /**
  * Opens the dump of a machine and its own kernel; memory is searched for VMCOREINFO only where it is no note.
- * @throws UnsupportedError when it is no dump of a machine
+ * @param names files that stand in for symbols and types that are not in its memory
+ * @throws UnsupportedError when it is no dump of a machine; UnavailableError, CorruptError, IoError for the files
  */
 export async function openHostKernel(
   { source, files }: Input,
+  names: KernelFileNames,
   warn: (warnings: readonly Warning[]) => void,
   context: JobContext,
 ): Promise<HostKernel> {
+  const given = await openKernelFiles(names, context);
+  warn(given.warnings);
   const { memory, notes, cpus, warnings } = await openDump(source, files);
   warn(warnings);
   const desc = notes.find(({ name }) => name === "VMCOREINFO")?.desc;
@@ -39,7 +44,8 @@ export async function openHostKernel(
   const vmcoreinfo = noted ?? (await searched(memory, new VmcoreinfoScanner(memory, { states }), context));
   const kdump = noted?.get("CRASHTIME") !== undefined;
   const linux = vmcoreinfo && (await describeLinux(memory, { vmcoreinfo, states: [] }, context.checkpoint));
-  const opened = linux && openKernel(memory, { image: linux, vmcoreinfo });
+  const opened = linux && openKernel(memory, { image: linux, vmcoreinfo, files: given.files });
+  warn(refusedWarnings(opened?.refused ?? {}, names));
   const reason = opened === undefined ? "no Linux kernel was found" : opened.reason;
   return { memory, notes, linux, kernel: opened?.kernel, reason, kdump };
 }

@@ -1,4 +1,4 @@
-import { GuestcoreError, UnavailableError } from "../core/errors.ts";
+import { GuestcoreError, UnavailableError, UsageError } from "../core/errors.ts";
 import type { JobContext } from "../core/job.ts";
 import type { PhysicalMemory } from "../core/memory.ts";
 import { plural, printable } from "../core/text.ts";
@@ -15,6 +15,7 @@ import { describeLinux, type LinuxImage } from "../kernel/linux.ts";
 import { type LinuxKernel, openKernel } from "../kernel/open-kernel.ts";
 import { Vmcoreinfo } from "../kernel/vmcoreinfo.ts";
 import { VmcoreinfoScanner } from "../kernel/vmcoreinfo-scan.ts";
+import { withControlBlocks } from "../kvm/control-block.ts";
 import { shownName } from "../kvm/owner.ts";
 import { kvmVms } from "../kvm/vms.ts";
 import { VmcbScanner } from "../svm/scan.ts";
@@ -120,7 +121,8 @@ export async function openHost(
   if (opened !== undefined) warn(refusedWarnings(opened.refused, options));
   const kernel = opened?.kernel;
   await context.checkpoint();
-  const kvm = kernel && (await kvmVms(kernel, context.checkpoint));
+  const blocks = new Set(found.map(({ address }) => address));
+  const kvm = kernel && withControlBlocks(kernel, await kvmVms(kernel, context.checkpoint), blocks);
   const { guests, others: outside } =
     kvm === undefined || kvm.vms.length === 0
       ? { guests: guestsOfBlocks(clusters), others }
@@ -250,7 +252,7 @@ async function scan(
 /** A guest's number, or the name that its VMM was given; where it was given none, the VMM's. */
 export type GuestName = number | string;
 
-/** @throws UnavailableError when the host has no such guest, or none is named and there are several */
+/** @throws UnavailableError when the host has no such guest; UsageError when none is named and there are several */
 export function pickGuest(host: HostDump, wanted: GuestName | undefined): HostGuest<Block> {
   const { guests } = host;
   const [only] = guests;
@@ -265,10 +267,9 @@ export function pickGuest(host: HostDump, wanted: GuestName | undefined): HostGu
     guests.find(({ id }) => String(id) === String(wanted)) ?? (named.length === 1 ? named[0] : undefined);
   if (guest !== undefined) return guest;
   const what = named.length > 1 ? `${named.length} guests called ${wanted}` : `no guest ${wanted}`;
-  throw new UnavailableError(
-    wanted === undefined ? `this host has ${guests.length} guests` : `this host has ${what}`,
-    { hint: `choose one with --guest: ${guests.map(namedGuest).join(", ")}; guestcore guests lists them` },
-  );
+  const hint = `choose one with --guest: ${guests.map(namedGuest).join(", ")}; guestcore guests lists them`;
+  if (wanted === undefined) throw new UsageError(`this host has ${guests.length} guests`, { hint });
+  throw new UnavailableError(`this host has ${what}`, { hint });
 }
 
 /** `2 (db1)`. */

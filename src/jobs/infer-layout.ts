@@ -15,10 +15,11 @@ import { infoOfInferred } from "../vmx/infer/info.ts";
 import { type VmcsInfo, type WritableForm, type WrittenVmcsInfo, writeVmcsInfo } from "../vmx/vmcsinfo.ts";
 import { openHostKernel } from "./host-kernel.ts";
 import { type DumpNaming, type Input, openInput } from "./input.ts";
+import type { KernelFileNames } from "./kernel-files.ts";
 import type { OpenedVmcsInfo } from "./vmcsinfo.ts";
 import { guessesWarning, leftOutWarning, openOutput, writing } from "./vmcsinfo-write.ts";
 
-export interface InferOptions extends DumpNaming {
+export interface InferOptions extends DumpNaming, KernelFileNames {
   /** Path, or "-" for standard output; undefined: nothing is written. */
   readonly output?: string | undefined;
   readonly to: WritableForm | "json";
@@ -63,7 +64,7 @@ export function inferHostLayout(
     };
     try {
       warn(input.warnings);
-      const { kernel, reason, linux, kdump } = await openHostKernel(input, warn, context);
+      const { kernel, reason, linux, kdump } = await openHostKernel(input, options, warn, context);
       if (kernel === undefined) throw silentKernel(reason ?? "");
       const { vms, regions, vcpus } = await regionsOf(kernel, context);
       const inferred = inferLayout(regions, kdump);

@@ -124,11 +124,11 @@ function symbolsOf(reader: KernelReader, { image, vmcoreinfo, files = {} }: Kern
     } as const);
   const missing = own === undefined || namesVariables(own.table) ? reason : NO_VARIABLES;
   const nothing = { table: undefined, source: undefined };
-  if (files.vmlinux === undefined || missing === undefined) {
-    return { ...(own ?? nothing), missing, refused: undefined };
-  }
+  if (files.vmlinux === undefined) return { ...(own ?? nothing), missing, refused: undefined };
   const placed = placeVmlinux(files.vmlinux, reader, { image, vmcoreinfo });
+  // Another kernel's is told even where nothing is wanted of it.
   if (placed.symbols === undefined) return { ...(own ?? nothing), missing, refused: placed.reason };
+  if (own !== undefined && missing === undefined) return { ...own, missing, refused: undefined };
   const { file } = files.vmlinux;
   const source = { kind: "vmlinux", file, shift: placed.shift } as const;
   return { table: placed.symbols, source, missing, refused: undefined };

@@ -122,7 +122,8 @@ export class PageCache {
     if (kind === "value") return { state: "swapped", pages };
     if (kind !== "pointer") return { state: kind, pages };
     const head = this.physicalOf(value);
-    const compound = this.#pointer(value, "page.compound_head");
+    // Of a tail page its lowest bit is set; compound_info since 7.1.
+    const compound = this.#pointer(value, "page.compound_head", "page.compound_info");
     if (head === undefined || compound === undefined) return { state: "unknown", pages };
     if ((compound & 1n) === 1n) return { state: "in-memory", physical: head, pages };
     // __folio_index since 6.16.

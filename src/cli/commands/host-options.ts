@@ -15,12 +15,20 @@ export interface HostFlags extends VmcsInfoFlags, DumpFlags {
 
 export const withHostOptions = (command: Command): Command =>
   withVmcsInfoOptions(
-    withDumpOptions(command)
-      .option("--vmcsinfo <file>", "where the processor keeps VMCS fields, for a dump without the note")
-      .addOption(new Option("--arch <arch>", "look for Intel's or AMD's vCPUs only").choices(["vmx", "svm"]))
-      .option("--btf <file>", "vmlinux, BTF or directory of them, for a kernel without types in its memory")
-      .option("--vmlinux <file>", "ELF vmlinux, for a kernel without symbols in its memory"),
+    withKernelFileOptions(
+      withDumpOptions(command)
+        .option("--vmcsinfo <file>", "where the processor keeps VMCS fields, for a dump without the note")
+        .addOption(
+          new Option("--arch <arch>", "look for Intel's or AMD's vCPUs only").choices(["vmx", "svm"]),
+        ),
+    ),
   );
+
+/** Files that stand in for what a kernel does not tell itself. */
+export const withKernelFileOptions = (command: Command): Command =>
+  command
+    .option("--btf <file>", "vmlinux, BTF or directory of them, for a kernel without types in its memory")
+    .option("--vmlinux <file>", "ELF vmlinux, for a kernel without symbols in its memory");
 
 export const withLayoutOption = (command: Command): Command =>
   command.option("--layout <name>", "VMCS layout to use: a name of `vmcs layout list`, or a file");

@@ -13,6 +13,7 @@ import { ToldError } from "../errors.ts";
 import { withExamples } from "../examples.ts";
 import type { AddCommand, Terminal } from "../terminal.ts";
 import { type DumpFlags, dumpNamingOf, withDumpOptions } from "./dump-options.ts";
+import { withKernelFileOptions } from "./host-options.ts";
 import { type VmcsInfoFlags, withVmcsInfoOptions } from "./vmcsinfo-options.ts";
 
 const EXAMPLES = [
@@ -156,10 +157,14 @@ interface InferFlags extends JobFlags, DumpFlags {
   readonly to: InferOptions["to"];
   readonly certain: boolean;
   readonly force: boolean;
+  readonly btf?: string;
+  readonly vmlinux?: string;
 }
 
 const addInfer: AddCommand = (parent, terminal) =>
-  withJobOptions(withDumpOptions(withExamples(parent.command("infer"), INFER_EXAMPLES)))
+  withJobOptions(
+    withKernelFileOptions(withDumpOptions(withExamples(parent.command("infer"), INFER_EXAMPLES))),
+  )
     .summary("find out the layout of a host's processor from its vmcore")
     .description(
       "Finds out where a host's Intel processor keeps VMCS fields, from what its KVM knows to be in the VMCSs of its vCPUs, for a processor whose layout nobody published; says of each field how sure it is. The host must have had guests.",
@@ -177,12 +182,13 @@ const addInfer: AddCommand = (parent, terminal) =>
     .action((host: string, flags: InferFlags) => infer(host, flags, terminal));
 
 async function infer(host: string, flags: InferFlags, terminal: Terminal): Promise<void> {
-  const { output, to, certain, force, json, quiet } = flags;
+  const { output, to, certain, force, json, quiet, btf, vmlinux } = flags;
   if (output === "-" && json) {
     throw new UsageError("--json and -o - both want standard output", { hint: "use --json-file FILE" });
   }
   const written = output === undefined || output === "-" ? [] : [output];
-  const files = [host, ...flags.part, ...written];
+  const named = [btf, vmlinux].filter((file) => file !== undefined);
+  const files = [host, ...flags.part, ...named, ...written];
   prepareDelivery(flags, files);
   const [{ inferHostLayout }, { inferJson, inferText }, { vmcsInfoJson }, { envelope }] = await Promise.all([
     import("../../jobs/infer-layout.ts"),
@@ -192,7 +198,7 @@ async function infer(host: string, flags: InferFlags, terminal: Terminal): Promi
   ]);
   const result = await inferHostLayout(
     host,
-    { output, to, onlyCertain: certain, force, ...dumpNamingOf(flags) },
+    { output, to, onlyCertain: certain, force, btf, vmlinux, ...dumpNamingOf(flags) },
     jobContext(terminal, flags),
     (opened) => envelope("vmcsinfo", [opened.input], opened.warnings, vmcsInfoJson(opened)),
   );
