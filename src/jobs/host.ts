@@ -12,7 +12,7 @@ import type { HostCpu } from "../guest/running.ts";
 import { type VmcbBlock, vmcbBlocks } from "../guest/svm-blocks.ts";
 import { hostCandidates, type VmcsBlock, vmcsBlock } from "../guest/vmx-blocks.ts";
 import { describeLinux, type LinuxImage } from "../kernel/linux.ts";
-import { type LinuxKernel, openKernel } from "../kernel/open-kernel.ts";
+import { type LinuxKernel, type OpenedKernel, openKernel } from "../kernel/open-kernel.ts";
 import { Vmcoreinfo } from "../kernel/vmcoreinfo.ts";
 import { VmcoreinfoScanner } from "../kernel/vmcoreinfo-scan.ts";
 import { withControlBlocks } from "../kvm/control-block.ts";
@@ -134,7 +134,7 @@ export async function openHost(
     cpus,
     linux,
     kernel,
-    kvmUnknown: kvm === undefined ? (opened?.reason ?? "no Linux kernel was found") : kvm.problem,
+    kvmUnknown: kvm === undefined ? silenceOf(opened) : kvm.problem,
     kdump: noted?.get("CRASHTIME") !== undefined,
     choice,
     vmx,
@@ -142,6 +142,14 @@ export async function openHost(
     guests,
     blocks: classify(guests, outside as readonly Clustered<Block>[]),
   };
+}
+
+/** Why a kernel does not tell of its VMs, with what cures it. */
+function silenceOf(opened: OpenedKernel | undefined): string {
+  if (opened === undefined) return "no Linux kernel was found";
+  const { reason = "", lacks } = opened;
+  if (lacks === undefined) return reason;
+  return `${reason}: ${lacks === "types" ? "--btf takes its types" : "--vmlinux takes its symbols"} from a file`;
 }
 
 /** As notes or as the format keeps them. */

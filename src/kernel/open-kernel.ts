@@ -50,8 +50,9 @@ export interface LinuxKernel extends Kernel, KernelParts {
 
 /** A kernel, or why it cannot be read. */
 export type OpenedKernel = (
-  | { readonly kernel: LinuxKernel; readonly reason?: undefined }
-  | { readonly kernel?: undefined; readonly reason: string }
+  | { readonly kernel: LinuxKernel; readonly reason?: undefined; readonly lacks?: undefined }
+  /** `lacks`: what files could stand in for. */
+  | { readonly kernel?: undefined; readonly reason: string; readonly lacks?: "symbols" | "types" | undefined }
 ) & { readonly refused: KernelParts["refused"] };
 
 /** What is known of a kernel from files, for what its memory does not hold. */
@@ -76,8 +77,9 @@ export function openKernel(memory: PhysicalMemory, evidence: KernelEvidence): Op
   const parts = readKernel(memory, evidence);
   if (parts === undefined) return { reason: "its page tables are not known", refused: {} };
   const { symbols, types, missing, refused } = parts;
-  if (symbols === undefined) return { reason: missing.symbols ?? "it has no symbols", refused };
-  if (types === undefined) return { reason: missing.types ?? "it has no types", refused };
+  if (symbols === undefined)
+    return { reason: missing.symbols ?? "it has no symbols", lacks: "symbols", refused };
+  if (types === undefined) return { reason: missing.types ?? "it has no types", lacks: "types", refused };
   return { kernel: { ...parts, symbols, types }, refused };
 }
 
