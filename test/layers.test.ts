@@ -18,6 +18,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   qemu: ["core", "elf", "x86"],
   guest: ["core", "io", "codec", "elf", "x86", "vmx", "svm", "kernel", "kvm", "dump", "qemu"],
   vmcore: ["core", "io", "codec", "elf", "x86", "guest"],
+  triage: ["core", "codec", "kernel"],
   jobs: [
     "core",
     "io",
@@ -32,8 +33,9 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
     "qemu",
     "guest",
     "vmcore",
+    "triage",
   ],
-  report: ["core", "elf", "x86", "vmx", "svm", "kernel", "kvm", "guest", "vmcore", "jobs"],
+  report: ["core", "elf", "x86", "vmx", "svm", "kernel", "kvm", "guest", "vmcore", "triage", "jobs"],
   cli: ["core", "io", "jobs", "report"],
 };
 
@@ -79,7 +81,7 @@ describe("import rules", () => {
     const users = files.filter(
       (file) =>
         folderOf(file) !== "cli" &&
-        /\bprocess\.(env|argv|stdin|stdout|stderr|exit|exitCode|on|cwd|pid)\b|\bconsole\./.test(
+        /\bprocess\.(env|argv|stdin|stdout|stderr|exit|exitCode|on|cwd|pid)\b|(?<![-/])\bconsole\./.test(
           withoutComments(file),
         ),
     );

@@ -1,5 +1,6 @@
 import { DUMP_EXPLANATIONS } from "./codes-dump.ts";
 import { KERNEL_EXPLANATIONS } from "./codes-kernel.ts";
+import { TRIAGE_EXPLANATIONS } from "./codes-triage.ts";
 import { VERIFY_EXPLANATIONS } from "./codes-verify.ts";
 import type { Explanation } from "./explanation.ts";
 
@@ -281,6 +282,7 @@ export const EXPLANATIONS: Readonly<Record<string, Explanation>> = {
       "Before kdump starts, every VMCS is cleared, which writes all of it to memory. A dump made by firmware, a hypervisor or a memory-acquisition tool finds the VMCS of a running vCPU as old as its last write-back.",
     cure: "vCPUs that were not running at that moment are exact. Where it matters, compare with the registers in the host's own notes.",
   },
+  ...TRIAGE_EXPLANATIONS,
   VMI001: {
     title: "records of VMCSINFO cannot be used",
     meaning:
