@@ -7,6 +7,7 @@ import { BlockCopier } from "./block-copier.ts";
 import { MatchFinder } from "./match-finder.ts";
 import type { PageCodec } from "./page-codec.ts";
 import { Scratch } from "./scratch.ts";
+import type { Unpacked } from "./unpacked.ts";
 
 /** Ends every stream: a copy from a distance of 16384, here of length 3. */
 const END_MARK = [0x11, 0, 0] as const;
@@ -25,11 +26,23 @@ const MANY = 4;
 export const unpackLzo = (input: Uint8Array, output: Uint8Array): number | undefined =>
   new Unpacker(input, output).run();
 
+/**
+ * Decompresses a block as far as it goes; bytes may follow its end mark.
+ * @param limit bytes of output at most
+ */
+export function unpackSomeLzo(input: Uint8Array, limit: number): Unpacked {
+  // 255 for each byte of zero is the most that a byte can say.
+  const output = Buffer.alloc(Math.min(limit, 256 * (input.length + 1)));
+  return new Unpacker(input, output).some(output);
+}
+
 class Unpacker {
   readonly #blocks: BlockCopier;
   readonly #input: Uint8Array;
   /** How many literals came last: 0 to 3, or MANY. Decides what small instructions mean. */
   #state = 0;
+  /** Whether the input may go on behind the block. */
+  #mayFollow = false;
 
   constructor(input: Uint8Array, output: Uint8Array) {
     this.#input = input;
@@ -41,6 +54,15 @@ class Unpacker {
     let done: boolean | "end" = this.#first();
     while (done === true && blocks.at < this.#input.length) done = this.#step(this.#input[blocks.at++]!);
     return done === "end" ? blocks.to : undefined;
+  }
+
+  some(output: Buffer): Unpacked {
+    const blocks = this.#blocks;
+    this.#mayFollow = true;
+    const whole = this.run() !== undefined;
+    const fault = blocks.at >= this.#input.length ? "cut" : "damaged";
+    const read = Math.min(blocks.at, this.#input.length);
+    return { bytes: Buffer.from(output.subarray(0, blocks.to)), read, fault: whole ? undefined : fault };
   }
 
   /** False where the block is damaged. */
@@ -79,7 +101,7 @@ class Unpacker {
     const distance = ((instruction & 8) << 11) + (low >> 2) + M3_MAX_OFFSET;
     if (distance !== M3_MAX_OFFSET) return this.#copy(distance, length + 2, low & 3);
     // The distance alone tells, as to liblzo2.
-    return blocks.at === this.#input.length ? "end" : false;
+    return this.#mayFollow || blocks.at === this.#input.length ? "end" : false;
   }
 
   /** 0000LLLL where no literals came before. */

@@ -27,21 +27,24 @@ export function isStream(path: string): boolean {
  * Reads a stream to its end.
  * @param name what it is called in messages
  * @param checkpoint called while nothing comes; what it throws ends the reading
+ * @param isOver whether to wait no more, which ends it as well
  * @throws IoError when it cannot be read; UnsupportedError when it is neither a file, a pipe nor a terminal
  */
 export async function* readStream(
   path: string,
   name: string,
   checkpoint: () => Promise<void>,
+  isOver: () => boolean = () => false,
 ): AsyncGenerator<Buffer> {
   const stream = openStream(path, name);
-  const timer = setInterval(
-    () => checkpoint().catch((error: Error) => stream.destroy(error)),
-    CHECK_INTERVAL,
-  );
+  const timer = setInterval(() => {
+    if (isOver()) stream.destroy();
+    else checkpoint().catch((error: Error) => stream.destroy(error));
+  }, CHECK_INTERVAL);
   try {
     for await (const chunk of stream) yield chunk as Buffer;
   } catch (error) {
+    if (isOver()) return;
     attempt(
       `cannot read ${name}`,
       () => {

@@ -20,7 +20,7 @@ export interface TextFileOptions {
  * inputs in any case.
  * @throws UsageError when it exists; IoError when it cannot be written
  */
-export function writeTextFile(path: string, text: string, options: TextFileOptions): void {
+export function writeTextFile(path: string, text: string | Uint8Array, options: TextFileOptions): void {
   const { force, others, inputs = [], option } = options;
   const bytes = Buffer.from(text);
   const file = OutputFile.create(path, { force, inputs: [...identitiesOf(others), ...inputs], option });
@@ -39,7 +39,7 @@ export function writeTextFile(path: string, text: string, options: TextFileOptio
  */
 export function probeTextFile(path: string, { force, others, option }: TextFileOptions): void {
   if (others.some((other) => resolve(other) === resolve(path))) {
-    throw new UsageError(`${path} is named twice`, { hint: "give the JSON a file of its own" });
+    throw new UsageError(`${path} is named twice`, { hint: "give each report a file of its own" });
   }
   refuseToOverwrite(path, force, identitiesOf(others), option);
 }
