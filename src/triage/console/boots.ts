@@ -1,0 +1,65 @@
+import type { System } from "./signature.ts";
+
+/** One boot of a console's log. */
+export interface BootFacts {
+  /** From 1. */
+  readonly number: number;
+  readonly firstLine: number;
+  readonly lastLine: number;
+  /** `uname -r`, or what another system calls itself; undefined where no banner is in the log. */
+  readonly release: string | undefined;
+  readonly commandLine: string | undefined;
+  /** A kernel that was started to save the memory of one that crashed, and no reboot. */
+  readonly kdump: boolean;
+  /** Seconds by the kernel's clock at its last line. */
+  readonly uptime: number | undefined;
+  /** How it ended, where its last words say so. */
+  readonly end: "power-down" | "restart" | "kexec" | "panic" | undefined;
+  /** Whether the log says that a vmcore was saved. */
+  readonly dumpSaved: boolean;
+}
+
+/** What a boot is while its lines are read. */
+export class Boot implements BootFacts {
+  readonly number: number;
+  readonly firstLine: number;
+  lastLine: number;
+  release: string | undefined;
+  commandLine: string | undefined;
+  kdump = false;
+  end: BootFacts["end"];
+  dumpSaved = false;
+  system: System | undefined;
+  /** Latest time of its lines; -1 without any. */
+  clock = -1;
+  /** Time of its line before this. */
+  latest = -1;
+  /** Lines with the kernel's time. */
+  stamped = 0;
+  /**
+   * The boot that it may be a quotation in: it began without the other having ended. A log that is printed into another is
+   * left when the clock jumps back to where it was.
+   */
+  outer: Boot | undefined;
+  /** Lines that it printed after its end. */
+  afterDeath = 0;
+  /** Whether it began with a banner; else with a clock that went back. */
+  readonly banner: boolean;
+
+  constructor(number: number, line: number, banner: boolean, outer?: Boot) {
+    this.number = number;
+    this.firstLine = line;
+    this.lastLine = line;
+    this.banner = banner;
+    this.outer = outer;
+  }
+
+  get uptime(): number | undefined {
+    return this.clock < 0 ? undefined : this.clock;
+  }
+
+  facts(): BootFacts {
+    const { number, firstLine, lastLine, release, commandLine, kdump, uptime, end, dumpSaved } = this;
+    return { number, firstLine, lastLine, release, commandLine, kdump, uptime, end, dumpSaved };
+  }
+}

@@ -1,0 +1,148 @@
+import { latin1 } from "../../core/bytes.ts";
+import type { Detected, Severity } from "../finding.ts";
+import type { BootFacts } from "./boots.ts";
+import { Engine } from "./engine.ts";
+import { cleanPieces, DIRTY, LineSplitter } from "./lines.ts";
+import { mayTell, nextInside } from "./matcher.ts";
+import { type ConsoleLine, innerLine, isStampAt, parseLine, type QuickLine, quickLine } from "./prefix.ts";
+
+/** What a console says, boot by boot. */
+export interface ConsoleReport extends Detected {
+  readonly source: string;
+  readonly bytes: number;
+  readonly lines: number;
+  /** Lines of more than 4096 bytes, whose rest was passed over. */
+  readonly cutLines: number;
+  readonly boots: readonly BootFacts[];
+  /** Incidents of a log that was printed into this one, which are none of this machine's boot. */
+  readonly quoted: number;
+  /** Findings beyond the 256 that are kept. */
+  readonly leftOut: number;
+}
+
+const PIECE = 2 ** 16;
+
+/**
+ * Finds what happened in the bytes of a console, whatever their number: memory is bounded by constants of this folder.
+ */
+export class ConsoleDetector {
+  readonly #source: string;
+  readonly #engine: Engine;
+  readonly #splitter: LineSplitter;
+  readonly #quick: QuickLine = { message: 0, uptime: Number.NaN };
+  #lines = 0;
+  #bytes = 0;
+  /** Whether the chunk has bytes to clean away. */
+  #isDirty = false;
+  /** Next piece of text in the chunk that tells something anywhere in a line. */
+  #inside = -1;
+  /** Next `[` in the chunk, behind which a stamp may stand in the middle of a line. */
+  #bracket = -1;
+  /** The last line that is not empty. */
+  #lastText = "";
+  #lastStart = 0;
+  #lastEnd = 0;
+  #lastNumber = 0;
+
+  /** @param source what the input is called in findings */
+  constructor({ source }: { readonly source: string }) {
+    this.#source = source;
+    this.#engine = new Engine(source);
+    this.#splitter = new LineSplitter((text, start, end, isWhole) => this.#line(text, start, end, isWhole));
+  }
+
+  push(chunk: Uint8Array): void {
+    this.#bytes += chunk.length;
+    // Small pieces stay in the processor's cache while they are looked at several times.
+    for (let start = 0; start < chunk.length; start += PIECE) {
+      const text = latin1(chunk.subarray(start, start + PIECE));
+      this.#isDirty = DIRTY.test(text);
+      this.#inside = nextInside(text, 0);
+      this.#bracket = -1;
+      this.#splitter.push(text);
+    }
+  }
+
+  /**
+   * The worst severity of what was found so far.
+   * @param evenUnsure also of what may turn out to be a log that was printed into this one
+   */
+  worst(evenUnsure = false): Severity | undefined {
+    return this.#engine.worst(evenUnsure);
+  }
+
+  /** Ends the last line and gives what was found. */
+  end(): ConsoleReport {
+    this.#splitter.end();
+    const { findings, events, boots } = this.#engine.end(this.#lastLine());
+    return {
+      source: this.#source,
+      bytes: this.#bytes,
+      lines: this.#lines,
+      cutLines: this.#splitter.cut,
+      boots,
+      quoted: this.#engine.quoted,
+      leftOut: this.#engine.leftOut,
+      findings,
+      events,
+    };
+  }
+
+  #lastLine(): ConsoleLine | undefined {
+    if (this.#lastNumber === 0) return undefined;
+    const [text = ""] = cleanPieces(this.#lastText.slice(this.#lastStart, this.#lastEnd)).slice(-1);
+    return parseLine(text, this.#lastNumber, 0);
+  }
+
+  #line(text: string, start: number, until: number, isWhole: boolean): void {
+    this.#lines++;
+    let end = until;
+    while (end > start && (text.charCodeAt(end - 1) === 13 || text.charCodeAt(end - 1) === 32)) end--;
+    if (end === start) return;
+    this.#lastText = text;
+    this.#lastStart = start;
+    this.#lastEnd = end;
+    this.#lastNumber = this.#lines;
+    if (isWhole && !this.#isDirty) {
+      if (!this.#isDull(text, start, end)) this.#look(text.slice(start, end));
+      return;
+    }
+    const line = text.slice(start, end);
+    if (DIRTY.test(line)) for (const piece of cleanPieces(line)) this.#look(piece);
+    else this.#look(line);
+  }
+
+  /** Most lines tell nothing, and that is seen without taking them apart. */
+  #isDull(text: string, start: number, end: number): boolean {
+    if (this.#inside < start) this.#inside = nextInside(text, start);
+    if (this.#inside < end || this.#engine.attentive) return false;
+    const quick = this.#quick;
+    quickLine(text, start, end, quick);
+    const { message, uptime } = quick;
+    if (message === -1 || mayTell(text, message)) return false;
+    if (this.#hasBracket(text, message, end) && (Number.isNaN(uptime) || isStampAt(text, this.#bracket))) {
+      return false;
+    }
+    return this.#engine.pass(this.#lines, uptime);
+  }
+
+  #hasBracket(text: string, start: number, end: number): boolean {
+    if (this.#bracket < start) {
+      const found = text.indexOf("[", start);
+      this.#bracket = found === -1 ? Number.POSITIVE_INFINITY : found;
+    }
+    return this.#bracket < end;
+  }
+
+  #look(line: string): void {
+    const inner = innerLine(line);
+    if (inner > 0) {
+      this.#one(line.slice(0, inner));
+      this.#one(line.slice(inner));
+    } else this.#one(line);
+  }
+
+  #one(line: string): void {
+    this.#engine.line(parseLine(line, this.#lines, this.#engine.clock));
+  }
+}

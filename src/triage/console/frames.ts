@@ -1,0 +1,60 @@
+import { HELPER_STARTS, HELPERS } from "./helper-functions.ts";
+
+/** `func+0x12/0x34`, with what compilers append and a module's name behind it. */
+const SYMBOL = /^([A-Za-z_$.][\w$.]{1,127})\+0x[0-9a-f]{1,8}(?:\/0x[0-9a-f]{1,8})?/;
+/** Addresses in front of a symbol, of x86 until 4.9, arm, riscv, s390, powerpc: `[<ffff…>] `, `([<…>] `, `[c000…] [c000…] `. */
+const ADDRESSES = /^\(?(?:\[<?(?:0x)?[0-9a-f]{4,16}>?\] ?){1,2}/;
+/** ` func file.c:12 [inline]` and ` func+… file.c:12`, of logs that went through a symboliser. */
+const INLINED = /^([A-Za-z_$][\w$.]{1,127}) \S{1,200}:\d{1,7} \[inline\]/;
+/** `[<8010c0ec>] (show_stack) from [<…>] (…)`, of arm; since 6.0 ` show_stack from dump_stack+0x…`. */
+const ARM_FROM = /^\(?([A-Za-z_$][\w$.]{1,127})(?:\+0x[0-9a-f/x]{1,20})?\)? (?:\[\w{1,60}\] )?from /;
+/** BSD: `func() at func+0x12`, `#1 0xffff at func+0x12`. */
+const BSD_FRAME = /^(?:#\d{1,3} 0x[0-9a-f]{4,16} at )?([A-Za-z_$][\w$.]{1,127})(?:\([^)]{0,200}\) at |\+0x)/;
+const SUFFIX = /\.(?:isra|constprop|part|cold|llvm|lto_priv|localalias|clone|\d).*$/;
+
+/** A function without what the compiler made of its name: `foo.isra.0.cold` is `foo`. */
+export const normalised = (name: string): string => name.replace(SUFFIX, "").replace(/^\.(?=\w)/, "");
+
+/** Name of `func+0x12/0x34 [module]`, or of a bare name; undefined when it is an address. */
+export function functionOf(text: string | undefined): string | undefined {
+  if (text === undefined) return undefined;
+  const name = /^([A-Za-z_$.][\w$.]{1,127})/.exec(text)?.[1];
+  return name === undefined || /^0x/.test(name) ? undefined : normalised(name);
+}
+
+/** The function of a line of a stack trace; undefined when it is none, or when the unwinder was not sure of it. */
+export function frameOf(text: string): string | undefined {
+  const line = text.trimStart().replace(ADDRESSES, "");
+  if (line.startsWith("? ")) return undefined;
+  const found = SYMBOL.exec(line) ?? INLINED.exec(line) ?? ARM_FROM.exec(line) ?? BSD_FRAME.exec(line);
+  return found === null ? undefined : normalised(found[1]!);
+}
+
+/** Where the CPU was, by architecture; of user space there is no name. */
+const COUNTERS: readonly RegExp[] = [
+  /^RIP: (?:0010|e030|0008):(?:\[<[0-9a-f]{4,16}>\] {1,2}(?:\[<[0-9a-f]{4,16}>\] )?)?(\S{1,160})/,
+  /^(?:IP|RIP): (?:\[<[0-9a-f]{4,16}>\] ?)?(?:0010:)?([A-Za-z_]\S{1,160})/,
+  /^EIP: (?:\d{4}:)?(?:\[<[0-9a-f]{4,16}>\] ?)?([A-Za-z_]\S{1,160})/,
+  /^EIP is at (\S{1,160})/,
+  /^pc : (?:\[<[0-9a-f]{4,16}>\] ?)?(\S{1,160})/,
+  /^PC is at (\S{1,160})/,
+  /^NIP \[[0-9a-f]{4,16}\] (\S{1,160})/,
+  /^Krnl PSW : [0-9a-f]{16} [0-9a-f]{16} \((\S{1,160})/,
+  /^epc : (?:[0-9a-f]{4,16} )?(\S{1,160})/,
+  /^Stopped at +(\S{1,160}?):/,
+  /^(?:epc|ERA|era) *: (?:[0-9a-f]{4,16} )?(\S{1,160})/,
+];
+
+/** The function that a line of registers says the CPU was in. */
+export function counterOf(text: string): string | undefined {
+  const line = text.trimStart();
+  for (const pattern of COUNTERS) {
+    const found = pattern.exec(line);
+    if (found !== null) return SYMBOL.test(found[1]!) ? functionOf(found[1]) : undefined;
+  }
+  return undefined;
+}
+
+/** Whether a function only tells of a failure, or is passed through on the way there, and is not to blame for it. */
+export const isHelper = (name: string): boolean =>
+  HELPERS.has(name) || HELPER_STARTS.some((start) => name.startsWith(start));

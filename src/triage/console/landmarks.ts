@@ -1,0 +1,88 @@
+/** Lines that tell where one boot ends and the next begins. */
+export type LandmarkKind =
+  | "linux"
+  | "system"
+  | "command-line"
+  | "firmware"
+  | "power-down"
+  | "restart"
+  | "kexec"
+  | "dump-saved";
+
+export interface Landmark {
+  readonly kind: LandmarkKind;
+  readonly starts: readonly string[];
+  /** Anchored; its first group is what the landmark is about. */
+  readonly pattern: RegExp;
+  readonly system?: "linux" | "freebsd" | "netbsd" | "openbsd" | "darwin" | "other";
+}
+
+export const LANDMARKS: readonly Landmark[] = [
+  // init/version.c: linux_banner
+  { kind: "linux", starts: ["Linux version "], pattern: /^Linux version (\S{1,128}) \(/, system: "linux" },
+  // FreeBSD sys/kern/kern_mib.c, NetBSD and OpenBSD conf/newvers.sh, Xen xen/drivers/char/console.c
+  { kind: "system", starts: ["FreeBSD "], pattern: /^(FreeBSD \d\S{0,60})/, system: "freebsd" },
+  { kind: "system", starts: ["NetBSD "], pattern: /^(NetBSD \d\S{0,60}) \(/, system: "netbsd" },
+  { kind: "system", starts: ["OpenBSD "], pattern: /^(OpenBSD \d\S{0,60}) \(/, system: "openbsd" },
+  {
+    kind: "system",
+    starts: ["Darwin Kernel "],
+    pattern: /^(Darwin Kernel Version \S{1,60})/,
+    system: "darwin",
+  },
+  {
+    kind: "system",
+    starts: ["(XEN) Xen version "],
+    pattern: /^\(XEN\) (Xen version \S{1,60})/,
+    system: "other",
+  },
+  {
+    kind: "command-line",
+    starts: ["Command line: ", "Kernel command line: "],
+    pattern: /^(?:Kernel command line|Command line): (.*)/,
+  },
+  {
+    kind: "firmware",
+    starts: [
+      ...[
+        "SeaBIOS (version ",
+        "UEFI firmware (version ",
+        "U-Boot 20",
+        "U-Boot SPL 20",
+        "BdsDxe: loading Boot",
+      ],
+      ...["iPXE ", "SLOF *", "Booting from Hard Disk", "qboot", "OpenSBI v"],
+    ],
+    pattern:
+      /^(SeaBIOS \(version [^)]{1,60}|UEFI firmware \(version [^)]{1,80}|U-Boot (?:SPL )?20\d\d|BdsDxe: loading Boot|iPXE \d|SLOF \*|Booting from Hard Disk|OpenSBI v)/,
+  },
+  // kernel/reboot.c: kernel_power_off(), kernel_halt(), kernel_restart()
+  {
+    kind: "power-down",
+    starts: ["reboot: Power down", "reboot: System halted", "Power down.", "System halted."],
+    pattern: /^(?:reboot: )?(Power down|System halted)/,
+  },
+  {
+    kind: "restart",
+    starts: ["reboot: Restarting system", "Restarting system"],
+    pattern: /^(?:reboot: )?(Restarting system)/,
+  },
+  // kernel/kexec_core.c: kernel_kexec(); arch/{powerpc,s390,arm64}: machine_kexec()
+  {
+    kind: "kexec",
+    starts: [
+      "kexec_core: Starting new kernel",
+      "Starting crashdump kernel",
+      "Loading crashdump kernel",
+      "Bye!",
+    ],
+    pattern:
+      /^(?:kexec_core: )?(Starting new kernel|Starting crashdump kernel|Loading crashdump kernel|Bye!)/,
+  },
+  // kdump-utils dracut/99kdumpbase/kdump.sh
+  {
+    kind: "dump-saved",
+    starts: ["kdump: saving vmcore complete", "kdump["],
+    pattern: /^kdump(?:\[\d+\])?: (saving vmcore complete)/,
+  },
+];

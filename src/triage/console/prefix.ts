@@ -1,0 +1,177 @@
+/** A line of a console, freed of what stands in front of its message. */
+export interface ConsoleLine {
+  /** From 1. */
+  readonly number: number;
+  /** As it was, without escapes; one byte a character. */
+  readonly raw: string;
+  readonly text: string;
+  /** Seconds since boot by the kernel's stamp. */
+  readonly uptime: number | undefined;
+  /** Milliseconds since 1970 by a stamp that has date and zone. */
+  readonly wall: number | undefined;
+  /** Who called printk: `T123` a task, `C1` a CPU in interrupt context (CONFIG_PRINTK_CALLER). */
+  readonly caller: string | undefined;
+}
+
+/** `[   12.345678]`, with the caller behind it (kernel/printk/printk.c: print_prefix()). */
+const STAMP = /^\[ {0,6}(\d{1,10})\.(\d{1,9})(?:@\d{1,3})?\](?: ?\[ {0,7}([CT]\d{1,10})\])?(?::? |(?=\[)|$)?/;
+const MIDDLE_STAMP = /\[ {0,4}\d{1,8}\.\d{6}\](?:\[ {0,7}[CT]\d{1,10}\])? /;
+/** Level of a record in a dump of the log, a syslog priority: `<4>`. */
+const LEVEL = /^<\d{1,3}>/;
+/** `2024-01-02T03:04:05.678Z `, `[2024-01-02 03:04:05] `, `2024/01/02 03:04:05 `. */
+const ISO =
+  /^\[?(\d{4})[-/](\d\d)[-/](\d\d)[T ](\d\d):(\d\d):(\d\d)(?:[.,](\d{1,9}))?(Z|[+-]\d\d:?\d\d)?\]?:? {0,2}/;
+/** `Jan  2 03:04:05 `, of syslog and ts(1). */
+const SYSLOG = /^(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec) [ \d]\d \d\d:\d\d:\d\d(?:\.\d{1,6})? /;
+/** `[Mon Jan  1 00:00:00 2024] `, of dmesg -T. */
+const DMESG_TIME = /^\[(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun) [A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d \d{4}\] /;
+/** `kern  :warn  : `, of dmesg -x. */
+const DMESG_LEVEL = /^[a-z]{3,8} {0,5}:[a-z]{3,6} {0,5}: /;
+/** Seconds since 1970, of `ts %s`. */
+const EPOCH = /^\d{10}(?:\.\d{1,9})? /;
+/** What a name, a quotation or an assignment ends in. */
+const NAMES = /[:=>|"'] ?$/;
+const TIME = /^\[?\d\d:\d\d:\d\d(?:\.\d{1,9})?\]? /;
+const DROPPED = /^\*\* \d{1,10} printk messages dropped \*\* ?/;
+/** Host and program of syslog; without `kernel` what follows is a program's. */
+const HOST_KERNEL = /^(?:[\w.:-]{1,64} )?kernel: ?/;
+const HOST_PROGRAM = /^[\w.-]{1,64} (?=[\w./-]{1,48}\[\d{1,10}\]: )/;
+const LOGIN = /^[\w.@ -]{0,64}\b(?:login|[Pp]assword): /;
+
+/** `min - 1 ≤ uptime` is asked of a stamp inside a line: one of a quotation is older. */
+const SLACK = 1;
+
+const secondsOf = (whole: string, part: string): number => Number(whole) + Number(`0.${part}`);
+
+function wallOf(match: RegExpExecArray): number | undefined {
+  const [, year, month, day, hour, minute, second, part = "0", zone] = match;
+  if (zone === undefined) return undefined;
+  const offset = zone === "Z" ? zone : zone.replace(/^(...):?(..)$/, "$1:$2");
+  const wall = Date.parse(
+    `${year}-${month}-${day}T${hour}:${minute}:${second}.${part.padEnd(3, "0").slice(0, 3)}${offset}`,
+  );
+  return Number.isNaN(wall) ? undefined : wall;
+}
+
+/** What loggers put in front of a line: dates, host names, `kernel:`; and the message behind them. */
+function withoutLogger(raw: string): { readonly text: string; readonly wall: number | undefined } {
+  let text = raw;
+  let wall: number | undefined;
+  const iso = ISO.exec(text);
+  if (iso !== null) {
+    wall = wallOf(iso);
+    text = text.slice(iso[0].length);
+  } else {
+    for (const stamp of [SYSLOG, DMESG_TIME, TIME, EPOCH]) {
+      const [found = ""] = stamp.exec(text) ?? [];
+      text = text.slice(found.length);
+      if (found !== "") break;
+    }
+  }
+  const logged = text !== raw;
+  text = text.replace(HOST_KERNEL, "");
+  if (logged) text = text.replace(HOST_PROGRAM, "");
+  return { text: text.replace(DMESG_LEVEL, ""), wall };
+}
+
+/** Whether a stamp inside a line is this kernel's: none of a quotation, whose clock is behind. */
+const isOfThisBoot = (before: string, uptime: number, clock: number): boolean =>
+  clock < 0 ? LOGIN.test(before) || !NAMES.test(before) : uptime >= clock - SLACK;
+
+/**
+ * Takes a line apart.
+ * @param clock the latest time of this boot: a stamp in the middle of a line counts only when it is not older
+ */
+export function parseLine(raw: string, number: number, clock: number): ConsoleLine {
+  const { text: unlogged, wall } = withoutLogger(raw);
+  let text = unlogged.replace(LEVEL, "").replace(DROPPED, "");
+  let stamp = STAMP.exec(text);
+  if (stamp === null) {
+    const middle = MIDDLE_STAMP.exec(text);
+    const found = middle === null ? null : STAMP.exec(text.slice(middle.index));
+    if (
+      found !== null &&
+      isOfThisBoot(text.slice(0, middle!.index), secondsOf(found[1]!, found[2]!), clock)
+    ) {
+      text = text.slice(middle!.index);
+      stamp = found;
+    }
+  }
+  if (stamp === null) {
+    return { number, raw, text: text.replace(LOGIN, ""), uptime: undefined, wall, caller: undefined };
+  }
+  const message = text.slice(stamp[0].length).replace(LEVEL, "");
+  return { number, raw, text: message, uptime: secondsOf(stamp[1]!, stamp[2]!), wall, caller: stamp[3] };
+}
+
+/**
+ * Where in a line the next one of the kernel begins, when two CPUs wrote at once and a line break was lost; -1 when there is
+ * none. What stands in front ends in no name or quotation mark, and the stamp is not older than the one in front of it.
+ */
+export function innerLine(raw: string): number {
+  const first = STAMP.exec(raw);
+  if (first === null) return -1;
+  const inner = MIDDLE_STAMP.exec(raw.slice(first[0].length));
+  if (inner === null) return -1;
+  const at = first[0].length + inner.index;
+  const second = STAMP.exec(raw.slice(at));
+  if (second === null || NAMES.test(raw.slice(0, at))) return -1;
+  return secondsOf(second[1]!, second[2]!) >= secondsOf(first[1]!, first[2]!) - SLACK ? at : -1;
+}
+
+/** Whether a stamp of the common width stands at a `[`. */
+export const isStampAt = (text: string, at: number): boolean =>
+  text.charCodeAt(at + 6) === 46 && text.charCodeAt(at + 13) === 93;
+
+/** What the first characters of a line say without taking it apart: numbers, for lines by the million. */
+export interface QuickLine {
+  /** Where the message begins; -1 when the line has to be taken apart. */
+  message: number;
+  /** NaN when it has no stamp. */
+  uptime: number;
+}
+
+const isDigit = (code: number): boolean => code >= 48 && code <= 57;
+
+/** Reads `[   12.345678] ` and its caller; -1 where something else stands that a prefix may begin with. */
+export function quickLine(text: string, start: number, end: number, into: QuickLine): void {
+  into.uptime = Number.NaN;
+  const first = text.charCodeAt(start);
+  if (first !== 91) {
+    into.message =
+      isDigit(first) || first === 60 || first === 42 || startsAsSyslog(text, start, end) ? -1 : start;
+    return;
+  }
+  let at = start + 1;
+  while (at < end && text.charCodeAt(at) === 32) at++;
+  let seconds = 0;
+  const digits = at;
+  for (let code = text.charCodeAt(at); at < end && isDigit(code); code = text.charCodeAt(++at)) {
+    seconds = seconds * 10 + code - 48;
+  }
+  if (at === digits || text.charCodeAt(at) !== 46) {
+    into.message = -1;
+    return;
+  }
+  let scale = 0.1;
+  at++;
+  for (let code = text.charCodeAt(at); at < end && isDigit(code); code = text.charCodeAt(++at)) {
+    seconds += (code - 48) * scale;
+    scale /= 10;
+  }
+  // A caller, or a form that is not the common one.
+  if (text.charCodeAt(at) !== 93 || text.charCodeAt(at + 1) !== 32) {
+    into.message = -1;
+    return;
+  }
+  into.uptime = seconds;
+  into.message = at + 2;
+}
+
+/** `Jan  2 03:04:05`, `kernel: `, `kern  :`: a space or colon, and a digit or word, where those have one. */
+function startsAsSyslog(text: string, start: number, end: number): boolean {
+  const fourth = text.charCodeAt(start + 3);
+  if (fourth === 32 && end - start > 16)
+    return text.charCodeAt(start + 9) === 58 && text.charCodeAt(start + 12) === 58;
+  return fourth === 110 && text.startsWith("kern", start);
+}

@@ -1,0 +1,145 @@
+import { signatures } from "../signature.ts";
+
+/** What Linux says when something does not go on, and when memory runs out. */
+export const LINUX_HANGS = signatures([
+  {
+    id: "linux/soft-lockup",
+    class: "soft-lockup",
+    starts: ["watchdog: BUG: soft lockup", "NMI watchdog: BUG: soft lockup", "BUG: soft lockup"],
+    pattern: /^(?:(?:NMI )?watchdog: )?BUG: soft lockup(?: - |, )?/,
+    title: "BUG: soft lockup",
+    inFrame: true,
+    source: "kernel/watchdog.c: watchdog_timer_fn()",
+    examples: [
+      "watchdog: BUG: soft lockup - CPU#1 stuck for 8s! [init:124]",
+      "BUG: soft lockup - CPU#0 stuck for 61s! [swapper:0]",
+      "NMI watchdog: BUG: soft lockup - CPU#3 stuck for 22s! [kworker/3:1:99]",
+    ],
+  },
+  {
+    id: "linux/hard-lockup",
+    class: "hard-lockup",
+    starts: [
+      "Watchdog detected hard LOCKUP",
+      "NMI watchdog: Watchdog detected hard LOCKUP",
+      "watchdog: ",
+      "NMI Watchdog detected LOCKUP",
+      "Watchdog CPU:",
+      "CPU",
+    ],
+    pattern:
+      /^(?:(?:(?:NMI )?watchdog: )?(?:CPU\d+: )?Watchdog detected hard LOCKUP on cpu \d+|watchdog: CPU \d+ (?:self-detected )?(?:h|H)ard LOCKUP|watchdog: CPU \d+ detected hard LOCKUP on other CPUs|NMI Watchdog detected LOCKUP|CPU\d+: Watchdog detected hard LOCKUP)/,
+    title: "hard lockup",
+    inFrame: true,
+    source: "kernel/watchdog_hld.c: watchdog_hardlockup_check(); arch/powerpc/kernel/watchdog.c",
+    examples: [
+      "NMI watchdog: Watchdog detected hard LOCKUP on cpu 1",
+      "watchdog: Watchdog detected hard LOCKUP on cpu 0",
+      "watchdog: CPU 3 self-detected hard LOCKUP @ foo+0x12/0x34",
+    ],
+    negatives: [
+      "NMI watchdog: Perf NMI watchdog permanently disabled",
+      "NMI watchdog: Enabled. Permanently consumes one hw-PMU counter.",
+    ],
+  },
+  {
+    id: "linux/rcu-stall",
+    class: "rcu-stall",
+    starts: ["rcu: INFO: rcu_", "INFO: rcu_", "INFO: rcu "],
+    pattern: /^(?:rcu: )?INFO: rcu[\w ]{0,24} (?:self-)?detected (?:expedited )?stalls?\b/,
+    title: "INFO: rcu detected stall",
+    inFrame: true,
+    source: "kernel/rcu/tree_stall.h: print_cpu_stall(), print_other_cpu_stall(); kernel/rcu/tree_exp.h",
+    examples: [
+      "rcu: INFO: rcu_preempt detected stalls on CPUs/tasks:",
+      "rcu: INFO: rcu_sched self-detected stall on CPU",
+      "INFO: rcu_preempt detected expedited stalls on CPUs/tasks: { 0-... } 21003 jiffies s: 105 root: 0x1/.",
+      "INFO: rcu_tasks detected stalls on tasks:",
+    ],
+    negatives: [
+      "rcu: \tRCU CPU stall warnings timeout set to 5 (rcu_cpu_stall_timeout).",
+      "rcu: INFO: something harmless",
+    ],
+  },
+  {
+    id: "linux/rcu-starved",
+    class: "rcu-stall",
+    starts: ["rcu: rcu_", "rcu: Unless rcu_"],
+    pattern: /^rcu: rcu_\w{2,20} kthread (?:starved for|timer wakeup didn't happen)/,
+    title: "rcu: grace-period kthread starved",
+    source: "kernel/rcu/tree_stall.h: rcu_check_gp_kthread_starvation()",
+    examples: [
+      "rcu: rcu_preempt kthread starved for 2002 jiffies! g-799 f0x0 RCU_GP_WAIT_FQS(5) ->state=0x0 ->cpu=0",
+    ],
+  },
+  {
+    id: "linux/hung-task",
+    class: "hung-task",
+    starts: ["INFO: task "],
+    pattern:
+      /^INFO: task .{1,64}?:\d+ (?:(?:is )?blocked (?:in I\/O wait )?(?:on [\w ]{1,40} )?(?:likely )?(?:for more than|on|owned)|can't die for more than)/,
+    title: "INFO: task hung",
+    inFrame: true,
+    source: "kernel/hung_task.c: check_hung_task()",
+    examples: [
+      "INFO: task init:125 blocked for more than 5 seconds.",
+      "INFO: task kworker/u4:2:33 blocked in I/O wait for more than 122 seconds.",
+      "INFO: task syz-executor:4567 can't die for more than 143 seconds.",
+    ],
+    negatives: ["INFO: task runner: all tasks finished"],
+  },
+  {
+    id: "linux/task-stall",
+    class: "hung-task",
+    starts: ["INFO: lockup", "NOHZ tick-stop error", "sched: RT throttling"],
+    pattern: /^sched: RT throttling activated/,
+    title: "sched: RT throttling activated",
+    severity: "notice",
+    source: "kernel/sched/rt.c: sched_rt_runtime_exceeded()",
+    examples: ["sched: RT throttling activated"],
+  },
+  {
+    id: "linux/workqueue",
+    class: "workqueue-stall",
+    starts: ["BUG: workqueue lockup", "BUG: workqueue leaked"],
+    pattern: /^BUG: workqueue (lockup|leaked atomic, lock or RCU|leaked lock or atomic)/,
+    title: "BUG: workqueue $1",
+    source: "kernel/workqueue.c: wq_watchdog_timer_fn(), process_one_work()",
+    examples: ["BUG: workqueue lockup - pool cpus=0 node=0 flags=0x0 nice=0 stuck for 33s!"],
+  },
+  {
+    id: "linux/netdev-wait",
+    class: "netdev-wait",
+    starts: ["unregister_netdevice: waiting for"],
+    pattern: /^unregister_netdevice: waiting for \S+ to become free/,
+    title: "unregister_netdevice: waiting for a device to become free",
+    source: "net/core/dev.c: netdev_wait_allrefs_any()",
+    examples: ["unregister_netdevice: waiting for lo to become free. Usage count = 2"],
+  },
+  {
+    id: "linux/oom-invoked",
+    class: "oom",
+    contains: " invoked oom-killer: ",
+    pattern: /^[^"'=]{1,32} invoked oom-killer: gfp_mask=/,
+    title: "out of memory: oom-killer invoked",
+    source: "mm/oom_kill.c: dump_header()",
+    examples: [
+      "dd invoked oom-killer: gfp_mask=0x140cca(GFP_HIGHUSER_MOVABLE|__GFP_COMP), order=0, oom_score_adj=0",
+    ],
+    negatives: ["java.lang.OutOfMemoryError: Out of memory:", 'echo "x invoked oom-killer: gfp_mask=1"'],
+  },
+  {
+    id: "linux/oom-killed",
+    class: "oom",
+    starts: ["Out of memory: ", "Out of memory ", "Memory cgroup out of memory"],
+    pattern:
+      /^(?:Out of memory: Kill(?:ed)? process \d+ \(|Out of memory and no killable processes|Memory cgroup out of memory: Kill(?:ed)? process)/,
+    title: "out of memory: a process was killed",
+    source: "mm/oom_kill.c: __oom_kill_process()",
+    examples: [
+      "Out of memory: Killed process 119 (dd) total-vm:3284kB, anon-rss:1008kB",
+      "Memory cgroup out of memory: Killed process 1 (a) total-vm:1kB",
+    ],
+    negatives: ["Out of memory: the pool is small"],
+  },
+]);

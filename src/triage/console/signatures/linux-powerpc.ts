@@ -1,0 +1,113 @@
+import { signatures } from "../signature.ts";
+
+/** powerpc: pSeries and PowerNV. */
+export const LINUX_POWERPC = signatures([
+  {
+    id: "powerpc/null-deref",
+    class: "null-deref",
+    starts: [
+      "BUG: Kernel NULL pointer dereference",
+      "Kernel NULL pointer dereference",
+      "Unable to handle kernel paging request for data at address 0x0000",
+    ],
+    pattern:
+      /^(?:BUG: )?(?:Kernel NULL pointer dereference (?:on (?:read|write) )?at 0x[0-9a-f]+|Unable to handle kernel paging request for \w+ at address 0x0{5,13}[0-9a-f]{1,3}$)/,
+    title: "BUG: Kernel NULL pointer dereference",
+    inFrame: true,
+    source: "arch/powerpc/mm/fault.c: bad_page_fault()",
+    examples: ["BUG: Kernel NULL pointer dereference on write at 0x00000000"],
+  },
+  {
+    id: "powerpc/page-fault",
+    class: "page-fault",
+    starts: ["BUG: Unable to handle kernel ", "Unable to handle kernel ", "BUG: Unable to handle unaligned"],
+    pattern:
+      /^(?:BUG: )?Unable to handle (kernel (?:data access|instruction fetch|paging request)|unaligned access)[\w -]{0,60}(?: at | for (?=\w+ at address))(?!virtual)/,
+    title: "BUG: Unable to handle $1",
+    inFrame: true,
+    source: "arch/powerpc/mm/fault.c: bad_page_fault()",
+    examples: [
+      "BUG: Unable to handle kernel data access on write at 0xc00800000031000c",
+      "BUG: Unable to handle kernel instruction fetch at 0x0",
+      "Unable to handle kernel paging request for data at address 0xc008000000310000",
+    ],
+  },
+  {
+    id: "powerpc/instruction-null",
+    class: "null-deref",
+    starts: ["BUG: Unable to handle kernel instruction fetch (NULL"],
+    pattern: /^BUG: Unable to handle kernel instruction fetch \(NULL pointer\?\)/,
+    title: "BUG: Unable to handle kernel instruction fetch (NULL pointer?)",
+    inFrame: true,
+    source: "arch/powerpc/mm/fault.c: bad_page_fault()",
+    examples: ["BUG: Unable to handle kernel instruction fetch (NULL pointer?)"],
+  },
+  {
+    id: "powerpc/mce",
+    class: "mce",
+    starts: [
+      "MCE: CPU",
+      "Machine check in kernel mode",
+      "Severe Machine check",
+      "Fatal Machine check",
+      "Warning Machine check",
+      "Harmless Machine check",
+    ],
+    pattern:
+      /^(?:MCE: CPU\d+: machine check \((?:Harmless|Warning|Severe|Fatal|Unknown)\) +(?:Guest |Host )?([\w/ -]{2,40}?)(?: DAR:| \[|$)|(?:Harmless|Warning|Severe|Fatal) Machine check interrupt|Machine check in kernel mode)/,
+    title: "machine check: $1",
+    source: "arch/powerpc/kernel/mce.c: machine_check_print_event_info()",
+    examples: [
+      "MCE: CPU0: machine check (Severe)  ERAT Multihit DAR: c00000000beef000 [Recovered]",
+      "MCE: CPU0: machine check (Severe)  UE Load/Store [Not recovered]",
+    ],
+    negatives: ["MCE: CPU0: Initiator CPU"],
+  },
+  {
+    id: "powerpc/rtas-mce",
+    class: "mce",
+    starts: ["RTAS "],
+    pattern: /^RTAS \d{1,3}: (?:[0-9a-f]{8} ){1,3}4d43[0-9a-f]{4}\b/,
+    title: "machine check (RTAS event)",
+    source: 'arch/powerpc/platforms/pseries/rtasd.c: printk_log_rtas(); 4d43 is "MC", PAPR\'s section of one',
+    examples: ["RTAS 1: 00000000 49424d00 4d430028 01000000"],
+    negatives: ["RTAS 0: 06741000 00000038 86008e00 00000000"],
+  },
+  {
+    id: "powerpc/mce-unrecoverable",
+    class: "mce",
+    role: "end",
+    starts: ["Machine check interrupt ", "Oops: Machine check"],
+    pattern: /^(?:Machine check interrupt (?:unrecoverable|is fatal)|Oops: Machine check, sig: \d+ \[#\d+\])/,
+    title: "machine check",
+    inFrame: true,
+    source: "arch/powerpc/kernel/mce.c; arch/powerpc/kernel/traps.c: machine_check_exception()",
+    examples: ["Oops: Machine check, sig: 7 [#1]", "Machine check interrupt unrecoverable: MSR(RI=0)"],
+  },
+  {
+    id: "powerpc/system-reset",
+    class: "system-reset",
+    role: "end",
+    starts: ["Oops: System Reset", "Oops: Unrecoverable System Reset"],
+    pattern: /^Oops: (?:Unrecoverable )?System Reset, sig: \d+ \[#\d+\]/,
+    title: "System Reset",
+    source: "arch/powerpc/kernel/traps.c: system_reset_exception()",
+    examples: ["Oops: System Reset, sig: 6 [#1]"],
+  },
+  {
+    id: "powerpc/bad-area",
+    class: "page-fault",
+    role: "end",
+    starts: [
+      "Oops: Kernel access of bad area",
+      "Oops: Bad kernel stack pointer",
+      "Oops: Kernel mode",
+      "Oops: Weird",
+    ],
+    pattern: /^Oops: (?:Kernel access of bad area|Bad kernel stack pointer)[\w, ]{0,40}sig: \d+ \[#\d+\]/,
+    title: "Kernel access of bad area",
+    inFrame: true,
+    source: "arch/powerpc/mm/fault.c: bad_page_fault(); arch/powerpc/kernel/traps.c",
+    examples: ["Oops: Kernel access of bad area, sig: 11 [#1]"],
+  },
+]);
