@@ -1,0 +1,191 @@
+import { CorruptError, UnsupportedError } from "../core/errors.ts";
+import type { JobContext } from "../core/job.ts";
+import type { ByteSource } from "../core/memory.ts";
+import { bytesText, plural } from "../core/text.ts";
+import type { Warning } from "../core/warnings.ts";
+import { type FileIdentity, FileSource } from "../io/file.ts";
+import { listTree } from "../io/list-tree.ts";
+import { isDirectory } from "../io/tree.ts";
+import { atLeast, type Detected, type Severity } from "../triage/finding.ts";
+import { dumpName } from "../triage/pstore/dumps.ts";
+import { nameOf } from "../triage/pstore/names.ts";
+import type { RamoopsParameters } from "../triage/pstore/ramoops-layout.ts";
+import type { PstoreOptions } from "../triage/pstore/read-file.ts";
+import { PstoreReader, type PstoreReport } from "../triage/pstore/report.ts";
+import { openInput } from "./input.ts";
+
+/** Where in a file ramoops has its region, and how it is divided. */
+export interface RamoopsRegion extends RamoopsParameters {
+  /** Bytes from the start of the file; the file of a guest's memory begins with its address 0. */
+  readonly address?: number;
+  readonly size?: number;
+}
+
+export interface TriagePstoreOptions extends Omit<PstoreOptions, "ramoops"> {
+  readonly ramoops?: RamoopsRegion | undefined;
+  /** What reads the text of a console or of a dump put together, and finds what it tells. */
+  readonly console?: ((source: string, text: Uint8Array) => Detected) | undefined;
+}
+
+/** A path as it was named, with every file that was read for it. */
+export interface PstoreInput {
+  readonly path: string;
+  readonly identities: readonly FileIdentity[];
+  /** Bytes of all of them. */
+  readonly size: number;
+}
+
+export interface TriagePstoreResult extends Detected {
+  readonly inputs: readonly PstoreInput[];
+  readonly report: PstoreReport;
+  /** Files that are no store, and were passed over. */
+  readonly passedOver: number;
+  readonly warnings: readonly Warning[];
+}
+
+/** Most that is read of one file; EFI's flash has 4 MiB at most, regions of ramoops some. */
+const MAX_FILE = 32 * 2 ** 20;
+
+/**
+ * Finds out what a guest's kernel saved of its log before it stopped.
+ * @param paths files, packed or not, and directories, which are searched
+ * @throws IoError; UnsupportedError when nothing of it is a store; CorruptError when nothing in it can be read
+ */
+export async function triagePstore(
+  paths: readonly string[],
+  options: TriagePstoreOptions,
+  context: JobContext,
+): Promise<TriagePstoreResult> {
+  const reading = new Reading(options, context);
+  const inputs: PstoreInput[] = [];
+  for (const path of paths) inputs.push(await reading.read(path));
+  const { passed, warnings } = reading;
+  const report = reading.reader.end();
+  if (report.stores.length === 0 && passed.length > 0) throw unrecognised(paths, passed);
+  const [problem] = report.problems;
+  if (problem?.code === "TRI307" && report.records.length === 0) {
+    throw new CorruptError(problem.message, {
+      where: { file: problem.source, ...(problem.offset === undefined ? {} : { offset: problem.offset }) },
+      hint: "copy the file again: nothing in it can be read",
+    });
+  }
+  for (const { code, message, source, offset, hint } of report.problems) {
+    const where = { file: source, ...(offset === undefined ? {} : { offset }) };
+    warnings.push({ code, message, where, ...(hint === undefined ? {} : { hint }) });
+  }
+  const told = consoleOf(report, options.console);
+  return {
+    inputs,
+    report,
+    passedOver: passed.length,
+    warnings,
+    findings: [...report.findings, ...told.findings],
+    events: [...report.events, ...told.events],
+  };
+}
+
+/** Whether something as bad as this was found, or worse. */
+export const failing = ({ findings }: Detected, limit: Severity): boolean =>
+  findings.some(({ severity }) => atLeast(severity, limit));
+
+/** What the texts tell that a guest saved. */
+function consoleOf({ crashes, records }: PstoreReport, hook: TriagePstoreOptions["console"]): Detected {
+  if (hook === undefined) return { findings: [], events: [] };
+  const texts = [
+    ...crashes.map(({ dumps, text }) => {
+      const last = dumps.at(-1)!;
+      return { source: `${dumpName(last)} in ${last.records.at(-1)!.source}`, text };
+    }),
+    ...records.flatMap(({ type, source, bytes, erased }) =>
+      type === "console" && !erased ? [{ source, text: bytes }] : [],
+    ),
+  ];
+  const all = texts.map(({ source, text }) => hook(source, text));
+  return {
+    findings: all.flatMap(({ findings }) => findings),
+    events: all.flatMap(({ events }) => events),
+  };
+}
+
+class Reading {
+  readonly reader: PstoreReader;
+  readonly warnings: Warning[] = [];
+  readonly passed: string[] = [];
+  readonly #options: TriagePstoreOptions;
+  readonly #context: JobContext;
+
+  constructor(options: TriagePstoreOptions, context: JobContext) {
+    this.#options = options;
+    this.#context = context;
+    this.reader = new PstoreReader(options);
+  }
+
+  async read(path: string): Promise<PstoreInput> {
+    if (path === "-" || !isDirectory(path)) return this.#named(path);
+    const identities: FileIdentity[] = [];
+    let size = 0;
+    for (const file of listTree(path)) {
+      await this.#context.checkpoint();
+      const source = FileSource.open(file);
+      try {
+        identities.push(source.identity());
+        size += source.size;
+        this.#add(file, source);
+      } finally {
+        source.close();
+      }
+    }
+    return { path, identities, size };
+  }
+
+  async #named(path: string): Promise<PstoreInput> {
+    // A record may be packed as a whole file is, and must not be unpacked as one.
+    if (path !== "-" && nameOf(path.split("/").at(-1)!) !== undefined) {
+      const source = FileSource.open(path);
+      try {
+        this.#add(path, source);
+        return { path, identities: [source.identity()], size: source.size };
+      } finally {
+        source.close();
+      }
+    }
+    const input = await openInput(path, this.#context);
+    try {
+      this.warnings.push(...input.warnings);
+      this.#add(path === "-" ? "standard input" : path, input.source);
+      return { path, identities: input.facts.identities, size: input.facts.size };
+    } finally {
+      input.close();
+    }
+  }
+
+  #add(path: string, source: ByteSource): void {
+    const { address = 0, size = source.size } = this.#options.ramoops ?? {};
+    const wanted = Math.min(size, Math.max(0, source.size - address));
+    const length = Math.min(wanted, MAX_FILE);
+    const bytes = Buffer.alloc(length);
+    const got = source.read(address, bytes);
+    const kind = this.reader.add({ path, bytes: bytes.subarray(0, got) });
+    if (kind === undefined) this.passed.push(path);
+    if (length < wanted && kind !== undefined) this.warnings.push(cutWarning(path));
+  }
+}
+
+const cutWarning = (file: string): Warning => ({
+  code: "TRI309",
+  message: `${file} is larger than ${bytesText(MAX_FILE)}: only so much of it was looked at`,
+  hint: "of a guest's memory, say where the region is: --ramoops address=0x10000000,size=0x100000",
+  where: { file },
+});
+
+function unrecognised(paths: readonly string[], passed: readonly string[]): UnsupportedError {
+  const [only] = paths;
+  const message =
+    paths.length === 1 && passed[0] === only
+      ? "no pstore record, and no store that holds some"
+      : `none of ${plural(passed.length, "file")} is a pstore record, or a store that holds some`;
+  return new UnsupportedError(message, {
+    ...(paths.length === 1 && only !== undefined ? { where: { file: only } } : {}),
+    hint: "it reads /sys/fs/pstore, /var/lib/systemd/pstore, OVMF_VARS.fd, ERST files and raw memory of ramoops; a qcow2 image first needs qemu-img convert -O raw",
+  });
+}
