@@ -41,5 +41,8 @@ export function errorEnvelope(error: {
   return serialise({ schema: "guestcore/error/1", tool: TOOL, error: { code, message, hint, where } });
 }
 
-const serialise = (value: unknown): string =>
-  `${JSON.stringify(value, (_key, item) => (typeof item === "bigint" ? hex64(item) : item), 2)}\n`;
+/** One value a line, for lists that are read as they come. */
+export const jsonLine = (value: unknown): string => serialise(value, 0);
+
+const serialise = (value: unknown, indent = 2): string =>
+  `${JSON.stringify(value, (_key, item) => (typeof item === "bigint" ? hex64(item) : item), indent)}\n`;

@@ -1,0 +1,223 @@
+import { latin1 } from "../core/bytes.ts";
+import type { JobContext } from "../core/job.ts";
+import type { ByteSource } from "../core/memory.ts";
+import { elfKind } from "../dump/elf-kind.ts";
+import { identify } from "../dump/identify.ts";
+import { readElf } from "../elf/header.ts";
+import { readNotes } from "../elf/notes.ts";
+import type { FoundFile } from "../io/artefacts.ts";
+import { readHead } from "../io/head.ts";
+import type { Detected } from "../triage/finding.ts";
+import { isCommandLine } from "../triage/verdict/machine.ts";
+import type { SourceKind } from "../triage/verdict/types.ts";
+import { logName, openLog } from "./log-input.ts";
+
+/** What tells the kind of a file. */
+export interface ArtefactHead {
+  readonly bytes: Buffer;
+  /** The same, one byte a character. */
+  readonly text: string;
+  /** What src/dump/identify.ts calls its contents. */
+  readonly format: string | undefined;
+  /** Of an ELF core, whose it is. */
+  readonly core: "process-core" | "vmcore" | "other" | undefined;
+  /** Whether somebody named the very file: what it was taken for is then no accident. */
+  readonly named: boolean;
+}
+
+/** What a reader gets to read. */
+export interface ArtefactInput {
+  /** The file, or the directory of a store. */
+  readonly path: string;
+  /** What the report calls it. */
+  readonly source: string;
+  /** The file, or all files of the store, sorted by name. */
+  readonly files: readonly FoundFile[];
+  /** QEMU's command line, where the VM has one. */
+  readonly commandLine: string | undefined;
+}
+
+export type Reader = (input: ArtefactInput, context: JobContext) => Promise<Detected>;
+
+interface Artefact {
+  readonly kind: SourceKind;
+  /** What it is, for people. */
+  readonly label: string;
+  /** @param name of the file without directories */
+  readonly matches: (name: string, head: ArtefactHead) => boolean;
+}
+
+/** Linux fs/pstore/platform.c, fs/pstore/inode.c: TYPE-BACKEND-ID; virtio-pstore and kvmtool: TYPE-ID. */
+const STORE_FILE =
+  /^(?:dmesg|console|pmsg|ftrace|mce|rtas|powerpc-[a-z]{1,12})-(?:[a-z][a-z0-9_]{1,20}-)?\d{1,20}(?:\.enc\.z)?$/;
+
+/** Whether a name is one that pstore's file system gives: such files are read together. */
+export const isStoreFile = (name: string): boolean => STORE_FILE.test(name);
+
+/** Formats of src/dump/identify.ts that are no dump of a machine. */
+const NO_DUMP: ReadonlySet<string> = new Set([
+  ...["empty", "text", "short", "raw", "data", "minidump", "bzimage", "kernel-arm64"],
+  ...["gzip", "zstd", "xz", "bzip2", "lz4", "lzop", "zip", "7z", "tar"],
+  ...["qcow2", "vmdk", "vhdx", "vhd", "vdi", "qed", "disk-gpt"],
+]);
+
+/** Lines that only a kernel, a firmware or a boot loader writes; anchored, so time is linear in the text. */
+const CONSOLE_LINES: readonly RegExp[] = [
+  /^(?:<\d{1,3}>)?\[ {0,6}\d{1,8}\.\d{6}\]/m,
+  /^(?:\S{1,64} ){0,6}(?:kernel: )?\[ {0,6}\d{1,8}\.\d{6}\]/m,
+  /^.{0,64}(?:Linux version \d|Kernel panic - not syncing|\(XEN\) |Call Trace:|Unable to handle kernel )/m,
+  /^.{0,32}(?:SeaBIOS \(|BdsDxe: |U-Boot |iPXE |EFI stub: |OpenBIOS|SLOF |KDBG|GNU GRUB|Welcome to GRUB)/m,
+  /^.{0,32}(?:BUG: |Oops: |Oops\[#|general protection fault|WARNING: CPU|Fatal trap \d|\*\*\* STOP: )/m,
+  /^panic: /m,
+  /^.{0,32}(?:Copyright \(c\) .{0,30}The FreeBSD Project|NetBSD \d|OpenBSD \d|login: )/m,
+];
+
+const CONSOLE_NAME = /(?:console|serial|ttys?\d|ttyama|hvc\d|dmesg|kmsg|kernel\.log|boot\.log)/i;
+
+/** Every kind that is known by sight; of several that match, the first counts. */
+export const ARTEFACTS: readonly Artefact[] = [
+  { kind: "pstore", label: "pstore files", matches: (name) => isStoreFile(name) },
+  // UEFI PI Vol. 3: EFI_FIRMWARE_VOLUME_HEADER.Signature.
+  { kind: "pstore", label: "UEFI variable store", matches: (_, { text }) => text.startsWith("_FVH", 40) },
+  // QEMU hw/acpi/erst.c: ERST_STORE_MAGIC.
+  { kind: "pstore", label: "ACPI ERST store", matches: (_, { text }) => text.startsWith("ERSTSTOR") },
+  // Linux fs/pstore/ram_core.c: PERSISTENT_RAM_SIG; fs/pstore/zone.c: PSZ_SIG.
+  { kind: "pstore", label: "ramoops or pstore_blk region", matches: (_, { text }) => hasZone(text) },
+  { kind: "rtas", label: "RTAS error log", matches: (_, { bytes }) => hasRtasLog(bytes) },
+  { kind: "qemu-core", label: "core of a process", matches: (_, { core }) => core === "process-core" },
+  {
+    kind: "dump",
+    label: "dump",
+    matches: (_, { format, core }) =>
+      format === "elf" ? core === "vmcore" : format !== undefined && !NO_DUMP.has(format),
+  },
+  { kind: "cmdline", label: "QEMU command line", matches: (_, { text }) => isCommandLine(text) },
+  { kind: "libvirt-log", label: "libvirt's log of the domain", matches: (_, { text }) => isLibvirtLog(text) },
+  { kind: "qmp", label: "QMP log", matches: (_, { text }) => isQmp(text) },
+  { kind: "qemu-log", label: "QEMU's own messages", matches: (_, { text }) => isQemuLog(text) },
+  {
+    kind: "console",
+    label: "console log",
+    matches: (_, { text }) => CONSOLE_LINES.some((line) => line.test(text)),
+  },
+  {
+    kind: "console",
+    label: "console log",
+    matches: (name, { text, named }) => isText(text) && (named || CONSOLE_NAME.test(name)),
+  },
+];
+
+/** A zone's header: signature, start and size, of which start is within. */
+function hasZone(text: string): boolean {
+  for (let at = 0; at + 12 <= text.length; at += 4096) {
+    if (/^[@-O]BGC/.test(text.slice(at, at + 4))) return true;
+  }
+  return false;
+}
+
+/** LoPAR 10.3.2: version 6; the extended log begins 8 bytes further, with "IBM" at its byte 12. */
+function hasRtasLog(bytes: Buffer): boolean {
+  for (let at = 0; at <= 0x100 && at + 24 <= bytes.length; at += 8) {
+    if (
+      bytes[at] === 6 &&
+      bytes.readUInt32BE(at + 4) > 0 &&
+      bytes.toString("latin1", at + 20, at + 24) === "IBM\0"
+    ) {
+      return true;
+    }
+  }
+  return false;
+}
+
+const isLibvirtLog = (text: string): boolean =>
+  /^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3}\+0000: (?:starting up libvirt version|shutting down, reason=|panic )/m.test(
+    text,
+  );
+
+const isQmp = (text: string): boolean =>
+  /^.{0,200}\{ ?"(?:QMP|event|timestamp|return|execute|t)" ?:/m.test(text) ||
+  /^.{0,200}QEMU_MONITOR_(?:RECV_EVENT|IO_PROCESS|RECV_REPLY)/m.test(text) ||
+  /^.{0,60}event ['"A-Z_a-z-]{1,60} (?:at .{1,80})?for domain /m.test(text) ||
+  /^\{\s{1,40}"(?:QMP|event|timestamp|return|data)"\s{0,8}:/m.test(text);
+
+const isQemuLog = (text: string): boolean =>
+  /^(?:\S{0,200}\/)?qemu(?:-system-[\w-]{1,20}|-kvm)?: /m.test(text) ||
+  /^(?:KVM internal error|KVM: entry failed|Guest crashed|HV crash parameters)/m.test(text);
+
+/** Whether it is text at all: hardly any bytes that no terminal is sent. */
+function isText(text: string): boolean {
+  if (text === "") return false;
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: those are counted
+  const odd = text.match(/[\x00-\x06\x0e-\x1a\x1c-\x1f]/g)?.length ?? 0;
+  return odd * 20 < text.length;
+}
+
+/** What a file was recognised as. */
+export interface Recognised {
+  readonly kind: SourceKind;
+  readonly label: string;
+}
+
+/**
+ * Says what a file is: by what is in it, then by its name. What is not known is not guessed.
+ * @throws IoError when it cannot be read
+ */
+export async function recognise(file: FoundFile): Promise<Recognised> {
+  const name = file.path.slice(file.path.lastIndexOf("/") + 1);
+  let format: string | undefined;
+  let phrase: string | undefined;
+  let core: ArtefactHead["core"];
+  const look = (source: ByteSource): void => {
+    ({ format, phrase } = identify(source));
+    if (format === "elf") core = coreOf(source);
+  };
+  const { bytes, compression } = await readHead(file.path, look);
+  if (compression !== undefined) {
+    look({
+      name: name.replace(/\.\w+$/, ""),
+      size: bytes.length,
+      read: (at, target) => bytes.copy(target, 0, at),
+    });
+  }
+  const head: ArtefactHead = { bytes, text: latin1(bytes), format, core, named: file.within.length === 0 };
+  const found = ARTEFACTS.find(({ matches }) => matches(name, head));
+  if (found === undefined) return { kind: "unknown", label: phrase ?? "data" };
+  return { kind: found.kind, label: found.kind === "dump" ? (phrase ?? found.label) : found.label };
+}
+
+/** Whose core an ELF file is; a damaged one is a dump, and whoever reads it says what is wrong. */
+function coreOf(source: ByteSource): ArtefactHead["core"] {
+  try {
+    const elf = readElf(source);
+    return elfKind(elf, readNotes(source, elf).notes);
+  } catch {
+    return "vmcore";
+  }
+}
+
+/** A log may be as large as a file can be: detectors' memory does not grow with it. */
+const LOG_LIMIT = 2 ** 50;
+
+/** What reads a log piece by piece. */
+export interface LogDetector<T extends Detected> {
+  push(bytes: Uint8Array): unknown;
+  end(): T;
+}
+
+/** Feeds a log, packed or not, to a detector. */
+export async function feedLog<T extends Detected>(
+  { path }: Pick<ArtefactInput, "path">,
+  detector: LogDetector<T>,
+  context: JobContext,
+): Promise<T> {
+  const log = await openLog(path, LOG_LIMIT, context);
+  try {
+    for await (const chunk of log.chunks) detector.push(chunk);
+    for (const warning of log.warnings) {
+      context.warn({ ...warning, where: { file: logName(path), ...warning.where } });
+    }
+    return detector.end();
+  } finally {
+    log.close();
+  }
+}

@@ -1,0 +1,32 @@
+import { ConsoleDetector } from "../triage/console/detector.ts";
+import { QmpDetector } from "../triage/qmp/detector.ts";
+import { RtasDetector } from "../triage/rtas/detector.ts";
+import type { SourceKind } from "../triage/verdict/types.ts";
+import { consoleText } from "./console-text.ts";
+import { feedLog, type Reader } from "./triage-artefact.ts";
+import { triageDump } from "./triage-dump.ts";
+import { triagePstore } from "./triage-pstore.ts";
+
+const qmp: Reader = (input, context) => {
+  const { source, commandLine } = input;
+  const detector = new QmpDetector({
+    source,
+    ...(commandLine === undefined ? {} : { cmdline: commandLine }),
+  });
+  return feedLog(input, detector, context);
+};
+
+const dump: Reader = ({ path }, context) =>
+  triageDump(path, { guest: undefined, host: {}, console: consoleText }, context);
+
+/** What reads each kind of artefact; what has no line here is recognised, and told of as not read. */
+export const READERS: Readonly<Partial<Record<SourceKind, Reader>>> = {
+  console: (input, context) => feedLog(input, new ConsoleDetector({ source: input.source }), context),
+  qmp,
+  "qemu-log": qmp,
+  "libvirt-log": qmp,
+  rtas: (input, context) => feedLog(input, new RtasDetector({ source: input.source }), context),
+  pstore: ({ path }, context) => triagePstore([path], { console: consoleText }, context),
+  dump,
+  "qemu-core": dump,
+};

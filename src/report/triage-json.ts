@@ -1,0 +1,85 @@
+import type { VmResult } from "../jobs/triage.ts";
+import type { Verdict } from "../triage/verdict/types.ts";
+import { jsonLine } from "./json.ts";
+import { findingJson } from "./triage-finding.ts";
+import { hasFailed, type TriageReportOptions } from "./triage-shared.ts";
+
+const timelineJson = ({ entries, omitted, notes }: Verdict["timeline"]) => ({
+  entries: entries.map(({ clock, wall, uptime, source, sourceKind, line, kind, severity, text }) => ({
+    clock,
+    wall: wall ?? null,
+    uptime: uptime ?? null,
+    source,
+    sourceKind,
+    line: line ?? null,
+    kind,
+    severity: severity ?? null,
+    text,
+  })),
+  omitted,
+  notes,
+});
+
+/** One of `result.vms` of guestcore/triage/1. */
+export function vmJson(result: VmResult, options: TriageReportOptions) {
+  const { vm, verdict, sources, machine } = result;
+  return {
+    vm,
+    verdict: verdict.verdict,
+    confidence: verdict.confidence,
+    severity: verdict.severity ?? null,
+    failed: hasFailed(result, options),
+    side: verdict.side,
+    title: verdict.title,
+    rule: verdict.rule,
+    signature: verdict.signature ?? null,
+    why: verdict.why,
+    agreements: verdict.agreements,
+    contradictions: verdict.contradictions,
+    /** Of `findings`; null where it rests on events alone. */
+    principal:
+      verdict.principal === undefined ? null : nullIfNone(verdict.findings.indexOf(verdict.principal)),
+    machine:
+      machine === undefined
+        ? null
+        : {
+            name: machine.name ?? null,
+            pvpanic: machine.pvpanic,
+            noReboot: machine.noReboot,
+            panicAction: machine.panicAction ?? null,
+            panicTimeout: machine.panicTimeout ?? null,
+          },
+    sources: sources.map(({ path, kind, label, size, findings, events, problem }) => ({
+      path,
+      kind,
+      label,
+      size,
+      findings: findings.length,
+      events,
+      problem: problem ?? null,
+    })),
+    findings: verdict.findings.map(findingJson),
+    timeline: timelineJson(verdict.timeline),
+    next: verdict.next,
+  };
+}
+
+const nullIfNone = (index: number): number | null => (index < 0 ? null : index);
+
+/** `result` of guestcore/triage/1. */
+export const triageJson = (results: readonly VmResult[], options: TriageReportOptions) => ({
+  failOn: options.failOn,
+  failed: results.some((result) => hasFailed(result, options)),
+  vms: results.map((result) => vmJson(result, options)),
+});
+
+/** Lines of --jsonl for one VM: each finding, then the verdict without them. */
+export function triageJsonLines(result: VmResult, options: TriageReportOptions): string {
+  const { findings, timeline: _, ...verdict } = vmJson(result, options);
+  return [
+    ...findings.map((finding) => ({ type: "finding", vm: result.vm, ...finding })),
+    { type: "verdict", ...verdict },
+  ]
+    .map(jsonLine)
+    .join("");
+}

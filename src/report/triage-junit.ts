@@ -1,0 +1,122 @@
+import { printable } from "../core/text.ts";
+import type { VmResult } from "../jobs/triage.ts";
+import { atLeast, type Finding } from "../triage/finding.ts";
+import type { SourceKind } from "../triage/verdict/types.ts";
+import {
+  findingsOf,
+  hasFailed,
+  placeText,
+  printableLines,
+  sourceOutcome,
+  type TriageReportOptions,
+  trace,
+  verdictText,
+  vmName,
+} from "./triage-shared.ts";
+
+/** Characters that no XML 1.0 document may have, however written, and that `printable` leaves: U+FFFE, U+FFFF. */
+const NOT_XML = /[\ufffe\uffff]/g;
+
+/** Text for an attribute or an element: nothing of it is markup, and none of it is forbidden in XML 1.0. */
+export const xmlText = (text: string): string =>
+  printableLines(text)
+    .replace(NOT_XML, (c) => `\\u${c.charCodeAt(0).toString(16)}`)
+    .replace(/[&<>"']/g, (c) => `&#${c.charCodeAt(0)};`)
+    .replace(/[\n\t]/g, (c) => `&#${c.charCodeAt(0)};`);
+
+interface Case {
+  readonly name: string;
+  readonly failure?: { readonly type: string; readonly message: string; readonly text: string };
+  readonly skipped?: string;
+}
+
+/** A test suite for each VM: the verdict, and a test case for each kind of source. */
+export function triageJunit(results: readonly VmResult[], options: TriageReportOptions): string {
+  const suites = results.map((result) => ({ result, cases: casesOf(result, options) }));
+  const all = suites.flatMap(({ cases }) => cases);
+  return `${[
+    '<?xml version="1.0" encoding="UTF-8"?>',
+    `<testsuites name="guestcore triage" ${countsOf(all)}>`,
+    ...suites.flatMap(({ result, cases }) => suiteLines(result, cases)),
+    "</testsuites>",
+  ].join("\n")}\n`;
+}
+
+const countsOf = (cases: readonly Case[]): string => {
+  const failures = cases.filter(({ failure }) => failure !== undefined).length;
+  const skipped = cases.filter(({ skipped }) => skipped !== undefined).length;
+  return `tests="${cases.length}" failures="${failures}" errors="0" skipped="${skipped}" time="0"`;
+};
+
+function suiteLines(result: VmResult, cases: readonly Case[]): string[] {
+  const name = xmlText(vmName(result));
+  const { skipped } = { skipped: cases.filter(({ skipped }) => skipped !== undefined).length };
+  const failures = cases.filter(({ failure }) => failure !== undefined).length;
+  return [
+    `  <testsuite name="${name}" tests="${cases.length}" failures="${failures}" errors="0" skipped="${skipped}" time="0">`,
+    ...cases.flatMap((one) => caseLines(one, name)),
+    `    <system-out>${xmlText(outputOf(result))}</system-out>`,
+    "  </testsuite>",
+  ];
+}
+
+function caseLines({ name, failure, skipped }: Case, suite: string): string[] {
+  const open = `    <testcase classname="${suite}" name="${xmlText(name)}" time="0"`;
+  if (failure !== undefined) {
+    const { type, message, text } = failure;
+    const attributes = `type="${xmlText(type)}" message="${xmlText(message)}"`;
+    return [`${open}>`, `      <failure ${attributes}>${xmlText(text)}</failure>`, "    </testcase>"];
+  }
+  if (skipped === undefined) return [`${open}/>`];
+  return [`${open}>`, `      <skipped message="${xmlText(skipped)}"/>`, "    </testcase>"];
+}
+
+function casesOf(result: VmResult, options: TriageReportOptions): Case[] {
+  const { verdict, sources } = result;
+  const failed = hasFailed(result, options);
+  const whole: Case = {
+    name: "verdict",
+    ...(failed
+      ? { failure: { type: verdict.verdict, message: verdictText(result), text: whyText(result) } }
+      : {}),
+  };
+  const kinds = [...new Set(sources.map(({ kind }) => kind))].filter(
+    (kind) => kind !== "cmdline" && kind !== "unknown",
+  );
+  return [whole, ...kinds.map((kind) => caseOf(kind, result, options))];
+}
+
+function caseOf(kind: SourceKind, result: VmResult, { failOn }: TriageReportOptions): Case {
+  const bad = findingsOf(result, kind).filter(({ severity }) => atLeast(severity, failOn));
+  const [worst] = bad;
+  if (worst !== undefined) {
+    return {
+      name: kind,
+      failure: { type: worst.class, message: worst.title, text: bad.map(findingText).join("\n\n") },
+    };
+  }
+  const sources = result.sources.filter((source) => source.kind === kind);
+  const unread = sources.find(({ problem }) => problem !== undefined);
+  return unread !== undefined && sources.every(({ problem }) => problem !== undefined)
+    ? { name: kind, skipped: sourceOutcome(unread) }
+    : { name: kind };
+}
+
+const findingText = ({ title, severity, evidence }: Finding): string =>
+  [`${severity}: ${title}`, ...evidence.slice(0, 200).map((one) => `${placeText(one)}: ${one.text}`)].join(
+    "\n",
+  );
+
+const whyText = (result: VmResult): string =>
+  [
+    ...result.verdict.why,
+    ...result.verdict.contradictions.map(({ text }) => text),
+    ...trace(result).map((one) => `${placeText(one)}: ${one.text}`),
+    ...result.verdict.next.map((command) => `next: ${printable(command)}`),
+  ].join("\n");
+
+const outputOf = (result: VmResult): string =>
+  [
+    `${verdictText(result)} (${result.verdict.confidence})`,
+    ...result.sources.map((source) => `${source.kind} ${source.path}: ${sourceOutcome(source)}`),
+  ].join("\n");

@@ -1,0 +1,91 @@
+import { printable } from "../core/text.ts";
+import type { VmResult } from "../jobs/triage.ts";
+import {
+  hasFailed,
+  momentText,
+  placeText,
+  sourceOutcome,
+  type TriageReportOptions,
+  trace,
+  vmName,
+} from "./triage-shared.ts";
+
+/** Entries of the time line that are shown. */
+const SHOWN = 100;
+
+/** The longest run of backticks in a text. */
+const longestRun = (text: string): number =>
+  Math.max(0, ...[...text.matchAll(/`{1,1000}/g)].slice(0, 1000).map(([run]) => run.length));
+
+/**
+ * Text that came from outside, as a code span: no markup, link or mention in it means anything. A `|` is escaped because
+ * it would end a cell even there (GFM 0.29, tables).
+ */
+export function codeSpan(text: string): string {
+  const safe = printable(text).replaceAll("`", "'").replaceAll("|", "\\|").trim();
+  return safe === "" ? "" : `\`${safe}\``;
+}
+
+/** Lines that came from outside, as a block of code that nothing in them can end. */
+export function codeBlock(lines: readonly string[]): string[] {
+  const safe = lines.map((line) => printable(line));
+  const fence = "`".repeat(Math.max(3, longestRun(safe.join("\n")) + 1));
+  return [`${fence}text`, ...safe, fence];
+}
+
+const row = (cells: readonly string[]): string => `| ${cells.join(" | ")} |`;
+const table = (head: readonly string[], rows: readonly (readonly string[])[]): string[] =>
+  rows.length === 0 ? [] : [row(head), row(head.map(() => "---")), ...rows.map(row), ""];
+
+/** A summary as $GITHUB_STEP_SUMMARY, GitLab and issues show it. */
+export const triageMarkdown = (results: readonly VmResult[], options: TriageReportOptions): string =>
+  `${[
+    "# guestcore triage",
+    "",
+    ...table(
+      ["VM", "verdict", "confidence", "what"],
+      results.map((result) => [
+        codeSpan(vmName(result)),
+        hasFailed(result, options) ? `**${result.verdict.verdict}**` : result.verdict.verdict,
+        result.verdict.confidence,
+        codeSpan(result.verdict.title),
+      ]),
+    ),
+    ...results.flatMap(vmLines),
+  ].join("\n")}\n`;
+
+function vmLines(result: VmResult): string[] {
+  const { verdict, sources } = result;
+  const evidence = trace(result);
+  return [
+    `## ${codeSpan(vmName(result))}: ${verdict.verdict}`,
+    "",
+    ...[...verdict.why, ...verdict.agreements.map(({ text }) => text)].map((text) => `- ${codeSpan(text)}`),
+    ...verdict.contradictions.map(({ text }) => `- **differs:** ${codeSpan(text)}`),
+    ...(verdict.signature === undefined ? [] : [`- signature ${codeSpan(verdict.signature)}`]),
+    "",
+    ...table(
+      ["source", "kind", "result"],
+      sources.map((source) => [codeSpan(source.path), source.kind, codeSpan(sourceOutcome(source))]),
+    ),
+    ...(evidence.length === 0
+      ? []
+      : [
+          "<details><summary>evidence</summary>",
+          "",
+          ...codeBlock(evidence.map(evidenceText)),
+          "",
+          "</details>",
+          "",
+        ]),
+    ...table(
+      ["when", "source", "what"],
+      verdict.timeline.entries
+        .slice(-SHOWN)
+        .map((entry) => [codeSpan(momentText(entry)), entry.sourceKind, codeSpan(entry.text)]),
+    ),
+    ...(verdict.next.length === 0 ? [] : ["Next:", "", ...codeBlock(verdict.next), ""]),
+  ];
+}
+
+const evidenceText = (one: Parameters<typeof placeText>[0]): string => `${placeText(one)}: ${one.text}`;

@@ -1,0 +1,154 @@
+import { type Finding, SEVERITIES, type Severity, type Trust } from "../finding.ts";
+import { compareSources, isSame } from "./agreement.ts";
+import { nextSteps } from "./next.ts";
+import { VERDICT_RULES, type VerdictRule } from "./rules.ts";
+import { type Occurrence, readSigns, type Signs } from "./signs.ts";
+import { mergeTimeline } from "./timeline.ts";
+import type { JudgeContext, SourceDetected, Verdict } from "./types.ts";
+
+/** Findings kept, the worst first; a log can have any number. */
+const MAX_FINDINGS = 1000;
+/** Verdicts that a contradiction of the sources makes less sure. */
+const UNSURE_BY = new Set(["panic-but-shutdown", "pstore-without-console", "host-fault-and-panic"]);
+
+/**
+ * Makes one verdict of all that the detectors found in the sources of one VM.
+ * @param sources of one VM, in the order in which they are to be told of
+ */
+export function judge(sources: readonly SourceDetected[], { machine }: JudgeContext = {}): Verdict {
+  const signs = readSigns(sources);
+  const { rule, rests } = decide(signs, machine);
+  const { agreements, contradictions } = compareSources(signs, machine);
+  const principal = principalOf(rule, rests, signs);
+  const findings = signs.findings
+    .map(({ finding }) => finding!)
+    .toSorted((a, b) => rank(a.severity) - rank(b.severity))
+    .slice(0, MAX_FINDINGS);
+  const side = rule.side === "unknown" || rule.side === "policy" ? rule.side : sideOf(principal, rule);
+  return {
+    verdict: rule.verdict,
+    confidence: confidenceOf(
+      rule,
+      rests,
+      contradictions.map(({ rule }) => rule),
+    ),
+    severity: worst([rule.severity, findings[0]?.severity]),
+    side,
+    title: titleOf(rule, principal),
+    rule: rule.id,
+    why: [rule.why, ...restsOn(rests), ...whyMore(rule, rests, signs)],
+    signature: principal?.signature,
+    principal,
+    findings,
+    timeline: mergeTimeline(sources, signs),
+    agreements,
+    contradictions,
+    next: nextSteps(rule.verdict, sources, signs, machine),
+  };
+}
+
+function decide(
+  signs: Signs,
+  machine: JudgeContext["machine"],
+): { readonly rule: VerdictRule; readonly rests: readonly Occurrence[] } {
+  for (const rule of VERDICT_RULES) {
+    const rests = rule.when(signs, machine);
+    if (rests !== undefined) return { rule, rests };
+  }
+  throw new Error("the last rule holds always");
+}
+
+const rank = (severity: Severity): number => SEVERITIES.indexOf(severity);
+
+function worst(severities: readonly (Severity | undefined)[]): Severity | undefined {
+  const known = severities.filter((one) => one !== undefined && one !== "notice") as Severity[];
+  return known.sort((a, b) => rank(a) - rank(b))[0];
+}
+
+/** The finding a verdict rests on: the first, where several sources have the same the one with a signature. */
+function principalOf(
+  rule: VerdictRule,
+  rests: readonly Occurrence[],
+  { findings }: Signs,
+): Finding | undefined {
+  const first = rests.find(({ finding }) => finding !== undefined)?.finding;
+  if (first === undefined) {
+    // A guest that ended well may have had a failure that it outlived: that is told by findings, not by the verdict.
+    return rule.severity === undefined
+      ? undefined
+      : findings.find(({ finding }) => finding?.signature)?.finding;
+  }
+  if (first.rule === BARE_RECORD) {
+    return (
+      rests.find(({ finding }) => finding !== undefined && finding.rule !== BARE_RECORD)?.finding ?? first
+    );
+  }
+  if (first.signature !== undefined) return first;
+  return (
+    rests.find(({ finding }) => finding?.signature !== undefined && isSame(finding, first))?.finding ?? first
+  );
+}
+
+/** A record of pstore says that there was a panic; what the console's rules find in its text says which. */
+const BARE_RECORD = "pstore/record";
+
+const sideOf = (principal: Finding | undefined, rule: VerdictRule): Verdict["side"] =>
+  principal === undefined || principal.side === "unknown" || principal.side === "policy"
+    ? rule.side
+    : principal.side;
+
+const titleOf = (rule: VerdictRule, principal: Finding | undefined): string =>
+  principal === undefined || principal.title === "" ? rule.title : principal.title;
+
+const TRUSTS: readonly Trust[] = ["possible", "likely", "certain"];
+
+/** As sure as the rule, and as the finding it rests on; two kinds of sources make it surer, contradictions less. */
+function confidenceOf(
+  { confidence }: VerdictRule,
+  rests: readonly Occurrence[],
+  contradictions: readonly string[],
+): Trust {
+  const trusts = new Set(rests.map(({ finding }) => TRUSTS.indexOf(finding?.trust ?? "certain")));
+  const best = Math.max(-1, ...trusts);
+  const kinds = new Set(rests.map(({ kind }) => kind));
+  let sure = Math.min(TRUSTS.indexOf(confidence), best < 0 ? TRUSTS.length : best);
+  if (kinds.size > 1) sure++;
+  if (contradictions.some((rule) => UNSURE_BY.has(rule))) sure--;
+  return TRUSTS[Math.min(TRUSTS.length - 1, Math.max(0, sure))]!;
+}
+
+/** Where the evidence is: one place of each source. */
+function restsOn(rests: readonly Occurrence[]): string[] {
+  const places = new Map<string, string>();
+  for (const { source, finding } of rests) {
+    if (places.size >= MAX_PLACES && !places.has(source)) break;
+    const { line, offset } = finding?.evidence[0] ?? {};
+    const at = line === undefined ? (offset === undefined ? "" : ` at offset ${offset}`) : ` line ${line}`;
+    if ((places.get(source) ?? "") === "") places.set(source, at);
+  }
+  if (places.size === 0) return [];
+  return [`It rests on ${[...places].map(([source, at]) => `${source}${at}`).join(", ")}.`];
+}
+
+const MAX_PLACES = 6;
+
+/** What keeps a reader from a wrong conclusion. */
+function whyMore(rule: VerdictRule, rests: readonly Occurrence[], signs: Signs): string[] {
+  const sentences: string[] = [];
+  const dead = rests.find(({ kind, finding }) => kind === "console" && finding !== undefined);
+  const later = signs.boot.filter(({ source, place }) => source === dead?.source && place > dead.place);
+  if (rule.verdict === "guest-panic" && later.length === 1 && signs.kdump.length > 0) {
+    sentences.push("What booted afterwards is its crash kernel.");
+  } else if (rule.verdict === "guest-panic" && later.length > 0) {
+    sentences.push(
+      `The guest booted ${later.length === 1 ? "once" : `${later.length} times`} more afterwards.`,
+    );
+  }
+  if (rule.verdict !== "clean") return sentences;
+  const outlived = signs.findings.filter(({ finding }) => rank(finding!.severity) <= rank("hang")).length;
+  if (outlived > 0) {
+    const those = outlived === 1 ? "a failure" : `${outlived} failures`;
+    sentences.push(`It had ${those} that did not end it: --fail-on oops or hang takes them for one.`);
+  }
+  return sentences;
+}

@@ -1,0 +1,265 @@
+import { atLeast, type Severity, type Side, type Trust } from "../finding.ts";
+import { type Occurrence, type SignName, type Signs, seen } from "./signs.ts";
+import type { MachineFacts, VerdictName } from "./types.ts";
+
+/** How the sources of a VM make a verdict; of several that hold, the first counts. */
+export interface VerdictRule {
+  readonly id: string;
+  readonly verdict: VerdictName;
+  readonly confidence: Trust;
+  /** How bad it is at the least; a finding it rests on may be worse. */
+  readonly severity: Severity | undefined;
+  /** Where no finding says better. */
+  readonly side: Side;
+  readonly title: string;
+  /** @returns what it rests on, the most telling first; undefined when it does not hold */
+  readonly when: (signs: Signs, machine: MachineFacts | undefined) => readonly Occurrence[] | undefined;
+  /** One sentence. */
+  readonly why: string;
+}
+
+/** Sources in the order in which they are believed about what a guest died of. */
+const TELLING = ["console", "dump", "pstore", "rtas", "qmp", "libvirt-log", "qemu-log"];
+
+/** All that bear one of the signs, the best teller first; undefined when there are none. */
+function any(signs: Signs, ...names: readonly SignName[]): readonly Occurrence[] | undefined {
+  const all = names.flatMap((name) => signs[name]);
+  if (all.length === 0) return undefined;
+  const rank = ({ kind }: Occurrence) => TELLING.indexOf(kind);
+  return names.length > 1 ? all : all.toSorted((a, b) => rank(a) - rank(b));
+}
+
+const ended = (signs: Signs): boolean => seen(signs, "guestShutdown") || seen(signs, "powerOff");
+/** An oops that nobody says the guest outlived. */
+const open = (found: readonly Occurrence[]): readonly Occurrence[] =>
+  found.filter(({ finding }) => finding?.survived !== true);
+/** What a report was cut in: the last finding of a console, whatever its severity, that the guest is not known to outlive. */
+const brokenOff = (signs: Signs): readonly Occurrence[] =>
+  signs.findings.filter(
+    ({ kind, finding }) => kind === "console" && finding?.survived === false && finding.severity !== "notice",
+  );
+const orUndefined = (found: readonly Occurrence[]): readonly Occurrence[] | undefined =>
+  found.length > 0 ? found : undefined;
+
+export const VERDICT_RULES: readonly VerdictRule[] = [
+  {
+    id: "hardware-death",
+    verdict: "hardware-fault",
+    confidence: "certain",
+    severity: "panic",
+    side: "hardware",
+    title: "the guest died of a hardware error",
+    when: (signs) => any(signs, "hardwareDeath"),
+    why: "A hardware error that the guest did not survive was reported: the guest's kernel only told of it.",
+  },
+  {
+    id: "panic-after-hardware-error",
+    verdict: "hardware-fault",
+    confidence: "likely",
+    severity: "panic",
+    side: "hardware",
+    title: "the guest panicked upon a hardware error",
+    when: (signs) => {
+      const errors = signs.hardwareError.filter(({ finding }) => atLeast(finding!.severity, "oops"));
+      return seen(signs, "panicEvent") && !seen(signs, "death") ? orUndefined(errors) : undefined;
+    },
+    why: "The guest reported a panic to QEMU; no source has one of its kernel, but a hardware error is reported.",
+  },
+  {
+    id: "death",
+    verdict: "guest-panic",
+    confidence: "certain",
+    severity: "panic",
+    side: "guest",
+    title: "the guest's kernel panicked",
+    when: (signs) => any(signs, "death"),
+    why: "The guest's own kernel says that it died.",
+  },
+  {
+    id: "panic-event-after-oops",
+    verdict: "guest-panic",
+    confidence: "certain",
+    severity: "panic",
+    side: "guest",
+    title: "the guest's kernel panicked",
+    when: (signs) => {
+      const oopses = open(signs.oops);
+      return seen(signs, "panicEvent") && oopses.length > 0 ? [...oopses, ...signs.panicEvent] : undefined;
+    },
+    why: "The guest reported a panic to QEMU, and the last that it wrote is the report of a fault in its kernel.",
+  },
+  {
+    id: "panic-event",
+    verdict: "guest-panic",
+    confidence: "certain",
+    severity: "panic",
+    side: "guest",
+    title: "the guest reported a panic to QEMU",
+    when: (signs) => any(signs, "panicEvent"),
+    why: "The guest itself told QEMU that it panicked; what of, no source says.",
+  },
+  {
+    id: "crash-loaded",
+    verdict: "guest-panic",
+    confidence: "certain",
+    severity: "panic",
+    side: "guest",
+    title: "the guest panicked and its crash kernel took over",
+    when: (signs) => any(signs, "crashLoaded"),
+    why: "The guest told QEMU of a panic that its own crash kernel would take care of.",
+  },
+  {
+    id: "kdump",
+    verdict: "guest-panic",
+    confidence: "likely",
+    severity: "panic",
+    side: "guest",
+    title: "the guest crashed and its crash kernel came up",
+    when: (signs) => (seen(signs, "kdump") ? [...open(signs.oops), ...signs.kdump] : undefined),
+    why: "A crash kernel (kdump) booted, which only happens when the kernel before it crashed.",
+  },
+  {
+    id: "qemu-died",
+    verdict: "qemu-crash",
+    confidence: "certain",
+    severity: "panic",
+    side: "qemu",
+    title: "QEMU crashed",
+    when: (signs) => any(signs, "qemuDeath"),
+    why: "QEMU itself crashed, and nothing says that the guest had failed before: the guest is its victim.",
+  },
+  {
+    id: "host-fault",
+    verdict: "host-fault",
+    confidence: "certain",
+    severity: "panic",
+    side: "host",
+    title: "the host could not go on running the guest",
+    when: (signs) => any(signs, "hostFault"),
+    why: "KVM or the host failed to run the guest: the guest was stopped without having said that anything is wrong.",
+  },
+  {
+    id: "reset-in-report",
+    verdict: "guest-panic",
+    confidence: "likely",
+    severity: "panic",
+    side: "guest",
+    title: "the guest died in the report of a fault",
+    when: (signs) => {
+      if (!seen(signs, "guestReset") || seen(signs, "reboot")) return undefined;
+      return orUndefined([...open(signs.oops), ...brokenOff(signs)]);
+    },
+    why: "The guest reset itself without an orderly reboot, and its console ends in the report of a fault: the text of a panic, if there was any, was lost.",
+  },
+  {
+    id: "watchdog",
+    verdict: "guest-hang",
+    confidence: "certain",
+    severity: "hang",
+    side: "guest",
+    title: "the guest hung until its watchdog bit",
+    when: (signs) => (seen(signs, "watchdog") ? [...signs.hang, ...signs.watchdog] : undefined),
+    why: "The guest stopped serving its watchdog device.",
+  },
+  {
+    id: "hang",
+    verdict: "guest-hang",
+    confidence: "likely",
+    severity: "hang",
+    side: "guest",
+    title: "the guest hung",
+    when: (signs) => (ended(signs) || seen(signs, "reboot") ? undefined : any(signs, "hang")),
+    why: "The guest's kernel reports that it does not get on, and nothing says that it ever did again.",
+  },
+  {
+    id: "reset",
+    verdict: "guest-reset",
+    confidence: "likely",
+    severity: "hang",
+    side: "guest",
+    title: "the guest reset itself without saying why",
+    when: (signs) => (seen(signs, "reboot") ? undefined : any(signs, "guestReset")),
+    why: "QEMU saw the guest reset itself; no source has a panic or an orderly reboot: a triple fault, a lost panic, or a reboot whose messages are not here.",
+  },
+  {
+    id: "died-in-oops",
+    verdict: "guest-panic",
+    confidence: "possible",
+    severity: "oops",
+    side: "guest",
+    title: "the guest's kernel failed and was not heard of again",
+    when: (signs) =>
+      ended(signs) ? undefined : orUndefined(signs.oops.filter(({ finding }) => finding?.survived === false)),
+    why: "The guest's kernel had a fault and nothing of it is heard afterwards; that it died is not said.",
+  },
+  {
+    id: "asked-to-stop",
+    verdict: "stopped-by-policy",
+    confidence: "certain",
+    severity: undefined,
+    side: "policy",
+    title: "the guest was stopped from outside",
+    when: (signs) => (ended(signs) ? undefined : any(signs, "hostStop")),
+    why: "QEMU was told to stop, by a signal, by QMP or by whoever manages it, and no source shows a failure before.",
+  },
+  {
+    id: "orderly-shutdown",
+    verdict: "clean",
+    confidence: "certain",
+    severity: undefined,
+    side: "unknown",
+    title: "the guest shut down in order",
+    when: (signs) => any(signs, "guestShutdown", "powerOff"),
+    why: "The guest switched itself off in order.",
+  },
+  {
+    id: "orderly-reboot",
+    verdict: "clean",
+    confidence: "likely",
+    severity: undefined,
+    side: "unknown",
+    title: "the guest rebooted in order",
+    when: (signs) => any(signs, "reboot"),
+    why: "The guest's kernel restarted the machine because it was asked to.",
+  },
+  {
+    id: "oops-at-the-end",
+    verdict: "unknown",
+    confidence: "possible",
+    severity: "oops",
+    side: "guest",
+    title: "the guest's kernel failed",
+    when: (signs) => orUndefined(open(signs.oops)),
+    why: "The guest's kernel had a fault, and no source reaches far enough to say whether it went on.",
+  },
+  {
+    id: "waited-in-vain",
+    verdict: "unknown",
+    confidence: "possible",
+    severity: undefined,
+    side: "unknown",
+    title: "the guest did not end, and nothing says why",
+    when: (signs) => any(signs, "timeout"),
+    why: "Whoever ran the guest gave up waiting for its end, and no source has a failure: it hung without a word, or had nothing to do.",
+  },
+  {
+    id: "nothing-failed",
+    verdict: "clean",
+    confidence: "possible",
+    severity: undefined,
+    side: "unknown",
+    title: "nothing failed as far as the sources go",
+    when: (signs) => any(signs, "boot"),
+    why: "A guest booted and no source has a failure; how it ended no source says.",
+  },
+  {
+    id: "undecided",
+    verdict: "unknown",
+    confidence: "possible",
+    severity: undefined,
+    side: "unknown",
+    title: "no source says what became of the guest",
+    when: () => [],
+    why: "No source has a failure, an orderly end or a guest that booted.",
+  },
+];
