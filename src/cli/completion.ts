@@ -1,5 +1,5 @@
 import type { Command, Option } from "commander";
-import { visibleCommands } from "./subcommands.ts";
+import { isRunnable, visibleCommands } from "./subcommands.ts";
 
 export const SHELLS = ["bash", "zsh", "fish"] as const;
 export type Shell = (typeof SHELLS)[number];
@@ -13,6 +13,8 @@ interface CommandModel {
   readonly choices: readonly string[];
   /** The commands it groups. */
   readonly commands: readonly CommandModel[];
+  /** Whether a group takes file names too. */
+  readonly runnable: boolean;
 }
 
 interface OptionModel {
@@ -35,6 +37,7 @@ const modelOf = (command: Command): CommandModel => ({
   options: command.createHelp().visibleOptions(command).map(optionModel),
   choices: command.registeredArguments[0]?.argChoices ?? [],
   commands: visibleCommands(command).map(modelOf),
+  runnable: isRunnable(command),
 });
 
 const namesOf = (commands: readonly CommandModel[]): string => commands.map(({ name }) => name).join(" ");
@@ -48,8 +51,9 @@ const optionModel = (option: Option): OptionModel => ({
 
 /** What bash does with the words behind a command; `depth` is the command's own place among the words. */
 function bashCase(command: CommandModel, depth: number): string {
-  const { name, options, choices, commands } = command;
-  if (commands.length > 0) {
+  const { name, commands, runnable } = command;
+  if (commands.length === 0) return bashLeaf(command, name);
+  if (!runnable) {
     return `      ${name}) if (( COMP_CWORD == ${depth + 1} )); then
         words="${namesOf(commands)} --help"
       else
@@ -58,14 +62,30 @@ ${commands.map((sub) => bashCase(sub, depth + 1)).join("")}        esac
       fi;;
 `;
   }
+  return `      ${name}) if (( COMP_CWORD == ${depth + 1} )) && [[ "$current" != -* ]]; then
+        words="${namesOf(commands)}" files=1
+      elif (( COMP_CWORD == ${depth + 1} )); then
+        words="${flagsOf(command)}"
+      else
+        case "\${COMP_WORDS[${depth + 1}]}" in
+${commands.map((sub) => bashCase(sub, depth + 1)).join("")}${bashLeaf(command, "*")}        esac
+      fi;;
+`;
+}
+
+const flagsOf = ({ options }: CommandModel): string => options.flatMap((option) => option.flags).join(" ");
+
+/** The options of a command, and what the first argument may be. */
+function bashLeaf(command: CommandModel, pattern: string): string {
+  const { options, choices } = command;
   const values = options
     .filter((option) => option.choices.length > 0)
     .map((option) => `        ${option.flags.join("|")}) words="${option.choices.join(" ")}";;\n`);
   const free = options.filter((option) => option.takesValue && option.choices.length === 0);
   const files = free.length === 0 ? "" : `        ${free.flatMap(({ flags }) => flags).join("|")}) ;;\n`;
-  const flags = options.flatMap((option) => option.flags).join(" ");
+  const flags = flagsOf(command);
   const otherwise = choices.length === 0 ? "" : ` || words="${choices.join(" ")}"`;
-  return `      ${name}) case "$previous" in
+  return `      ${pattern}) case "$previous" in
 ${values.join("")}${files}        *) [[ "$current" == -* ]] && words="${flags}"${otherwise};;
       esac;;
 `;
@@ -74,7 +94,7 @@ ${values.join("")}${files}        *) [[ "$current" == -* ]] && words="${flags}"$
 function bashScript(commands: readonly CommandModel[]): string {
   return `# bash completion for guestcore
 _guestcore() {
-  local current="\${COMP_WORDS[COMP_CWORD]}" previous="\${COMP_WORDS[COMP_CWORD-1]}" words=""
+  local current="\${COMP_WORDS[COMP_CWORD]}" previous="\${COMP_WORDS[COMP_CWORD-1]}" words="" files=""
   # bash takes --option=value for three words
   if [[ "$current" == "=" ]]; then
     current=""
@@ -88,7 +108,7 @@ _guestcore() {
 ${commands.map((command) => bashCase(command, 1)).join("")}    esac
   fi
   if [[ -n "$words" ]]; then
-    mapfile -t COMPREPLY < <(compgen -W "$words" -- "$current")
+    mapfile -t COMPREPLY < <(compgen -W "$words" -- "$current"; [[ -z "$files" ]] || compgen -f -- "$current")
   else
     compopt -o filenames 2>/dev/null
     mapfile -t COMPREPLY < <(compgen -f -- "$current")
@@ -102,8 +122,10 @@ const zshList = (commands: readonly CommandModel[]): string =>
   commands.map(({ name, summary }) => `    ${quote(`${name}:${summary}`)}`).join("\n");
 
 /** What zsh does behind a command, whose name is then the first of the words. */
-function zshCase({ name, options, choices, commands }: CommandModel): string {
-  if (commands.length > 0) {
+function zshCase(command: CommandModel): string {
+  const { name, commands, runnable } = command;
+  if (commands.length === 0) return zshLeaf(command, name);
+  if (!runnable) {
     return `    ${name})
   commands=(
 ${zshList(commands)}
@@ -119,9 +141,28 @@ ${zshList(commands)}
 ${commands.map(zshCase).join("")}  esac;;
 `;
   }
+  return `    ${name})
+  commands=(
+${zshList(commands)}
+  )
+  if (( CURRENT == 2 )) && [[ "$words[2]" != -* ]]; then
+    _describe command commands
+    _files
+    return
+  fi
+  command="$words[2]"
+  case "$command" in
+    ${commands.map(({ name }) => name).join("|")}) shift words; (( CURRENT-- ));;
+  esac
+  case "$command" in
+${commands.map(zshCase).join("")}${zshLeaf(command, "*")}  esac;;
+`;
+}
+
+function zshLeaf({ options, choices }: CommandModel, pattern: string): string {
   const specs = options.map((option) => `      ${zshSpec(option)} \\\n`).join("");
   const rest = choices.length === 0 ? "'*:file:_files'" : quote(`1:value:(${choices.join(" ")})`);
-  return `    ${name}) _arguments \\\n${specs}      ${rest};;\n`;
+  return `    ${pattern}) _arguments \\\n${specs}      ${rest};;\n`;
 }
 
 function zshScript(commands: readonly CommandModel[]): string {
@@ -160,19 +201,28 @@ function fishScript(commands: readonly CommandModel[]): string {
 
 const seen = (names: string): string => `__fish_seen_subcommand_from ${names}`;
 
-/** @param path the commands that group these, outermost first */
-function fishLines(commands: readonly CommandModel[], path: readonly string[]): string[] {
+/**
+ * @param path the commands that group these, outermost first
+ * @param files whether a file may stand in their place
+ */
+function fishLines(commands: readonly CommandModel[], path: readonly string[], files = false): string[] {
   const within = path.map(seen);
   const unseen = [...within, `not ${seen(namesOf(commands))}`].join("; and ");
   const lines = commands.map(
-    ({ name, summary }) => `complete -c guestcore -f -n '${unseen}' -a ${name} -d ${quote(summary)}`,
+    ({ name, summary }) =>
+      `complete -c guestcore${files ? "" : " -f"} -n '${unseen}' -a ${name} -d ${quote(summary)}`,
   );
   for (const command of commands) {
     const groups = commands.filter((other) => other !== command && hasWithin(other, command.name));
     const apart = groups.length === 0 ? [] : [`not ${seen(namesOf(groups))}`];
     const condition = [...within, seen(command.name), ...apart].join("; and ");
-    if (command.commands.length > 0) lines.push(...fishLines(command.commands, [...path, command.name]));
-    else lines.push(...fishLeaf(command, condition));
+    if (command.commands.length > 0) {
+      lines.push(...fishLines(command.commands, [...path, command.name], command.runnable));
+    }
+    if (command.commands.length === 0) lines.push(...fishLeaf(command, condition));
+    else if (command.runnable) {
+      lines.push(...fishLeaf(command, `${condition}; and not ${seen(namesOf(command.commands))}`));
+    }
   }
   return lines;
 }

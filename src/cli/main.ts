@@ -12,6 +12,7 @@ import { guestsCommand } from "./commands/guests.ts";
 import { infoCommand } from "./commands/info.ts";
 import { kernelCommand } from "./commands/kernel.ts";
 import { manCommand } from "./commands/man.ts";
+import { triageCommand } from "./commands/triage.ts";
 import { verifyCommand } from "./commands/verify.ts";
 import { vmcsCommand } from "./commands/vmcs.ts";
 import { vmcsinfoCommand } from "./commands/vmcsinfo.ts";
@@ -34,6 +35,7 @@ const COMMANDS: readonly AddCommand[] = [
   kernelCommand,
   vmcsCommand,
   vmcsinfoCommand,
+  triageCommand,
   explainCommand,
   completionCommand,
   manCommand,
@@ -49,6 +51,8 @@ export function createProgram(terminal: Terminal): Command {
     .usage("COMMAND [options]")
     .version(VERSION, "-V, --version", "print the version")
     .showSuggestionAfterError(true)
+    // A command that has others below it takes only the options in front of their names.
+    .enablePositionalOptions()
     .configureHelp({ optionDescription: describeOption })
     .addHelpText("after", exitStatusText());
   for (const add of COMMANDS) leavesOf(add(program, terminal)).forEach(withCommonOptions);

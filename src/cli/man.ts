@@ -2,7 +2,7 @@ import type { Command, Option } from "commander";
 import { VERSION } from "../core/version.ts";
 import { examplesOf } from "./examples.ts";
 import { EXIT_STATUSES } from "./exit.ts";
-import { isGroup, leavesOf, pathOf, visibleCommands } from "./subcommands.ts";
+import { isGroup, isRunnable, leavesOf, pathOf, visibleCommands } from "./subcommands.ts";
 
 /**
  * A manual page in roff (man(7)) for the program or one of its commands, from commander's own model. The page of a
@@ -20,9 +20,13 @@ export function manPage(program: Command, command: Command): string {
     ".SH DESCRIPTION",
     roff(command.description()),
     ...exampleLines(command),
+    ...(group ? [] : commandLines(command)),
+    ...(group && !isRunnable(command) ? [] : optionSection(command)),
     ...(group
-      ? leavesOf(command).flatMap(subcommandLines)
-      : [...commandLines(command), ...optionSection(command)]),
+      ? leavesOf(command)
+          .filter((sub) => sub !== command)
+          .flatMap(subcommandLines)
+      : []),
     ".SH EXIT STATUS",
     ...EXIT_STATUSES.flatMap(([code, meaning]) => tagged(`\\fB${code}\\fR`, roff(meaning))),
     ".SH SEE ALSO",

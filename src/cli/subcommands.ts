@@ -13,12 +13,18 @@ export function* withDescendants(command: Command): Generator<Command> {
   for (const sub of command.commands) yield* withDescendants(sub);
 }
 
-/** Whether a command only groups others. */
+/** Whether a command has others below it. */
 export const isGroup = (command: Command): boolean => command.commands.length > 0;
 
-/** The visible commands at the ends: the command itself when it groups none. */
-export const leavesOf = (command: Command): readonly Command[] =>
-  isGroup(command) ? visibleCommands(command).flatMap(leavesOf) : [command];
+/** Whether a command does something by itself; one that only groups others has no arguments. */
+export const isRunnable = (command: Command): boolean =>
+  !isGroup(command) || command.registeredArguments.length > 0;
+
+/** The visible commands that do something, outermost first: the command itself unless it only groups others. */
+export const leavesOf = (command: Command): readonly Command[] => [
+  ...(isRunnable(command) ? [command] : []),
+  ...(isGroup(command) ? visibleCommands(command).flatMap(leavesOf) : []),
+];
 
 /** `vmcs layout list`: the words behind the program's name. */
 export function pathOf(command: Command): readonly string[] {

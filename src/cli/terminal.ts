@@ -3,7 +3,11 @@ import type { StopSignal } from "../core/errors.ts";
 
 /** The process as commands see it; tests bring their own. */
 export interface Terminal {
-  readonly stdout: { write(text: string): unknown; readonly isTTY?: boolean; readonly columns?: number };
+  readonly stdout: {
+    write(text: string | Uint8Array): unknown;
+    readonly isTTY?: boolean;
+    readonly columns?: number;
+  };
   readonly stderr: { write(text: string): unknown; readonly isTTY?: boolean; readonly columns?: number };
   /** The last signal that asked to stop, if any. */
   readonly signalled: () => StopSignal | undefined;

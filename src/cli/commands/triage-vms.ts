@@ -1,0 +1,147 @@
+import { Argument, type Command, InvalidArgumentError } from "commander";
+import { UsageError } from "../../core/errors.ts";
+import type { FileIdentity } from "../../io/file.ts";
+import { probeTextFile, writeTextFile } from "../../io/text-file.ts";
+import type { VmResult } from "../../jobs/triage.ts";
+import { envelope } from "../../report/json.ts";
+import { type JobFlags, jobContext, withJobOptions } from "../context.ts";
+import { ToldError } from "../errors.ts";
+import type { Terminal } from "../terminal.ts";
+import { type FailOnFlags, withFailOn } from "./fail-on.ts";
+
+interface TriageFlags extends JobFlags, FailOnFlags {
+  readonly vm?: string;
+  readonly jobs: number;
+  readonly jsonl: boolean;
+  readonly github: boolean;
+  readonly tap: boolean;
+  readonly junit?: string;
+  readonly markdown?: string;
+  readonly html?: string;
+  readonly force: boolean;
+}
+
+/** Reports that a file can be named for. */
+const WRITTEN = ["junit", "markdown", "html"] as const;
+const STANDARD_OUTPUT = "-";
+const MAX_JOBS = 64;
+
+export const withTriageVms = (command: Command, terminal: Terminal): Command =>
+  withFailOn(withJobOptions(command))
+    .usage("PATH... [options]")
+    .addArgument(new Argument("[path...]", "artefacts of VMs, and directories of them"))
+    .option("--vm <name>", "all artefacts are of one VM of this name")
+    .option("--jobs <n>", "VMs looked at at the same time; the output stays in order", jobCount, 1)
+    .option("--jsonl", "print each finding, then each verdict, as a line of JSON", false)
+    .option("--github", "print workflow commands of GitHub Actions", false)
+    .option("--tap", "print TAP version 14, a test for each VM", false)
+    .option("--junit <file>", "write JUnit XML; - is standard output")
+    .option("--markdown <file>", "write Markdown; - is standard output")
+    .option("--html <file>", "write a self-contained page; - is standard output")
+    .option("--force", "replace existing files", false)
+    .action((paths: string[], flags: TriageFlags) => run(paths, flags, terminal));
+
+function jobCount(value: string): number {
+  if (!/^[1-9]\d?$/.test(value) || Number(value) > MAX_JOBS) {
+    throw new InvalidArgumentError(`It is a number from 1 to ${MAX_JOBS}.`);
+  }
+  return Number(value);
+}
+
+async function run(paths: readonly string[], flags: TriageFlags, terminal: Terminal): Promise<void> {
+  if (paths.length === 0) {
+    throw new UsageError("missing required argument 'path'", {
+      hint: "name the directory that has the artefacts, or the artefacts themselves",
+    });
+  }
+  const shown = shownFormat(flags);
+  const files = prepareFiles(paths, flags);
+  const [{ triage }, { STREAMED, WHOLE, hasFailed, triageJson, triageSummary }] = await Promise.all([
+    import("../../jobs/triage.ts"),
+    import("../../report/triage-outputs.ts"),
+  ]);
+  const { failOn, vm, jobs } = flags;
+  const streamed = shown === "text" || shown === "jsonl" || shown === "github" ? STREAMED[shown] : undefined;
+  const keep = streamed === undefined || files.length > 0;
+  const results: VmResult[] = [];
+  const verdicts: string[] = [];
+  let failed = false;
+  for await (const result of triage(paths, { vm, jobs }, jobContext(terminal, flags))) {
+    failed ||= hasFailed(result, { failOn });
+    if (streamed !== undefined) {
+      const gap = shown === "text" && verdicts.length > 0 ? "\n" : "";
+      terminal.stdout.write(`${gap}${streamed(result, { failOn })}`);
+    }
+    verdicts.push(result.verdict.verdict);
+    if (keep) results.push(result);
+  }
+  if (shown === "text" && verdicts.length > 1) terminal.stdout.write(`\n${triageSummary(verdicts)}`);
+  const text = (form: (typeof WRITTEN)[number] | "json" | "tap"): string =>
+    form === "json" ? document(results, triageJson(results, { failOn })) : WHOLE[form](results, { failOn });
+  const inputs =
+    files.length === 0 ? [] : results.flatMap(({ input }) => input.flatMap((one) => one.identities));
+  for (const { form, path, option } of files) writeReport(path, text(form), option, inputs, flags);
+  if (shown !== "text" && shown !== "jsonl" && shown !== "github") terminal.stdout.write(text(shown));
+  if (failed) throw new ToldError(1);
+}
+
+const document = (results: readonly VmResult[], result: unknown): string =>
+  envelope(
+    "triage",
+    results.flatMap(({ input }) => input),
+    results.flatMap(({ warnings }) => warnings),
+    result,
+  );
+
+type Shown = "text" | "json" | "jsonl" | "github" | "tap" | (typeof WRITTEN)[number];
+
+/** What standard output gets. */
+function shownFormat(flags: TriageFlags): Shown {
+  const asked: Shown[] = [
+    ...(["json", "jsonl", "github", "tap"] as const).filter((form) => flags[form]),
+    ...WRITTEN.filter((form) => flags[form] === STANDARD_OUTPUT),
+  ];
+  if (asked.length > 1) {
+    throw new UsageError(`--${asked[0]} and --${asked[1]} cannot both be printed on standard output`, {
+      hint: "write one of them to a file: --json-file, --junit, --markdown and --html take its name",
+    });
+  }
+  return asked[0] ?? "text";
+}
+
+interface WrittenFile {
+  readonly form: (typeof WRITTEN)[number] | "json";
+  readonly path: string;
+  readonly option: string;
+}
+
+/** @throws UsageError, IoError when a report could not be written: before any work is done */
+function prepareFiles(inputs: readonly string[], flags: TriageFlags): WrittenFile[] {
+  if (flags.jsonFile === STANDARD_OUTPUT) {
+    throw new UsageError("--json-file takes the name of a file", {
+      hint: "--json prints the result on standard output",
+    });
+  }
+  const files: WrittenFile[] = [
+    ...(flags.jsonFile === undefined
+      ? []
+      : [{ form: "json" as const, path: flags.jsonFile, option: "--json-file" }]),
+    ...WRITTEN.flatMap((form) => {
+      const path = flags[form];
+      return path === undefined || path === STANDARD_OUTPUT ? [] : [{ form, path, option: `--${form}` }];
+    }),
+  ];
+  for (const [index, { path, option }] of files.entries()) {
+    const others = [...inputs, ...files.slice(0, index).map((file) => file.path)];
+    probeTextFile(path, { force: flags.force, others, option });
+  }
+  return files;
+}
+
+const writeReport = (
+  path: string,
+  text: string,
+  option: string,
+  inputs: readonly FileIdentity[],
+  { force }: TriageFlags,
+): void => writeTextFile(path, text, { force, others: [], inputs, option });

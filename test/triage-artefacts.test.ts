@@ -1,0 +1,233 @@
+import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { dirname, join } from "node:path";
+import { gzipSync } from "node:zlib";
+import fc from "fast-check";
+import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { findArtefacts } from "../src/io/artefacts.ts";
+import { HEAD_BYTES, readHead } from "../src/io/head.ts";
+import { recognise } from "../src/jobs/triage-artefact.ts";
+import { groupByVm, sourcesOf } from "../src/jobs/triage-group.ts";
+
+let top: string;
+beforeEach(() => {
+  top = mkdtempSync(join(tmpdir(), "guestcore-artefacts-"));
+});
+afterEach(() => rmSync(top, { recursive: true }));
+
+function put(name: string, contents: string | Buffer = "[    0.000000] Linux version 6.1\n"): string {
+  const path = join(top, name);
+  mkdirSync(dirname(path), { recursive: true });
+  writeFileSync(path, contents);
+  return path;
+}
+
+const kindOf = async (name: string, contents: string | Buffer, named = false): Promise<string> => {
+  const path = put(name, contents);
+  return (await recognise({ path, root: top, within: named ? [] : [name], size: contents.length })).kind;
+};
+
+const at = (offset: number, text: string | Buffer, size = offset + text.length): Buffer => {
+  const bytes = Buffer.alloc(size);
+  Buffer.from(text).copy(bytes, offset);
+  return bytes;
+};
+const rtas = Buffer.alloc(64);
+rtas.set([6, 0x74, 0x10, 0, 0, 0, 0, 0x38], 0);
+rtas.write("IBM\0", 20, "latin1");
+
+describe("what a file is", () => {
+  test.each<[string, string | Buffer, string]>([
+    ["x.log", "[    0.000000] Linux version 6.1\n", "console"],
+    ["x.log", "<6>[    1.000000] foo\r\n", "console"],
+    ["x.log", "Nov 20 22:14:07 host kernel: [   12.000001] foo\n", "console"],
+    ["x.log", "SeaBIOS (version 1.16)\n", "console"],
+    ["x.log", "\x1b[2J\x1b[01;01HBdsDxe: loading Boot0001\n", "console"],
+    ["serial.log", "some words\n", "console"],
+    ["notes.log", "some words\n", "unknown"],
+    ["README.txt", "the kernel did panic: yes\n", "unknown"],
+    ["x.jsonl", '{"QMP": {"version": {}}}\n', "qmp"],
+    ["x.jsonl", '{"t": 0.1, "dir": ">", "msg": {"execute": "qmp_capabilities"}}\n', "qmp"],
+    ["x.json", '{\n    "timestamp": {\n "seconds": 1}}\n', "qmp"],
+    ["x.log", "2024-01-01: info : QEMU_MONITOR_RECV_EVENT: mon=0x1 event={}\n", "qmp"],
+    ["x.log", "2024-09-30 16:30:49.506+0000: starting up libvirt version: 9.0.0\n", "libvirt-log"],
+    ["x.log", "qemu-system-x86_64: terminating on signal 15\n", "qemu-log"],
+    ["x.log", "KVM internal error. Suberror: 1\n", "qemu-log"],
+    ["x.txt", "qemu-system-x86_64 -m 512 -append 'panic=30'\n", "cmdline"],
+    ["cmdline", "/usr/bin/qemu-system-x86_64\0-name\0a\0-m\x292\0", "cmdline"],
+    ["dmesg-efi-179523104901001", "Panic#1 Part1\n", "pstore"],
+    ["dmesg-erst-6985374587534.enc.z", Buffer.from([1, 2, 3]), "pstore"],
+    ["dmesg-1.enc.z", Buffer.from([1, 2, 3]), "pstore"],
+    ["console-ramoops-0", "x\n", "pstore"],
+    ["vars.fd", at(40, "_FVH", 4096), "pstore"],
+    ["erst", at(0, "ERSTSTOR", 8192), "pstore"],
+    ["ramoops.bin", at(0, "DBGC\x10\0\0\0\x10\0\0\0", 8192), "pstore"],
+    ["ramoops.bin", at(4096, "DBGC\x10\0\0\0\x10\0\0\0", 8192), "pstore"],
+    ["rtas.bin", rtas, "rtas"],
+    ["vmcore", at(0, "KDUMP   ", 8192), "dump"],
+    ["vmcore", at(0, "makedumpfile\0\0\0\0", 8192), "dump"],
+    ["disk.qcow2", at(0, "QFI\xfb", 512), "unknown"],
+    ["empty", "", "unknown"],
+    ["zeros", Buffer.alloc(8192), "unknown"],
+  ])("%s with %j: %s", async (name, contents, kind) => expect(await kindOf(name, contents)).toBe(kind));
+
+  test("a text that somebody named is a console when it is nothing else", async () => {
+    expect(await kindOf("notes.log", "some words\n", true)).toBe("console");
+    expect(await kindOf("data.bin", Buffer.from(Array.from({ length: 256 }, (_, i) => i % 32)), true)).toBe(
+      "unknown",
+    );
+  });
+
+  test("a compressed file is what is in it, and no more of it is unpacked than that takes", async () => {
+    const bomb = gzipSync(
+      Buffer.concat([Buffer.from("[    0.000000] Linux version 6.1\n"), Buffer.alloc(2 ** 28)]),
+    );
+    expect(bomb.length).toBeLessThan(300_000);
+    const path = put("bomb.gz", bomb);
+    const start = performance.now();
+    expect((await recognise({ path, root: top, within: ["bomb.gz"], size: bomb.length })).kind).toBe(
+      "console",
+    );
+    expect(performance.now() - start).toBeLessThan(2000);
+    expect((await readHead(path)).bytes.length).toBe(HEAD_BYTES);
+  });
+
+  test("nothing that a file begins with makes recognition fail, or slow", async () => {
+    const pieces = [
+      "[ 0",
+      "\n",
+      "{",
+      '{"t":',
+      "\x1f\x8b\x08",
+      "(\xb5/\xfd",
+      "\x7fELF",
+      "KDUMP   ",
+      "_FVH",
+      "qemu",
+      " ",
+      "\0",
+      "aaaa",
+      "BUG: ",
+      "a=b ",
+    ];
+    await fc.assert(
+      fc.asyncProperty(
+        fc.oneof(
+          fc.uint8Array({ maxLength: 300 }).map((bytes) => Buffer.from(bytes)),
+          fc
+            .array(fc.constantFrom(...pieces), { maxLength: 60 })
+            .map((all) => Buffer.from(all.join(""), "latin1")),
+        ),
+        async (contents) => {
+          expect(typeof (await kindOf("x", contents))).toBe("string");
+        },
+      ),
+      { seed: 20261126, numRuns: 150 },
+    );
+    for (const piece of pieces) {
+      const start = performance.now();
+      await kindOf("x", Buffer.from(piece.repeat(40_000), "latin1"));
+      expect(performance.now() - start).toBeLessThan(2000);
+    }
+  });
+});
+
+describe("looking through directories", () => {
+  const names = (...paths: string[]) =>
+    findArtefacts(paths).files.map(({ path }) => path.slice(top.length + 1));
+  test("all files, sorted, each once", () => {
+    for (const name of ["b/2", "b/1", "a/x/y", "c"]) put(name);
+    symlinkSync(join(top, "c"), join(top, "d"));
+    expect(names(top, join(top, "c"))).toEqual(["a/x/y", "b/1", "b/2", "c"]);
+  });
+  test("a loop of links is passed over", () => {
+    put("a/x");
+    symlinkSync(top, join(top, "a/loop"));
+    symlinkSync("nowhere", join(top, "a/dangling"));
+    const { files, passedOver } = findArtefacts([top]);
+    expect(files.length).toBe(1);
+    expect(passedOver.map((path) => path.slice(top.length))).toEqual(["/a/dangling", "/a/loop"]);
+  });
+  test("depth is bounded", () => {
+    put(`${"d/".repeat(20)}x`);
+    expect(findArtefacts([top])).toMatchObject({ files: [], beyond: "depth" });
+  });
+  test("what is not there is an error that names it", () => {
+    expect(() => findArtefacts([join(top, "nothing")])).toThrow(/cannot stat .*nothing: no such file/);
+  });
+});
+
+describe("which VM a file belongs to", () => {
+  async function groups(...paths: string[]): Promise<Record<string, string[]>> {
+    const { files } = findArtefacts(paths.map((path) => join(top, path)));
+    const recognised = await Promise.all(files.map(async (file) => [file, await recognise(file)] as const));
+    return Object.fromEntries(
+      groupByVm(sourcesOf(recognised)).map(({ name, sources }) => [
+        name,
+        sources.map(({ path }) => path.slice(top.length + 1)).toSorted(),
+      ]),
+    );
+  }
+  const qmp = '{"QMP": {}}\n';
+
+  test("by what their names have in common", async () => {
+    for (const vm of ["a", "isa-pause-dump"]) {
+      put(`${vm}.console.log`);
+      put(`${vm}.qmp.jsonl`, qmp);
+      put(`${vm}.cmdline.txt`, "qemu-kvm -m 5");
+    }
+    expect(Object.keys(await groups(""))).toEqual(["a", "isa-pause-dump"]);
+  });
+  test("a directory for each VM, with its parts below", async () => {
+    put("web/serial.log");
+    put("web/qmp.jsonl", qmp);
+    put("web/pstore/dmesg-efi-1", "Panic#1 Part1\n");
+    put("web/pstore/dmesg-efi-2", "Panic#1 Part2\n");
+    put("db/console.log");
+    expect(await groups("")).toEqual({
+      db: ["db/console.log"],
+      web: ["web/pstore", "web/qmp.jsonl", "web/serial.log"],
+    });
+  });
+  test("libvirt's layout joins across directories", async () => {
+    put("log/libvirt/qemu/web.log", "2024-09-30 16:30:49.506+0000: starting up libvirt version: 9.0.0\n");
+    put("lib/libvirt/qemu/dump/7-web-2024-09-30-16:31:00", at(0, "KDUMP   ", 8192));
+    put("log/libvirt/qemu/db.log.1", "2024-09-30 16:30:49.506+0000: starting up libvirt version: 9.0.0\n");
+    expect(Object.entries(await groups("")).map(([name, all]) => [name, all.length])).toEqual([
+      ["web", 2],
+      ["db", 1],
+    ]);
+  });
+  test("a sandbox by its id", async () => {
+    const id = "0123456789abcdef".repeat(4);
+    put(`run/vc/sbs/${id}/console.log`);
+    put(`crash/${id}/vmcore-2024/vmcore`, at(0, "KDUMP   ", 8192));
+    expect(Object.entries(await groups("")).map(([name, all]) => [name, all.length])).toEqual([[id, 2]]);
+  });
+  test("files named one by one are of one VM", async () => {
+    put("x/serial.log");
+    put("y/qmp.log", qmp);
+    expect(await groups("x/serial.log", "y/qmp.log")).toEqual({
+      "serial.log": ["x/serial.log", "y/qmp.log"],
+    });
+  });
+  test("a nameless file joins the only VM with a name", async () => {
+    put("web.console.log");
+    put("OVMF_VARS.fd", at(40, "_FVH", 4096));
+    put("notes", "nothing");
+    expect(await groups("")).toEqual({ web: ["OVMF_VARS.fd", "notes", "web.console.log"] });
+  });
+  test("two of one name are told apart", async () => {
+    put("a/web.console.log");
+    put("b/web.console.log");
+    expect(Object.keys(await groups("")).map((name) => name.slice(top.length))).toEqual(["/a/web", "/b/web"]);
+  });
+  test("systemd-pstore's own text is no second source", async () => {
+    put("web/179523104/dmesg-efi-1", "Panic#1 Part1\n");
+    put("web/179523104/dmesg.txt", "[    1.000000] x\n");
+    expect(await groups("")).toEqual({ web: ["web/179523104"] });
+  });
+  test("--vm puts all together", () => {
+    expect(groupByVm([], "x")).toEqual([{ name: "x", sources: [] }]);
+  });
+});

@@ -1,0 +1,259 @@
+import {
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { Command } from "commander";
+import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { completionScript } from "../src/cli/completion.ts";
+import { main } from "../src/cli/main.ts";
+import { manPage } from "../src/cli/man.ts";
+import { leavesOf, pathOf } from "../src/cli/subcommands.ts";
+import { CorruptError } from "../src/core/errors.ts";
+import type { JobContext } from "../src/core/job.ts";
+import type { Warning } from "../src/core/warnings.ts";
+import { type TriageOptions, triage, type VmResult } from "../src/jobs/triage.ts";
+import type { Reader } from "../src/jobs/triage-artefact.ts";
+import { envelope } from "../src/report/json.ts";
+import { triageJson } from "../src/report/triage-json.ts";
+import { schemas } from "./support/schemas.ts";
+import { FakeTerminal } from "./support/terminal.ts";
+import { DOUBLES } from "./support/triage-doubles.ts";
+
+const samples = join(import.meta.dirname, "../samples/triage/vms");
+let top: string;
+beforeEach(() => {
+  top = mkdtempSync(join(tmpdir(), "guestcore-triage-"));
+});
+afterEach(() => rmSync(top, { recursive: true }));
+
+async function run(
+  paths: readonly string[],
+  options: TriageOptions = {},
+): Promise<{ results: VmResult[]; warnings: Warning[] }> {
+  const warnings: Warning[] = [];
+  const context: JobContext = {
+    progress: { start: () => {}, update: () => {}, finish: () => {} },
+    warn: (warning) => warnings.push(warning),
+    checkpoint: async () => {},
+    temporaryDirectories: [top],
+  };
+  const results: VmResult[] = [];
+  for await (const result of triage(paths, { readers: DOUBLES, ...options }, context)) results.push(result);
+  return { results, warnings };
+}
+
+const validate = schemas().getSchema("triage.json")!;
+function expectValid(json: unknown): void {
+  const isValid = validate(json);
+  expect(validate.errors ?? []).toEqual([]);
+  expect(isValid).toBe(true);
+}
+
+describe("the samples", () => {
+  test("are a VM that stands in its panic, and one that shut down", async () => {
+    const { results, warnings } = await run([samples]);
+    expect(warnings).toEqual([]);
+    expect(results.map(({ vm, verdict }) => [vm, verdict.verdict, verdict.confidence, verdict.side])).toEqual(
+      [
+        ["paused-in-panic", "guest-panic", "certain", "guest"],
+        ["shut-down", "clean", "certain", "unknown"],
+      ],
+    );
+    const [panicked, clean] = results;
+    expect(panicked!.verdict.agreements.map(({ rule }) => rule)).toEqual(["console-and-event"]);
+    // Its QEMU is gone: there is nothing left to dump.
+    expect(panicked!.verdict.next).toEqual([]);
+    expect(panicked!.machine).toMatchObject({ pvpanic: true, panicAction: "pause" });
+    expect(clean!.verdict.agreements.map(({ rule }) => rule)).toEqual(["orderly-end"]);
+    expect(clean!.machine).toMatchObject({ pvpanic: false, panicTimeout: 30 });
+  });
+
+  test("as JSON are by the schema", async () => {
+    const { results } = await run([samples]);
+    const inputs = results.flatMap(({ input }) => input);
+    expectValid(JSON.parse(envelope("triage", inputs, [], triageJson(results, { failOn: "panic" }))));
+  });
+
+  test("the output is the same whatever --jobs is", async () => {
+    for (let vm = 0; vm < 9; vm++) {
+      mkdirSync(join(top, `vm${vm}`));
+      const name = vm % 2 === 0 ? "shut-down" : "paused-in-panic";
+      for (const end of ["console.log", "qmp.jsonl", "cmdline.txt"]) {
+        copyFileSync(join(samples, `${name}.${end}`), join(top, `vm${vm}`, end));
+      }
+    }
+    const slow: Reader = async (input, context) => {
+      await new Promise((resolve) => setTimeout(resolve, input.path.charCodeAt(top.length + 3) % 7));
+      return DOUBLES.console!(input, context);
+    };
+    const readers = { ...DOUBLES, console: slow };
+    const one = await run([top], { jobs: 1, readers });
+    const many = await run([top], { jobs: 5, readers });
+    expect(one.results.map(({ vm }) => vm)).toEqual(Array.from({ length: 9 }, (_, vm) => `vm${vm}`));
+    expect(triageJson(many.results, { failOn: "panic" })).toEqual(
+      triageJson(one.results, { failOn: "panic" }),
+    );
+  });
+});
+
+describe("sources that cannot be read", () => {
+  const broken: Reader = async () => {
+    throw new CorruptError("nothing in it makes sense");
+  };
+  test("are told of, and the others decide", async () => {
+    const { results, warnings } = await run([samples], { readers: { ...DOUBLES, qmp: broken } });
+    expect(results.map(({ verdict }) => verdict.verdict)).toEqual(["guest-panic", "clean"]);
+    expect(results[0]!.sources[1]).toMatchObject({ kind: "qmp", problem: "nothing in it makes sense" });
+    expect(warnings.map(({ code }) => code)).toEqual(["TRI003", "TRI003"]);
+    expectValid(JSON.parse(envelope("triage", [], warnings, triageJson(results, { failOn: "oops" }))));
+  });
+  test("when it is all of them, are an error", async () => {
+    await expect(run([samples], { readers: { console: broken, qmp: broken } })).rejects.toThrow(
+      "nothing in it makes sense",
+    );
+  });
+  test("without a reader are listed as such", async () => {
+    const { results } = await run([samples], { readers: {} });
+    expect(results.map(({ verdict }) => verdict.rule)).toEqual(["undecided", "undecided"]);
+    expect(results[0]!.sources[0]!.problem).toBe("recognised, but nothing here reads it");
+  });
+  test("files that nothing knows are listed, not guessed", async () => {
+    copyFileSync(join(samples, "shut-down.console.log"), join(top, "console.log"));
+    writeFileSync(join(top, "notes.txt"), "Kernel, panic!\n");
+    const { results, warnings } = await run([top]);
+    expect(results[0]!.sources.map(({ kind }) => kind)).toEqual(["console", "unknown"]);
+    expect(warnings.map(({ code, message }) => [code, message.includes("notes.txt")])).toEqual([
+      ["TRI004", true],
+    ]);
+  });
+  test("a directory without any artefact is an error", async () => {
+    writeFileSync(join(top, "notes.txt"), "Kernel, panic!\n");
+    await expect(run([top])).rejects.toThrow("no artefact of a VM: none of 1 file is one");
+    await expect(run(["-"])).rejects.toThrow("triage takes files and directories");
+  });
+});
+
+describe("guestcore triage", () => {
+  async function command(...argv: string[]): Promise<{ status: number; out: string; err: string }> {
+    const terminal = new FakeTerminal();
+    const status = await main(["triage", ...argv], terminal);
+    return { status, out: terminal.out, err: terminal.err };
+  }
+
+  test.each<[string, string[], number, RegExp]>([
+    ["without a path", [], 2, /missing required argument 'path'/],
+    ["two formats on standard output", [samples, "--json", "--tap"], 2, /--json and --tap cannot both/],
+    [
+      "two files on standard output",
+      [samples, "--html", "-", "--junit", "-"],
+      2,
+      /--junit and --html cannot both/,
+    ],
+    ["--json-file -", [samples, "--json-file", "-"], 2, /takes the name of a file/],
+    ["--jobs 0", [samples, "--jobs", "0"], 2, /from 1 to 64/],
+    ["--fail-on notice", [samples, "--fail-on", "notice"], 2, /Allowed choices/],
+    ["standard input", ["-"], 2, /triage takes files and directories/],
+    ["what is not there", ["/nonexistent/x"], 7, /no such file/],
+  ])("%s: an error", async (_, argv, status, message) => {
+    const told = await command(...argv);
+    expect([told.status, told.out]).toEqual([status, argv.includes("--json") ? told.out : ""]);
+    expect(told.err).toMatch(message);
+  });
+
+  test("nothing that is an artefact: exit status 3", async () => {
+    writeFileSync(join(top, "x.bin"), Buffer.from([1, 2, 3]));
+    expect(await command(top)).toMatchObject({ status: 3, out: "" });
+  });
+
+  test("every form, each by its own rules", async () => {
+    const files = ["json-file", "junit", "markdown", "html"].map((form) => [`--${form}`, join(top, form)]);
+    const { out, err } = await command(samples, ...files.flat());
+    expect(err).toBe("");
+    expect(out).toMatch(/^paused-in-panic: /);
+    expect(out).toMatch(/\n2 VMs: /);
+    expectValid(JSON.parse(readFileSync(join(top, "json-file"), "utf8")));
+    expect(readFileSync(join(top, "junit"), "utf8")).toMatch(/^<\?xml /);
+    expect(readFileSync(join(top, "markdown"), "utf8")).toMatch(/^# guestcore triage/);
+    expect(readFileSync(join(top, "html"), "utf8")).toMatch(/^<!DOCTYPE html>/);
+    expect(statSync(join(top, "html")).mode & 0o777).toBe(0o600);
+    expectValid(JSON.parse((await command(samples, "--json")).out));
+    const lines = (await command(samples, "--jsonl")).out
+      .trimEnd()
+      .split("\n")
+      .map((line) => JSON.parse(line));
+    expect(lines.filter(({ type }) => type === "verdict").map(({ vm }) => vm)).toEqual([
+      "paused-in-panic",
+      "shut-down",
+    ]);
+    expect((await command(samples, "--tap")).out).toMatch(/^TAP version 14\n1\.\.2\n/);
+    expect((await command(samples, "--github")).out).toMatch(/^::\w+ .*::.*\n::/);
+  });
+
+  test("a file is replaced only with --force, an input never", async () => {
+    const file = join(top, "out.xml");
+    writeFileSync(file, "kept");
+    expect(await command(samples, "--junit", file)).toMatchObject({ status: 2, out: "" });
+    expect(readFileSync(file, "utf8")).toBe("kept");
+    copyFileSync(join(samples, "shut-down.console.log"), join(top, "console.log"));
+    const input = await command(top, "--html", join(top, "console.log"), "--force");
+    expect(input.status).toBe(2);
+    expect(input.err).toMatch(/input|read/);
+    expect(await command(samples, "--html", join(top, "x"), "--junit", join(top, "x"))).toMatchObject({
+      status: 2,
+    });
+    expect(existsSync(join(top, "x"))).toBe(false);
+  });
+});
+
+describe("a command with commands below it", () => {
+  const ran: string[] = [];
+  const group = (): Command => {
+    const program = new Command("guestcore").exitOverride().enablePositionalOptions();
+    const triage = program
+      .command("triage")
+      .summary("judge")
+      .argument("[path...]", "artefacts")
+      .option("--json", "as JSON")
+      .option("--vm <name>", "name")
+      .enablePositionalOptions()
+      .action((paths: string[], flags) => void ran.push(`triage ${paths} ${JSON.stringify(flags)}`));
+    triage
+      .command("console")
+      .summary("read")
+      .argument("<file>")
+      .option("--json", "as JSON")
+      .action((file: string, flags) => void ran.push(`console ${file} ${JSON.stringify(flags)}`));
+    return program;
+  };
+
+  test.each([
+    [["x", "y", "--json"], 'triage x,y {"json":true}'],
+    [["--vm", "console", "x"], 'triage x {"vm":"console"}'],
+    [["console", "x", "--json"], 'console x {"json":true}'],
+    [["./console", "x"], "triage ./console,x {}"],
+  ])("%j", async (argv, expected) => {
+    ran.length = 0;
+    await group().parseAsync(["triage", ...argv], { from: "user" });
+    expect(ran).toEqual([expected]);
+  });
+
+  test("is among those that do something", () => {
+    expect(leavesOf(group()).map(pathOf)).toEqual([["triage"], ["triage", "console"]]);
+  });
+
+  test("has its own options in completions and on its page", () => {
+    const program = group();
+    for (const shell of ["bash", "zsh", "fish"] as const) {
+      expect(completionScript(shell, program)).toMatchSnapshot(shell);
+    }
+    expect(manPage(program, program.commands[0]!)).toMatchSnapshot("man");
+  });
+});
