@@ -70,6 +70,22 @@ describe("the note of a control block", () => {
     );
   });
 
+  test.each(["with AVX", "without"])("carries x87 and SSE registers, %s", (avx) => {
+    const legacy = Buffer.alloc(512);
+    for (let at = 0; at < 416; at++) legacy[at] = at % 251;
+    const extended = Buffer.alloc(832);
+    legacy.copy(extended);
+    for (let at = 464; at < 832; at++) extended[at] = at % 241;
+    const general = Object.fromEntries(ENCODED_REGISTERS.map((name) => [name, 1n])) as never;
+    const newer = { rsp: false, rip: false, cr3: false };
+    const registers = { general, rip: 2n, newer, cr2: undefined, cr3: undefined, efer: undefined };
+    const fpu = { legacy, extended: avx === "with AVX" ? extended : undefined };
+    const note: RegionNote = { ...NOTE, kept: { address: 1n, registers, fpu } };
+    const { desc } = encodeRegionNote(note);
+    expect([desc.readUInt32LE(4), desc.length]).toEqual([1032, 1032 + 4096]);
+    expect(decodeRegionNote("VMCS", desc)).toEqual(note);
+  });
+
   test("may have a longer header, more flags and more bytes behind", () => {
     const later = regionNote({ vcpu: 3, bytes, flags: 0xffff_ffff, more: Buffer.alloc(24, 0xaa) });
     expect(decodeRegionNote("VMCS", Buffer.concat([later, Buffer.alloc(9, 1)]))).toEqual(NOTE);

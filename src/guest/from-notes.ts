@@ -71,14 +71,19 @@ export function withNotes(
   const uses = new Map<number, NoteUse>();
   for (const note of noted) {
     const copy = found.get(note.index);
-    if (copy?.trust === "current") uses.set(note.index, "not-needed");
-    else {
+    if (copy?.trust === "current") {
+      uses.set(note.index, "not-needed");
+      found.set(note.index, { ...copy, ...fpuOf(note) });
+    } else {
       uses.set(note.index, copy === undefined ? "alone" : "over-stale");
       found.set(note.index, copy === undefined ? note : over(copy, note));
     }
   }
   return { vcpus: [...found.values()].sort((a, b) => a.index - b.index), uses };
 }
+
+/** QEMU's copy of the FPU is not read. */
+const fpuOf = ({ fpu }: Vcpu): Pick<Vcpu, "fpu"> => (fpu === undefined ? {} : { fpu });
 
 const SYSTEM = ["rip", "rflags", "cr0", "cr2", "cr3", "cr4", "efer", "kernelGsBase"] as const;
 const TABLES = ["gdt", "idt"] as const;
@@ -105,6 +110,7 @@ function over(own: Vcpu, note: Vcpu): Vcpu {
     halted: note.halted,
     sources: Object.fromEntries(REGISTERS.map((name) => [name, sources[name] ?? STALE])),
     caveats: [...(note.caveats ?? []), ...(isWhole ? [] : [STALE_CAVEAT])],
+    ...fpuOf(note),
   };
 }
 

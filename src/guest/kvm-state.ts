@@ -29,7 +29,7 @@ export interface KeptByKvm {
   readonly inNested?: boolean;
   readonly kernelGsBase?: KernelGsBase | undefined;
   readonly msrs?: UserReturnMsrs;
-  readonly fpu?: GuestFpu;
+  readonly fpu?: GuestFpu | undefined;
 }
 
 type KeptRegisters = Pick<KvmRegisters, "general" | "rip" | "newer" | "cr2" | "cr3" | "efer"> &

@@ -2,6 +2,7 @@ import type { JobContext } from "../core/job.ts";
 import type { Warning } from "../core/warnings.ts";
 import type { HostGuest } from "../guest/host-guest.ts";
 import type { KvmRegisters } from "../kvm/registers.ts";
+import type { KvmVcpu } from "../kvm/vcpus.ts";
 import type { VmcsLayout } from "../vmx/layout.ts";
 import type { KeptRegisters, RegionNote } from "../vmx/region-note.ts";
 import { infoOf, type VmcsInfo } from "../vmx/vmcsinfo.ts";
@@ -51,14 +52,15 @@ export function regionsOf(
     const note = { owner, vcpu: index, complete, address, bytes: candidate.bytes } as const;
     // Of a vCPU that ran a guest of its own they are that one's.
     if (kvm === undefined || kvm.inNested) return [note];
-    return [kvm.registers === undefined ? note : { ...note, kept: keptOf(kvm.address, kvm.registers) }];
+    return [kvm.registers === undefined ? note : { ...note, kept: keptOf(kvm, kvm.registers) }];
   });
   return { notes, info: infoOfGuest(guest) };
 }
 
-const keptOf = (address: bigint, registers: KvmRegisters): KeptRegisters => {
+const keptOf = ({ address, fpu }: KvmVcpu, registers: KvmRegisters): KeptRegisters => {
   const { general, rip, newer, cr2, cr3, efer } = registers;
-  return { address, registers: { general, rip, newer, cr2, cr3, efer } };
+  const kept = { address, registers: { general, rip, newer, cr2, cr3, efer } };
+  return typeof fpu === "object" ? { ...kept, fpu } : kept;
 };
 
 /** By the layout that most of the vCPUs were found by: of two with one revision a vCPU that never ran can fit both. */

@@ -1,5 +1,6 @@
 import { u64, u64big, viewOf } from "../core/bytes.ts";
 import { CorruptError, UnsupportedError } from "../core/errors.ts";
+import { decodeFpuState, encodeFpuState, type FpuState, XSAVE_SIZE } from "../x86/fpu-state.ts";
 import { ENCODED_REGISTERS, type GeneralRegister } from "../x86/state.ts";
 import { REGION_SIZE } from "./layout.ts";
 
@@ -24,12 +25,16 @@ const AT = { version: 0, headerSize: 4, vcpu: 8, flags: 12, address: 16, size: 2
 /** Fields of a header with KVM's registers. */
 const KVM_AT = { vcpu: 32, general: 40, rip: 168, cr2: 176, cr3: 184, efer: 192 } as const;
 const KVM_HEADER_SIZE = 200;
+/** Behind them x87, SSE and AVX registers: FXSAVE's 512 bytes, or an XSAVE area of the standard form with AVX. */
+const FPU_AT = KVM_HEADER_SIZE;
+const FPU_HEADER_SIZE = FPU_AT + XSAVE_SIZE;
 
 /** The host wrote all that its processors held of the block back to memory before it was dumped. */
 const COMPLETE = 1;
 /** The header has KVM's registers; of those that a control block has too, which are newer; and which are known. */
 const KVM = { present: 1 << 1, newer: { rsp: 1 << 2, rip: 1 << 3, cr3: 1 << 4 } } as const;
 const KVM_KNOWN = { cr2: 1 << 5, cr3: 1 << 6, efer: 1 << 7 } as const;
+const FPU = { known: 1 << 8, avx: 1 << 9 } as const;
 const NO_ADDRESS = 0xffff_ffff_ffff_ffffn;
 
 /** KVM_MAX_VCPU_IDS of x86: 4096 vCPUs, four numbers for each (Linux `arch/x86/include/asm/kvm_host.h`). */
@@ -48,6 +53,8 @@ export interface KeptRegisters {
     readonly cr3: bigint | undefined;
     readonly efer: bigint | undefined;
   };
+  /** Undefined where a processor had them, or nothing tells. */
+  readonly fpu?: FpuState | undefined;
 }
 
 export interface RegionNote {
@@ -75,7 +82,8 @@ export function encodeRegionNote(note: RegionNote): {
   readonly desc: Buffer;
 } {
   const { owner, vcpu, complete, address, bytes, kept } = note;
-  const headerSize = kept === undefined ? HEADER_SIZE : KVM_HEADER_SIZE;
+  const headerSize =
+    kept === undefined ? HEADER_SIZE : kept.fpu === undefined ? KVM_HEADER_SIZE : FPU_HEADER_SIZE;
   const header = Buffer.alloc(headerSize);
   header.writeUInt32LE(VERSION, AT.version);
   header.writeUInt32LE(headerSize, AT.headerSize);
@@ -90,7 +98,7 @@ export function encodeRegionNote(note: RegionNote): {
 }
 
 /** Writes KVM's registers behind the fields that every header has. @returns the flags that tell of them */
-function encodeKept(header: Buffer, { address, registers }: KeptRegisters): number {
+function encodeKept(header: Buffer, { address, registers, fpu }: KeptRegisters): number {
   const { general, rip, newer } = registers;
   header.writeBigUInt64LE(address, KVM_AT.vcpu);
   for (const [i, name] of ENCODED_REGISTERS.entries()) {
@@ -104,6 +112,10 @@ function encodeKept(header: Buffer, { address, registers }: KeptRegisters): numb
     if (value === undefined) continue;
     flags |= KVM_KNOWN[name];
     header.writeBigUInt64LE(value, KVM_AT[name]);
+  }
+  if (fpu !== undefined) {
+    flags |= FPU.known | (fpu.extended === undefined ? 0 : FPU.avx);
+    encodeFpuState(fpu).copy(header, FPU_AT);
   }
   return flags;
 }
@@ -148,13 +160,17 @@ export function decodeRegionNote(owner: string, desc: Buffer): RegionNote {
   if (headerSize + size > desc.length) throw new CorruptError("the note of a vCPU ends within its region");
   const address = u64(view, AT.address);
   const flags = view.getUint32(AT.flags, true);
-  const kept = (flags & KVM.present) !== 0 && headerSize >= KVM_HEADER_SIZE && decodeKept(view, flags);
+  const hasKept = (flags & KVM.present) !== 0 && headerSize >= KVM_HEADER_SIZE;
+  const hasFpu = hasKept && (flags & FPU.known) !== 0 && headerSize >= FPU_HEADER_SIZE;
+  const fpu = hasFpu
+    ? decodeFpuState(desc.subarray(FPU_AT, FPU_HEADER_SIZE), (flags & FPU.avx) !== 0)
+    : undefined;
   return {
     owner: owner === "VMCB" ? "VMCB" : "VMCS",
     vcpu,
     complete: (flags & COMPLETE) !== 0,
     address: Number.isFinite(address) ? address : undefined,
     bytes: Buffer.from(desc.subarray(headerSize, headerSize + size)),
-    ...(kept === false ? {} : { kept }),
+    ...(hasKept ? { kept: { ...decodeKept(view, flags), ...(fpu === undefined ? {} : { fpu }) } } : {}),
   };
 }

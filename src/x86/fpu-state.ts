@@ -20,6 +20,18 @@ const AVX = 4;
 /** Reset values: what a component holds whose bit in XSTATE_BV is 0. */
 const FCW_RESET = 0x37f;
 const MXCSR_RESET = 0x1f80;
+/** Both forms in one area of 832 bytes: the longer one where there is one, else FXSAVE's and zeros. */
+export function encodeFpuState({ legacy, extended }: FpuState): Buffer {
+  return Buffer.concat([extended ?? legacy], XSAVE_SIZE);
+}
+
+/** What `encodeFpuState` wrote. @param hasAvx whether the longer form was there */
+export function decodeFpuState(area: Buffer, hasAvx: boolean): FpuState {
+  const legacy = Buffer.alloc(LEGACY_SIZE);
+  area.copy(legacy, 0, 0, AT.xmmEnd);
+  return { legacy, extended: hasAvx ? Buffer.from(area.subarray(0, XSAVE_SIZE)) : undefined };
+}
+
 /**
  * @param area 832 bytes of an XSAVE area, standard or compacted
  * @returns undefined for one that XSAVE never wrote
