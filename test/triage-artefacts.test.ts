@@ -36,6 +36,8 @@ const rtas = Buffer.alloc(64);
 rtas.set([6, 0x74, 0x10, 0, 0, 0, 0, 0x38], 0);
 rtas.write("IBM\0", 20, "latin1");
 
+const X64_EXCEPTION = "!!!! X64 Exception Type - 0E(#PF - Page-Fault)  CPU Apic ID - 00000000 !!!!\n";
+
 describe("what a file is", () => {
   test.each<[string, string | Buffer, string]>([
     ["x.log", "[    0.000000] Linux version 6.1\n", "console"],
@@ -53,6 +55,15 @@ describe("what a file is", () => {
     ["x.log", "2024-09-30 16:30:49.506+0000: starting up libvirt version: 9.0.0\n", "libvirt-log"],
     ["x.log", "qemu-system-x86_64: terminating on signal 15\n", "qemu-log"],
     ["x.log", "KVM internal error. Suberror: 1\n", "qemu-log"],
+    ["x.log", "2024-11-26T01:02:03.000000Z qemu-system-x86_64: terminating on signal 15\n", "qemu-log"],
+    ["x.log", "2024-11-26T01:02:03.000000Z web qemu-kvm: terminating on signal 15\n", "qemu-log"],
+    ["x.log", "2024-11-26T01:02:03.000000Z build: qemu-kvm: failed\n", "unknown"],
+    ["x.log", X64_EXCEPTION, "console"],
+    ["x.log", "OpenSBI v1.4\n", "console"],
+    ["x.log", "UEFI firmware (version 2024.02 built at 10:00:00)\n", "console"],
+    ["x.log", `${"building\n".repeat(9000)}${X64_EXCEPTION}`, "console"],
+    ["x.md", `An exception looks like this: ${X64_EXCEPTION}`, "unknown"],
+    ["x.bin", at(4096, X64_EXCEPTION), "unknown"],
     ["x.txt", "qemu-system-x86_64 -m 512 -append 'panic=30'\n", "cmdline"],
     ["cmdline", "/usr/bin/qemu-system-x86_64\0-name\0a\0-m\x292\0", "cmdline"],
     ["dmesg-efi-179523104901001", "Panic#1 Part1\n", "pstore"],

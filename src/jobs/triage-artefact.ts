@@ -11,12 +11,15 @@ import type { Detected } from "../triage/finding.ts";
 import { isCommandLine } from "../triage/verdict/machine.ts";
 import type { SourceKind } from "../triage/verdict/types.ts";
 import { logName, openLog } from "./log-input.ts";
+import { hasConsoleLine, isConsoleName, tailOf, tellsOfDeath } from "./triage-sight.ts";
 
 /** What tells the kind of a file. */
 export interface ArtefactHead {
   readonly bytes: Buffer;
   /** The same, one byte a character. */
   readonly text: string;
+  /** The last of a file that is longer, from a line's beginning on; of a compressed one nothing. */
+  readonly tail: Buffer;
   /** What src/dump/identify.ts calls its contents. */
   readonly format: string | undefined;
   /** Of an ELF core, whose it is. */
@@ -61,19 +64,6 @@ const NO_DUMP: ReadonlySet<string> = new Set([
   ...["qcow2", "vmdk", "vhdx", "vhd", "vdi", "qed", "disk-gpt"],
 ]);
 
-/** Lines that only a kernel, a firmware or a boot loader writes; anchored, so time is linear in the text. */
-const CONSOLE_LINES: readonly RegExp[] = [
-  /^(?:<\d{1,3}>)?\[ {0,6}\d{1,8}\.\d{6}\]/m,
-  /^(?:\S{1,64} ){0,6}(?:kernel: )?\[ {0,6}\d{1,8}\.\d{6}\]/m,
-  /^.{0,64}(?:Linux version \d|Kernel panic - not syncing|\(XEN\) |Call Trace:|Unable to handle kernel )/m,
-  /^.{0,32}(?:SeaBIOS \(|BdsDxe: |U-Boot |iPXE |EFI stub: |OpenBIOS|SLOF |KDBG|GNU GRUB|Welcome to GRUB)/m,
-  /^.{0,32}(?:BUG: |Oops: |Oops\[#|general protection fault|WARNING: CPU|Fatal trap \d|\*\*\* STOP: )/m,
-  /^panic: /m,
-  /^.{0,32}(?:Copyright \(c\) .{0,30}The FreeBSD Project|NetBSD \d|OpenBSD \d|login: )/m,
-];
-
-const CONSOLE_NAME = /(?:console|serial|ttys?\d|ttyama|hvc\d|dmesg|kmsg|kernel\.log|boot\.log)/i;
-
 /** Every kind that is known by sight; of several that match, the first counts. */
 export const ARTEFACTS: readonly Artefact[] = [
   { kind: "pstore", label: "pstore files", matches: (name) => isStoreFile(name) },
@@ -98,12 +88,17 @@ export const ARTEFACTS: readonly Artefact[] = [
   {
     kind: "console",
     label: "console log",
-    matches: (_, { text }) => CONSOLE_LINES.some((line) => line.test(text)),
+    matches: (_, { text }) => hasConsoleLine(text),
   },
   {
     kind: "console",
     label: "console log",
-    matches: (name, { text, named }) => isText(text) && (named || CONSOLE_NAME.test(name)),
+    matches: (_, { bytes, text, tail }) => isText(text) && tellsOfDeath(bytes, tail),
+  },
+  {
+    kind: "console",
+    label: "console log",
+    matches: (name, { text, named }) => isText(text) && (named || isConsoleName(name)),
   },
 ];
 
@@ -140,9 +135,11 @@ const isQmp = (text: string): boolean =>
   /^.{0,60}event ['"A-Z_a-z-]{1,60} (?:at .{1,80})?for domain /m.test(text) ||
   /^\{\s{1,40}"(?:QMP|event|timestamp|return|data)"\s{0,8}:/m.test(text);
 
+/** `-msg timestamp=on,guest-name=on` puts both before the program's name (QEMU util/error-report.c, vreport()). */
 const isQemuLog = (text: string): boolean =>
-  /^(?:\S{0,200}\/)?qemu(?:-system-[\w-]{1,20}|-kvm)?: /m.test(text) ||
-  /^(?:KVM internal error|KVM: entry failed|Guest crashed|HV crash parameters)/m.test(text);
+  /^(?:\d{4}-\d\d-\d\dT[\d:.]{8,16}Z (?:[^\s:]{1,64} )?)?(?:\S{0,200}\/)?qemu(?:-system-[\w-]{1,20}|-kvm)?: /m.test(
+    text,
+  ) || /^(?:KVM internal error|KVM: entry failed|Guest crashed|HV crash parameters)/m.test(text);
 
 /** Whether it is text at all: hardly any bytes that no terminal is sent. */
 function isText(text: string): boolean {
@@ -167,11 +164,15 @@ export async function recognise(file: FoundFile): Promise<Recognised> {
   let format: string | undefined;
   let phrase: string | undefined;
   let core: ArtefactHead["core"];
+  let tail: Buffer = Buffer.alloc(0);
   const look = (source: ByteSource): void => {
     ({ format, phrase } = identify(source));
     if (format === "elf") core = coreOf(source);
   };
-  const { bytes, compression } = await readHead(file.path, look);
+  const { bytes, compression } = await readHead(file.path, (source) => {
+    look(source);
+    tail = tailOf(source);
+  });
   if (compression !== undefined) {
     look({
       name: name.replace(/\.\w+$/, ""),
@@ -179,7 +180,8 @@ export async function recognise(file: FoundFile): Promise<Recognised> {
       read: (at, target) => bytes.copy(target, 0, at),
     });
   }
-  const head: ArtefactHead = { bytes, text: latin1(bytes), format, core, named: file.within.length === 0 };
+  const named = file.within.length === 0;
+  const head: ArtefactHead = { bytes, text: latin1(bytes), tail, format, core, named };
   const found = ARTEFACTS.find(({ matches }) => matches(name, head));
   if (found === undefined) return { kind: "unknown", label: phrase ?? "data" };
   return { kind: found.kind, label: found.kind === "dump" ? (phrase ?? found.label) : found.label };
