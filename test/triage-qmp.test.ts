@@ -248,3 +248,57 @@ describe("what is no trouble", () => {
     expect(report.findings).toEqual([]);
   });
 });
+
+describe("a QEMU that could not start", () => {
+  test.each([
+    "qemu-system-x86_64: failed to initialize kvm: Permission denied",
+    "Could not access KVM kernel module: Permission denied",
+    "qemu-system-x86_64: -drive file=x.img: Could not open 'x.img': No such file or directory",
+    "2024-11-26T01:02:03.000000Z qemu-kvm: -netdev user,id=a,b=c: Invalid parameter 'b'",
+    "/usr/bin/qemu-system-ppc64: -serial tcp::4444,server: Failed to find an available port: Address already in use",
+    "qemu-system-aarch64: could not load kernel 'Image'",
+    "qemu-system-x86_64: unsupported machine type",
+    "web qemu-system-x86_64: -nosuch: invalid option",
+  ])("%s", (line) => {
+    const report = read([line]);
+    expect(classes(report)).toEqual(["start-failed"]);
+    expect(report.findings[0]).toMatchObject({ side: "host", details: { early: true } });
+  });
+
+  test("several lines of one start, and its exit status, are one finding", () => {
+    const report = read([
+      "Could not access KVM kernel module: Permission denied",
+      "qemu-system-x86_64: failed to initialize kvm: Permission denied",
+      '{"t": 0.2, "exit": 1}',
+    ]);
+    expect(classes(report)).toEqual(["start-failed"]);
+    expect(report.findings[0]!.title).toContain("Could not access KVM kernel module");
+  });
+
+  test.each<[string, string[]]>([
+    ["a warning", ["qemu-system-x86_64: warning: host doesn't support requested feature"]],
+    [
+      "a warning of an option",
+      ["qemu-system-x86_64: -device pvpanic: warning: old", "qemu-kvm: -chardev x: info: y"],
+    ],
+    ["what it said otherwise", ["qemu-system-x86_64: virtio: bogus descriptor or out of resources"]],
+    [
+      "another accelerator",
+      ["qemu-kvm: failed to initialize kvm: Permission denied", "qemu-kvm: falling back to tcg"],
+    ],
+    ["a start that went on", ["qemu-kvm: -drive file=x: Could not open 'x': no", greeting(8, 2)]],
+    ["a machine that runs", [event("RESUME", 1), "qemu-kvm: Could not open 'x': No such file"]],
+    ["another program", ["curl: failed to initialize kvm: Permission denied", "x -drive: Could not open"]],
+  ])("not %s", (_, lines) => expect(classes(read(lines))).toEqual([]));
+
+  test("stopped by a signal, it ran", () => {
+    expect(
+      classes(
+        read([
+          "qemu-kvm: -drive file=x: Could not open 'x': no",
+          "qemu-kvm: terminating on signal 15 from pid 1 (timeout)",
+        ]),
+      ),
+    ).toEqual(["stopped-by-policy"]);
+  });
+});

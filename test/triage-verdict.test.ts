@@ -554,3 +554,51 @@ describe("whatever detectors give", () => {
     expect(performance.now() - start).toBeLessThan(5000);
   });
 });
+
+describe("what a verdict says", () => {
+  const death = (name: string, side: "guest" | "host" = "guest") =>
+    judge([source("console", { findings: [finding({ class: name, side, title: "x" })] })]);
+  test("who died is named by the class", () => {
+    expect(death("panic").why[0]).toBe("The guest's own kernel says that it died.");
+    expect(death("firmware-crash").why[0]).toMatch(/firmware says itself that it died/);
+    expect(death("domain-crash").why[0]).toMatch(/hypervisor says that it stopped the guest/);
+    expect(death("hypervisor-crash", "host")).toMatchObject({
+      verdict: "host-fault",
+      why: expect.arrayContaining([expect.stringMatching(/^The hypervisor says itself that it crashed/)]),
+    });
+  });
+
+  const outlived = oops({ survived: true });
+  test.each([
+    ["power-off", [boot, powerOff]],
+    ["boot alone", [boot]],
+  ])("what was outlived is its title: %s", (_, events) => {
+    const { verdict, title, why } = judge([source("console", { findings: [outlived], events })]);
+    expect([verdict, title]).toEqual(["clean", "outlived: BUG: kernel NULL pointer dereference in foo"]);
+    expect(why.join(" ")).not.toMatch(/no source has a failure[;:,.]|No source has a failure[;:,.]/);
+    expect(why.join(" ")).toMatch(/It had a failure that did not end it/);
+  });
+  test("a warning is nothing to outlive", () => {
+    const findings = [finding({ severity: "warning", class: "warning", survived: true })];
+    expect(judge([source("console", { findings, events: [boot, powerOff] })]).title).toBe(
+      "the guest shut down in order",
+    );
+  });
+
+  const notStarted = source("qemu-log", {
+    findings: [
+      finding({
+        ...{ rule: "qmp/start-failed", class: "start-failed", severity: "warning", side: "host" },
+        details: { early: true },
+      }),
+    ],
+  });
+  test("a QEMU that could not start is the host's fault, unless a guest ran", () => {
+    expect(judge([notStarted])).toMatchObject({ verdict: "host-fault", rule: "host-fault" });
+    expect(judge([notStarted]).why[0]).toMatch(/could not start/);
+    const ran = source("console", { events: [boot, powerOff] });
+    expect(judge([ran, notStarted]).verdict).toBe("clean");
+    const greeted = source("qmp", { events: [event("qmp/greeting"), shutdown("guest-shutdown")] });
+    expect(judge([greeted, notStarted]).verdict).toBe("clean");
+  });
+});

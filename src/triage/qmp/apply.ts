@@ -2,7 +2,7 @@ import { lifecycle, noteExit, noteShutoff } from "./ends.ts";
 import { EVENTS, eventText, noteCrashLoaded, notePanic } from "./events.ts";
 import { isObject, type Json, member, text } from "./exact-json.ts";
 import type { Fact, Said } from "./fact.ts";
-import type { Guest } from "./guest.ts";
+import { EARLY, type Guest } from "./guest.ts";
 import { greetingOf, versionText } from "./message.ts";
 import { panicTitle } from "./panic-info.ts";
 import { PVPANIC_PORT, pvpanicAccessOf } from "./port-trace.ts";
@@ -39,8 +39,15 @@ export function apply(guest: Guest, fact: Fact): void {
   guest.see(fact);
   const handler = HANDLERS[fact.said.kind] as (guest: Guest, fact: Fact, said: Said) => void;
   handler(guest, fact, fact.said);
+  if (OF_A_RUN.has(fact.said.kind)) guest.ran();
   guest.messages++;
 }
+
+/** What is heard of a machine only once QEMU got through its start. */
+const OF_A_RUN: ReadonlySet<Said["kind"]> = new Set([
+  ...(["greeting", "event", "reply", "refusal", "panic", "signal", "internal-error"] as const),
+  ...(["memory-error", "status", "port", "fell-back"] as const),
+]);
 
 const HANDLERS: Handlers = {
   greeting: (guest, fact, { version, package: name }) => {
@@ -139,10 +146,12 @@ const HANDLERS: Handlers = {
     guest.note("memory-failure", fact, what);
     guest.incident("memory-failure", fact, what, "line").details.action = "inject";
   },
-  "start-failed": (guest, fact, { what }) => {
+  "start-failed": (guest, fact, { what, early = false }) => {
+    if (early && guest.hasRun && guest.state !== "exited") return;
     guest.note("start-failed", fact, what);
-    guest.incident("start-failed", fact, what);
+    guest.incident("start-failed", fact, what, guest.open("start-failed")?.key ?? (early ? EARLY : ""));
   },
+  "fell-back": () => {},
   status: (guest, fact, { state }) => status(guest, fact, state),
   version: (guest, _fact, { version }) => {
     guest.version ??= version;

@@ -21,7 +21,8 @@ export function noteExit(guest: Guest, fact: Fact, exit: number): void {
   else if (signal > 0) {
     if (guest.cause === undefined) guest.incident("ended", fact, `signal ${signal}`);
   } else if (exit !== 0 && guest.cause === undefined && guest.ended === undefined) {
-    guest.incident("start-failed", fact, `QEMU ended with status ${exit}`);
+    const { key } = guest.open("start-failed") ?? {};
+    guest.incident("start-failed", fact, `QEMU ended with status ${exit}`, key);
   }
   guest.became(name === undefined ? "QEMU ended" : `QEMU died of ${name}`);
 }
@@ -41,7 +42,9 @@ export function noteShutoff(guest: Guest, fact: Fact, reason: string): void {
   if (reason === "crashed" && !explained) {
     guest.incident("qemu-abort", fact, "QEMU ended by itself, without a SHUTDOWN (libvirt: crashed)");
   }
-  if (reason === "failed") guest.incident("start-failed", fact, "libvirt could not start it");
+  if (reason === "failed") {
+    guest.incident("start-failed", fact, "libvirt could not start it", guest.open("start-failed")?.key);
+  }
   const ordered = ["destroyed", "saved", "migrated", "daemon"].includes(reason);
   if (ordered && cause === undefined && guest.ended === undefined) guest.incident("ended", fact, reason);
   guest.ended ??= { reason, fact };

@@ -28,7 +28,14 @@ export type Said =
   /** A memory error of the host was passed on. */
   | { readonly kind: "memory-error"; readonly what: string }
   /** QEMU could not start or take a migration. */
-  | { readonly kind: "start-failed"; readonly what: string }
+  | {
+      readonly kind: "start-failed";
+      readonly what: string;
+      /** An error of QEMU's start: of none when the machine is heard of later, or was before. */
+      readonly early?: boolean;
+    }
+  /** QEMU took another accelerator than the first that it was told of. */
+  | { readonly kind: "fell-back" }
   /** The human monitor's `info status`. */
   | { readonly kind: "status"; readonly state: RunState }
   | { readonly kind: "version"; readonly version: QemuVersion }

@@ -1,6 +1,6 @@
 import type { Evidence, Finding, Moment } from "../finding.ts";
 import type { Fact } from "./fact.ts";
-import type { Guest } from "./guest.ts";
+import { EARLY, type Guest } from "./guest.ts";
 import type { Incident, IncidentKind } from "./incident.ts";
 import { panicDetails, panicTitle } from "./panic-info.ts";
 import { SHUTDOWN_CAUSES } from "./run-state.ts";
@@ -122,13 +122,14 @@ const TELLERS: Readonly<Record<IncidentKind, Teller>> = {
     signature: "qmp:qemu-killed",
     survived: false,
   }),
-  "start-failed": ({ what }) => ({
+  "start-failed": ({ what, key }) => ({
     class: "start-failed",
     severity: "warning",
     side: "host",
     trust: "likely",
     title: `QEMU did not get to run the guest: ${what}`,
     signature: "qmp:start-failed",
+    ...(key === EARLY ? { details: { early: true } } : {}),
   }),
   "cont-refused": contRefusedTold,
   stop: stopTold,

@@ -12,6 +12,9 @@ const KEPT_NOTED = 1000;
 const MAX_CONTRADICTIONS = 20;
 const MAX_PENDING = 64;
 
+/** Key of the incident that an error at QEMU's start makes. */
+export const EARLY = "early";
+
 /** What is known of one machine, while its log is replayed. */
 export class Guest {
   /** What the log calls it: a monitor, a domain; empty where there is one only. */
@@ -45,6 +48,8 @@ export class Guest {
   readonly #lastNoted: Noted[] = [];
   omitted = 0;
   messages = 0;
+  /** Whether the machine was heard of: its start did not fail. */
+  hasRun = false;
   ignored = 0;
   /** Commands without an answer yet. */
   readonly #pending: { readonly name: string; readonly id: string | undefined }[] = [];
@@ -137,6 +142,14 @@ export class Guest {
     if (index >= 0) this.incidents.splice(index, 1);
   }
 
+  /** The machine runs, or did: what was said at its start did not end it. */
+  ran(): void {
+    if (this.hasRun) return;
+    this.hasRun = true;
+    const early = this.open("start-failed", EARLY);
+    if (early !== undefined) this.forget(early);
+  }
+
   /** The incident that explains why the machine no longer runs as it did. */
   get cause(): Incident | undefined {
     return this.open("panic") ?? this.open("crash-loaded") ?? this.open("watchdog");
@@ -197,6 +210,7 @@ export class Guest {
     this.state = undefined;
     this.lastState = undefined;
     this.ended = undefined;
+    this.hasRun = false;
     this.exit = undefined;
     this.migrating = false;
     this.#pending.length = 0;

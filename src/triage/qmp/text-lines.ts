@@ -4,6 +4,7 @@ import { hyperV, type PanicInfo } from "./panic-info.ts";
 import { portAccessOf } from "./port-trace.ts";
 import { isRunState } from "./run-state.ts";
 import { bodyOf } from "./stamp.ts";
+import { startErrorOf } from "./start-errors.ts";
 
 /**
  * Lines of libvirt, QEMU and virsh that say what happened to a machine. Every pattern begins at the line's first word or at
@@ -211,7 +212,12 @@ const s390 = (
 
 /** Most lines say nothing: they are told by one look. */
 const ANY = new RegExp(
-  [...RULES.map(({ phrase }) => phrase), "Assertion `", "pio_", "cpu_", "_ops_"].map(literal).join("|"),
+  [
+    ...RULES.map(({ phrase }) => phrase),
+    ...["Assertion `", "pio_", "cpu_", "_ops_", "qemu", "kvm", "KVM kernel module"],
+  ]
+    .map(literal)
+    .join("|"),
 );
 
 function literal(phrase: string): string {
@@ -232,7 +238,7 @@ export function saidBy(line: string): Said | undefined {
     const says = found === null ? undefined : said(found);
     if (says !== undefined) return says;
   }
-  return undefined;
+  return startErrorOf(body);
 }
 
 /** Takes `QEMU[1071]: ` of a host's journal away, with all before it. */

@@ -34,9 +34,13 @@ export function judge(sources: readonly SourceDetected[], { machine }: JudgeCont
     ),
     severity: worst([rule.severity, findings[0]?.severity]),
     side,
-    title: titleOf(rule, principal),
+    title: titleOf(rule, principal, findings),
     rule: rule.id,
-    why: [rule.why, ...restsOn(rests), ...whyMore(rule, rests, signs)],
+    why: [
+      rule.whyOf?.[principal?.class ?? ""] ?? rule.why,
+      ...restsOn(rests),
+      ...whyMore(rule, rests, signs),
+    ],
     signature: principal?.signature,
     principal,
     findings,
@@ -97,8 +101,18 @@ const sideOf = (principal: Finding | undefined, rule: VerdictRule): Verdict["sid
     ? rule.side
     : principal.side;
 
-const titleOf = (rule: VerdictRule, principal: Finding | undefined): string =>
-  principal === undefined || principal.title === "" ? rule.title : principal.title;
+/** What a guest that ended well outlived is more than that it did. */
+function titleOf(
+  { verdict, title }: VerdictRule,
+  principal: Finding | undefined,
+  [worst]: readonly Finding[],
+): string {
+  if (principal !== undefined && principal.title !== "") return principal.title;
+  return verdict === "clean" && worst !== undefined && isFailure(worst) ? `outlived: ${worst.title}` : title;
+}
+
+/** What a guest may or may not outlive; warnings are nothing to outlive. */
+const isFailure = ({ severity }: Finding): boolean => rank(severity) <= rank("hang");
 
 const TRUSTS: readonly Trust[] = ["possible", "likely", "certain"];
 
@@ -145,10 +159,10 @@ function whyMore(rule: VerdictRule, rests: readonly Occurrence[], signs: Signs):
     );
   }
   if (rule.verdict !== "clean") return sentences;
-  const outlived = signs.findings.filter(({ finding }) => rank(finding!.severity) <= rank("hang")).length;
+  const outlived = signs.findings.filter(({ finding }) => isFailure(finding!)).length;
   if (outlived > 0) {
-    const those = outlived === 1 ? "a failure" : `${outlived} failures`;
-    sentences.push(`It had ${those} that did not end it: --fail-on oops or hang takes them for one.`);
+    const [those, them] = outlived === 1 ? ["a failure", "it"] : [`${outlived} failures`, "them"];
+    sentences.push(`It had ${those} that did not end it: --fail-on oops or hang takes ${them} for one.`);
   }
   return sentences;
 }

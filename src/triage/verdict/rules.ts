@@ -16,7 +16,19 @@ export interface VerdictRule {
   readonly when: (signs: Signs, machine: MachineFacts | undefined) => readonly Occurrence[] | undefined;
   /** One sentence. */
   readonly why: string;
+  /** Another for findings of some classes, where one of these decided. */
+  readonly whyOf?: Readonly<Record<string, string>>;
 }
+
+const HOST_WHY: Readonly<Record<string, string>> = {
+  "start-failed": "QEMU says that it could not start, and no source has a guest that ran.",
+  "hypervisor-crash": "The hypervisor says itself that it crashed, and the guest with it.",
+};
+const DEATH_WHY: Readonly<Record<string, string>> = {
+  "firmware-crash": "The guest's firmware says itself that it died: no kernel was running.",
+  "firmware-assert": "A check of the guest's firmware failed, and it stopped: no kernel was running.",
+  "domain-crash": "The hypervisor says that it stopped the guest for what the guest did.",
+};
 
 /** Sources in the order in which they are believed about what a guest died of. */
 const TELLING = ["console", "dump", "pstore", "rtas", "qmp", "libvirt-log", "qemu-log"];
@@ -74,6 +86,7 @@ export const VERDICT_RULES: readonly VerdictRule[] = [
     title: "the guest's kernel panicked",
     when: (signs) => any(signs, "death"),
     why: "The guest's own kernel says that it died.",
+    whyOf: DEATH_WHY,
   },
   {
     id: "panic-event-after-oops",
@@ -135,8 +148,12 @@ export const VERDICT_RULES: readonly VerdictRule[] = [
     severity: "panic",
     side: "host",
     title: "the host could not go on running the guest",
-    when: (signs) => any(signs, "hostFault"),
+    when: (signs) =>
+      seen(signs, "ran")
+        ? orUndefined(signs.hostFault.filter(({ finding }) => finding?.details?.early !== true))
+        : any(signs, "hostFault"),
     why: "KVM or the host failed to run the guest: the guest was stopped without having said that anything is wrong.",
+    whyOf: HOST_WHY,
   },
   {
     id: "reset-in-report",
@@ -200,7 +217,7 @@ export const VERDICT_RULES: readonly VerdictRule[] = [
     side: "policy",
     title: "the guest was stopped from outside",
     when: (signs) => (ended(signs) ? undefined : any(signs, "hostStop")),
-    why: "QEMU was told to stop, by a signal, by QMP or by whoever manages it, and no source shows a failure before.",
+    why: "QEMU was told to stop, by a signal, by QMP or by whoever manages it, and no source shows a failure that ended it before.",
   },
   {
     id: "orderly-shutdown",
@@ -240,7 +257,7 @@ export const VERDICT_RULES: readonly VerdictRule[] = [
     side: "unknown",
     title: "the guest did not end, and nothing says why",
     when: (signs) => any(signs, "timeout"),
-    why: "Whoever ran the guest gave up waiting for its end, and no source has a failure: it hung without a word, or had nothing to do.",
+    why: "Whoever ran the guest gave up waiting for its end, and no source has a failure that ended it: it hung without a word, or had nothing to do.",
   },
   {
     id: "nothing-failed",
@@ -250,7 +267,7 @@ export const VERDICT_RULES: readonly VerdictRule[] = [
     side: "unknown",
     title: "nothing failed as far as the sources go",
     when: (signs) => any(signs, "boot"),
-    why: "A guest booted and no source has a failure; how it ended no source says.",
+    why: "A guest booted and no source has a failure that ended it; how it ended no source says.",
   },
   {
     id: "undecided",
@@ -260,6 +277,6 @@ export const VERDICT_RULES: readonly VerdictRule[] = [
     side: "unknown",
     title: "no source says what became of the guest",
     when: () => [],
-    why: "No source has a failure, an orderly end or a guest that booted.",
+    why: "No source has a failure that ended it, an orderly end or a guest that booted.",
   },
 ];

@@ -98,6 +98,8 @@ export const SIGNS = {
   },
   /** A guest's kernel or firmware spoke. */
   boot: { event: event(["console/boot"]) },
+  /** QEMU got through its start. */
+  ran: { event: event(["console/boot", "qmp/greeting", "qmp/resume"]) },
   /** The vCPUs were stopped, and stayed so as far as is told. */
   stop: { event: event(["qmp/stop"]) },
   resume: { event: event(["qmp/resume"]) },
