@@ -8,7 +8,7 @@ import { codeBlock, codeSpan, triageMarkdown } from "../src/report/triage-markdo
 import { hasFailed } from "../src/report/triage-shared.ts";
 import { triageTap } from "../src/report/triage-tap.ts";
 import { triageText } from "../src/report/triage-text.ts";
-import { event, finding, panicEvent, source, vmOf } from "./support/triage-synth.ts";
+import { event, finding, lockup, oops, panicEvent, source, vmOf } from "./support/triage-synth.ts";
 import { readXml } from "./support/xml.ts";
 
 const PANIC = { failOn: "panic" } as const;
@@ -47,10 +47,11 @@ const panicked = vmOf([
 ]);
 
 describe("human text", () => {
-  test("of a panic", () => expect(triageText(panicked)).toMatchSnapshot());
+  test("of a panic", () => expect(triageText(panicked, PANIC)).toMatchSnapshot());
   test("guest text cannot reach the terminal", () => {
+    const text = triageText(hostile(), PANIC);
     // biome-ignore lint/suspicious/noControlCharactersInRegex: those must not be in it
-    expect(triageText(hostile())).not.toMatch(/[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\ud800-\udfff]/u);
+    expect(text).not.toMatch(/[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\ud800-\udfff]/u);
   });
 });
 
@@ -241,4 +242,61 @@ describe("--fail-on", () => {
   ] as const)("%s with --fail-on %s", (severity, failOn, failed) =>
     expect(hasFailed(of(severity), { failOn })).toBe(failed),
   );
+});
+
+describe("a failure that was outlived", () => {
+  const OOPS = { failOn: "oops" } as const;
+  const off = event("console/shutdown", { line: 99, text: "reboot: Power down" });
+  const outlived = (severity: "oops" | "warning") =>
+    vmOf([
+      source("console", {
+        findings: [oops({ survived: true, severity })],
+        events: [event("console/boot", { line: 1 }), off],
+      }),
+    ]);
+  const failed = outlived("oops");
+  const WORDS = "fails because of --fail-on oops: BUG: kernel NULL pointer dereference in foo (outlived)";
+
+  test("is named where it makes the VM fail", () => {
+    const [suite] = readXml(triageJunit([failed], OOPS)).children;
+    expect(suite!.children[0]!.children[0]!.attributes).toEqual({ type: "null-deref", message: WORDS });
+    expect(triageText(failed, OOPS)).toContain(`\n  ${WORDS}\n`);
+    expect(triageMarkdown([failed], OOPS)).toContain(`\`${WORDS}\``);
+    expect(triageTap([failed], OOPS)).toContain(WORDS);
+    const [first, second] = triageGithub(failed, OOPS).split("\n");
+    expect(first).toMatch(
+      /^::error file=serial.log,line=10,title=web%3A clean%2C fails because of --fail-on oops/,
+    );
+    expect(second).toMatch(/^::error file=serial.log,line=10,title=web%3A oops%3A null-deref::BUG/);
+  });
+  test("is not where the VM does not fail, or fails of its verdict", () => {
+    for (const [result, options] of [
+      [failed, PANIC],
+      [panicked, OOPS],
+      [quiet, OOPS],
+    ] as const) {
+      const all = [
+        triageText(result, options),
+        triageMarkdown([result], options),
+        triageGithub(result, options),
+      ];
+      expect([...all, triageJunit([result], options)].join("")).not.toContain("fails because of");
+    }
+  });
+  test("is no annotation above the verdict's", () => {
+    const levels = (text: string) => text.match(/^::\w+/gm);
+    expect(levels(triageGithub(failed, PANIC))).toEqual(["::notice", "::notice"]);
+    expect(levels(triageGithub(outlived("warning"), PANIC))).toEqual(["::notice", "::notice"]);
+  });
+  test("a guest that hung or reset is a warning, and an error where it fails", () => {
+    const hung = vmOf([source("console", { findings: [lockup()] })]);
+    expect(triageGithub(hung, PANIC)).toMatch(/^::warning .*title=web%3A guest-hang::/);
+    expect(triageGithub(hung, { failOn: "hang" })).toMatch(/^::error /);
+  });
+  test("Markdown lists findings, and none where there is none", () => {
+    expect(triageMarkdown([failed], PANIC)).toContain(
+      "| severity | finding | where |\n| --- | --- | --- |\n| oops | `BUG: kernel NULL pointer dereference in foo` | `serial.log:10` |\n",
+    );
+    expect(triageMarkdown([quiet], PANIC)).not.toContain("| severity |");
+  });
 });

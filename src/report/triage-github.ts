@@ -1,7 +1,14 @@
 import { printable } from "../core/text.ts";
 import type { VmResult } from "../jobs/triage.ts";
 import { atLeast, type Evidence, type Finding } from "../triage/finding.ts";
-import { hasFailed, type TriageReportOptions, verdictText, vmName } from "./triage-shared.ts";
+import {
+  decidingFinding,
+  failureText,
+  hasFailed,
+  type TriageReportOptions,
+  verdictText,
+  vmName,
+} from "./triage-shared.ts";
 
 /** Actions shows ten of a kind for each step. */
 const SHOWN = 10;
@@ -23,23 +30,44 @@ function annotation(level: string, title: string, text: string, at: Evidence | u
 /** Workflow commands of GitHub Actions: the verdict of each VM, then what else was found. */
 export function triageGithub(result: VmResult, options: TriageReportOptions): string {
   const { verdict } = result;
-  const failed = hasFailed(result, options);
-  const [at] = verdict.principal?.evidence ?? [];
+  const level = levelOf(result, options);
+  const decides = decidingFinding(result, options);
+  const failure = failureText(result, options);
+  const [at] = (decides ?? verdict.principal)?.evidence ?? [];
   const others = verdict.findings
     .filter((finding) => finding !== verdict.principal && atLeast(finding.severity, "warning"))
     .slice(0, SHOWN);
+  const name = vmName(result);
   return [
     annotation(
-      failed ? "error" : "notice",
-      `${vmName(result)}: ${verdict.verdict}`,
+      level,
+      failure === undefined ? `${name}: ${verdict.verdict}` : `${name}: ${verdict.verdict}, ${failure}`,
       `${verdictText(result)} (${verdict.confidence}). ${verdict.why.join(" ")}`,
       at,
     ),
-    ...others.map((finding) => findingAnnotation(finding, options)),
+    ...others.map((finding) => findingAnnotation(name, finding, level, options)),
   ].join("");
 }
 
-const findingAnnotation = (
-  { severity, class: name, title, evidence: [at] }: Finding,
+/** Mildest first. */
+const LEVELS = ["notice", "warning", "error"] as const;
+type Level = (typeof LEVELS)[number];
+
+/** A guest that did not end well is worth a warning whatever a pipeline fails of. */
+function levelOf(result: VmResult, options: TriageReportOptions): Level {
+  if (hasFailed(result, options)) return "error";
+  const { verdict, severity } = result.verdict;
+  return verdict !== "clean" && severity !== undefined && atLeast(severity, "hang") ? "warning" : "notice";
+}
+
+/** What was outlived is no worse than the verdict. */
+function findingAnnotation(
+  name: string,
+  { severity, class: what, title, evidence: [at] }: Finding,
+  most: Level,
   { failOn }: TriageReportOptions,
-): string => annotation(atLeast(severity, failOn) ? "error" : "warning", `${severity}: ${name}`, title, at);
+): string {
+  const own: Level = atLeast(severity, failOn) ? "error" : "warning";
+  const level = LEVELS.indexOf(own) > LEVELS.indexOf(most) ? most : own;
+  return annotation(level, `${name}: ${severity}: ${what}`, title, at);
+}

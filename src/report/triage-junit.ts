@@ -3,6 +3,8 @@ import type { VmResult } from "../jobs/triage.ts";
 import { atLeast, type Finding } from "../triage/finding.ts";
 import type { SourceKind } from "../triage/verdict/types.ts";
 import {
+  decidingFinding,
+  failureText,
   findingsOf,
   hasFailed,
   placeText,
@@ -72,18 +74,24 @@ function caseLines({ name, failure, skipped }: Case, suite: string): string[] {
 }
 
 function casesOf(result: VmResult, options: TriageReportOptions): Case[] {
-  const { verdict, sources } = result;
+  const { sources } = result;
   const failed = hasFailed(result, options);
   const whole: Case = {
     name: "verdict",
-    ...(failed
-      ? { failure: { type: verdict.verdict, message: verdictText(result), text: whyText(result) } }
-      : {}),
+    ...(failed ? { failure: failureOf(result, options) } : {}),
   };
   const kinds = [...new Set(sources.map(({ kind }) => kind))].filter(
     (kind) => kind !== "cmdline" && kind !== "unknown",
   );
   return [whole, ...kinds.map((kind) => caseOf(kind, result, options))];
+}
+
+function failureOf(result: VmResult, options: TriageReportOptions): NonNullable<Case["failure"]> {
+  const decides = decidingFinding(result, options);
+  const text = whyText(result);
+  if (decides === undefined) return { type: result.verdict.verdict, message: verdictText(result), text };
+  const message = failureText(result, options)!;
+  return { type: decides.class, message, text: [message, findingText(decides), text].join("\n") };
 }
 
 function caseOf(kind: SourceKind, result: VmResult, { failOn }: TriageReportOptions): Case {

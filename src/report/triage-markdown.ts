@@ -1,6 +1,8 @@
 import { printable } from "../core/text.ts";
 import type { VmResult } from "../jobs/triage.ts";
+import type { Finding } from "../triage/finding.ts";
 import {
+  failureText,
   hasFailed,
   momentText,
   placeText,
@@ -10,7 +12,7 @@ import {
   vmName,
 } from "./triage-shared.ts";
 
-/** Entries of the time line that are shown. */
+/** Entries of the time line and findings that are shown; --json has all. */
 const SHOWN = 100;
 
 /** The longest run of backticks in a text. */
@@ -51,15 +53,17 @@ export const triageMarkdown = (results: readonly VmResult[], options: TriageRepo
         codeSpan(result.verdict.title),
       ]),
     ),
-    ...results.flatMap(vmLines),
+    ...results.flatMap((result) => vmLines(result, options)),
   ].join("\n")}\n`;
 
-function vmLines(result: VmResult): string[] {
+function vmLines(result: VmResult, options: TriageReportOptions): string[] {
   const { verdict, sources } = result;
+  const failure = failureText(result, options);
   const evidence = trace(result);
   return [
     `## ${codeSpan(vmName(result))}: ${verdict.verdict}`,
     "",
+    ...(failure === undefined ? [] : [`${codeSpan(failure)}`, ""]),
     ...[...verdict.why, ...verdict.agreements.map(({ text }) => text)].map((text) => `- ${codeSpan(text)}`),
     ...verdict.contradictions.map(({ text }) => `- **differs:** ${codeSpan(text)}`),
     ...(verdict.signature === undefined ? [] : [`- signature ${codeSpan(verdict.signature)}`]),
@@ -68,6 +72,7 @@ function vmLines(result: VmResult): string[] {
       ["source", "kind", "result"],
       sources.map((source) => [codeSpan(source.path), source.kind, codeSpan(sourceOutcome(source))]),
     ),
+    ...findingLines(verdict.findings),
     ...(evidence.length === 0
       ? []
       : [
@@ -86,6 +91,18 @@ function vmLines(result: VmResult): string[] {
     ),
     ...(verdict.next.length === 0 ? [] : ["Next:", "", ...codeBlock(verdict.next), ""]),
   ];
+}
+
+function findingLines(findings: readonly Finding[]): string[] {
+  const rows = findings
+    .slice(0, SHOWN)
+    .map(({ severity, title, evidence: [first] }) => [
+      severity,
+      codeSpan(title),
+      first === undefined ? "" : codeSpan(placeText(first)),
+    ]);
+  const more = findings.length - rows.length;
+  return [...table(["severity", "finding", "where"], rows), ...(more > 0 ? [`and ${more} more`, ""] : [])];
 }
 
 const evidenceText = (one: Parameters<typeof placeText>[0]): string => `${placeText(one)}: ${one.text}`;

@@ -1,7 +1,7 @@
 import { plural, printable } from "../core/text.ts";
 import type { VmResult } from "../jobs/triage.ts";
 import { atLeast, type Evidence, type Finding, type Severity } from "../triage/finding.ts";
-import type { SourceKind, TimelineEntry } from "../triage/verdict/types.ts";
+import type { SourceKind, TimelineEntry, VerdictName } from "../triage/verdict/types.ts";
 
 /** How a report is judged. */
 export interface TriageReportOptions {
@@ -10,11 +10,38 @@ export interface TriageReportOptions {
 }
 
 /** What is called a VM, in every form of the report. */
-export const vmName = ({ vm }: Pick<VmResult, "vm">): string => (vm === "" ? "files of no VM" : vm);
+export const vmName = ({ vm }: Pick<VmResult, "vm">): string => vm;
 
 /** Whether a VM's verdict, or one of its findings, is at or above the limit. */
 export const hasFailed = ({ verdict }: Pick<VmResult, "verdict">, { failOn }: TriageReportOptions): boolean =>
   verdict.severity !== undefined && atLeast(verdict.severity, failOn);
+
+/** How bad a verdict is by itself, whatever else was found (docs/triage.md, "The verdict"). */
+const BY_ITSELF: Readonly<Partial<Record<VerdictName, Severity>>> = {
+  ...{ "guest-panic": "panic", "host-fault": "panic", "hardware-fault": "panic", "qemu-crash": "panic" },
+  ...{ "guest-hang": "hang", "guest-reset": "hang" },
+};
+
+/** The finding that alone makes a VM fail: its verdict, and what that rests on, would not. */
+export function decidingFinding(
+  { verdict }: Pick<VmResult, "verdict">,
+  { failOn }: TriageReportOptions,
+): Finding | undefined {
+  const bad = (severity: Severity | undefined) => severity !== undefined && atLeast(severity, failOn);
+  if (bad(BY_ITSELF[verdict.verdict]) || bad(verdict.principal?.severity)) return undefined;
+  return verdict.findings.find(({ severity }) => bad(severity));
+}
+
+/** `fails because of --fail-on oops: BUG: … (outlived)`; undefined where the verdict says enough. Not made safe yet. */
+export function failureText(
+  result: Pick<VmResult, "verdict">,
+  options: TriageReportOptions,
+): string | undefined {
+  const finding = decidingFinding(result, options);
+  if (finding === undefined) return undefined;
+  const outlived = finding.survived === true || result.verdict.verdict === "clean" ? " (outlived)" : "";
+  return `fails because of --fail-on ${options.failOn}: ${finding.title}${outlived}`;
+}
 
 /** `guest-panic: Kernel panic - not syncing: …`, safe for a terminal. */
 export const verdictText = ({ verdict }: Pick<VmResult, "verdict">): string =>

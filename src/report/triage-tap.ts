@@ -1,6 +1,6 @@
 import { printable } from "../core/text.ts";
 import type { VmResult } from "../jobs/triage.ts";
-import { hasFailed, type TriageReportOptions, verdictText, vmName } from "./triage-shared.ts";
+import { failureText, hasFailed, type TriageReportOptions, verdictText, vmName } from "./triage-shared.ts";
 
 /** A description of TAP: `#` would begin a directive, a backslash escapes. */
 const description = (text: string): string => printable(text).replace(/[\\#]/g, "\\$&");
@@ -18,6 +18,7 @@ export const triageTap = (results: readonly VmResult[], options: TriageReportOpt
 function testLines(result: VmResult, number: number, options: TriageReportOptions): string[] {
   const { verdict } = result;
   const ok = hasFailed(result, options) ? "not ok" : "ok";
+  const failure = failureText(result, options);
   const [at] = verdict.principal?.evidence ?? [];
   return [
     `${ok} ${number} - ${description(`${vmName(result)}: ${verdictText(result)}`)}`,
@@ -28,6 +29,7 @@ function testLines(result: VmResult, number: number, options: TriageReportOption
     ...(verdict.signature === undefined ? [] : [`  signature: ${yaml(verdict.signature)}`]),
     ...(at === undefined ? [] : [`  file: ${yaml(at.source)}`]),
     ...(at?.line === undefined ? [] : [`  line: ${at.line}`]),
+    ...(failure === undefined ? [] : [`  failure: ${yaml(failure)}`]),
     `  why: ${yaml(verdict.why.join(" "))}`,
     "  ...",
   ];

@@ -1,16 +1,26 @@
 import { printable } from "../core/text.ts";
 import type { VmResult } from "../jobs/triage.ts";
 import { alignedColumns } from "./columns.ts";
-import { momentText, placeText, sourceOutcome, verdictText, vmName } from "./triage-shared.ts";
+import {
+  failureText,
+  momentText,
+  placeText,
+  sourceOutcome,
+  type TriageReportOptions,
+  verdictText,
+  vmName,
+} from "./triage-shared.ts";
 
 /** Entries of the time line and findings that are shown; --json has all. */
 const SHOWN = 24;
 
 /** For people: the verdict first, the next command last. */
-export function triageText(result: VmResult): string {
+export function triageText(result: VmResult, options: TriageReportOptions): string {
   const { verdict } = result;
+  const failure = failureText(result, options);
   return `${[
     `${printable(vmName(result))}: ${verdictText(result)}  (${verdict.confidence})`,
+    ...(failure === undefined ? [] : [`  ${printable(failure)}`]),
     ...section("why", [...verdict.why]),
     ...(verdict.signature === undefined ? [] : [`  signature  ${printable(verdict.signature)}`]),
     ...section(
