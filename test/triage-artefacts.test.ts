@@ -238,6 +238,49 @@ describe("which VM a file belongs to", () => {
     put("web/179523104/dmesg.txt", "[    1.000000] x\n");
     expect(await groups("")).toEqual({ web: ["web/179523104"] });
   });
+  test("names that are alike are of several VMs", async () => {
+    for (const name of ["ansi.log", "ansi-dmesg.log", "build.log"]) put(name);
+    expect(Object.keys(await groups(""))).toEqual(["ansi-dmesg", "ansi", "build"]);
+  });
+  test("a flat directory of logs has a VM for each", async () => {
+    for (const name of ["db.log", "vm-a.log", "vm-b.log", "web.log.1", "web.qmp.jsonl"])
+      put(name, name.includes("qmp") ? qmp : undefined);
+    put("OVMF_VARS.fd", at(40, "_FVH", 4096));
+    const found = await groups("");
+    expect(found).toMatchObject({ db: ["db.log"], "vm-a": ["vm-a.log"], "vm-b": ["vm-b.log"] });
+    expect(found.web).toEqual(["web.log.1", "web.qmp.jsonl"]);
+  });
+  test("a number tells VMs apart, and logs of one VM not", async () => {
+    for (const name of ["vm1.log", "vm2.log", "x/boot1.log", "x/boot2.log"]) put(name);
+    expect(Object.keys(await groups(""))).toEqual(["vm1", "vm2", "x"]);
+  });
+  test("all that is called after a VM is its", async () => {
+    const names = ["web.console.log", "web-console.log", "web.serial", "web.dmesg.txt", "web.log"];
+    for (const name of names) put(name);
+    put("web.stderr.log", "qemu-kvm: terminating on signal 15\n");
+    put("db.log");
+    expect(await groups("")).toEqual({ db: ["db.log"], web: [...names, "web.stderr.log"].toSorted() });
+  });
+  test("files called after what they are belong to the directory, and so does one that is not", async () => {
+    for (const name of ["console.log", "dmesg", "boot-2.log", "guest_console.0.log"]) put(`a/${name}`);
+    put("b/whatever.log");
+    put("b/qmp.jsonl", qmp);
+    const found = await groups("");
+    expect(Object.keys(found)).toEqual(["a", "b"]);
+    expect(found.b).toEqual(["b/qmp.jsonl", "b/whatever.log"]);
+  });
+  test("a directory is no store by its name", async () => {
+    put("pstore-one/console.log");
+    put("pstore-two/console.log");
+    put("three/pstore-old/dmesg-efi-1", "Panic#1 Part1\n");
+    expect(Object.keys(await groups(""))).toEqual(["pstore-one", "pstore-two", "three"]);
+  });
+  test("no VM is without a name", async () => {
+    put("a/console.log");
+    put("b/console.log");
+    put("notes", "nothing");
+    expect(Object.keys(await groups(""))).toEqual(["a", "b", "files of no VM"]);
+  });
   test("--vm puts all together", () => {
     expect(groupByVm([], "x")).toEqual([{ name: "x", sources: [] }]);
   });

@@ -138,6 +138,12 @@ describe("sources that cannot be read", () => {
     writeFileSync(join(top, "notes.txt"), "Kernel, panic!\n");
     await expect(run([top])).rejects.toThrow("no artefact of a VM: none of 1 file is one");
     await expect(run(["-"])).rejects.toThrow("triage takes files and directories");
+    await expect(run([top], { vm: "" })).rejects.toThrow("--vm takes the name of a VM");
+  });
+  test("an empty file is said to be empty", async () => {
+    writeFileSync(join(top, "console.log"), "");
+    await expect(run([join(top, "console.log")])).rejects.toThrow("the file is empty");
+    await expect(run([top])).rejects.toThrow("the file is empty");
   });
 });
 

@@ -2,6 +2,7 @@ import { basename, dirname } from "node:path";
 import type { FoundFile } from "../io/artefacts.ts";
 import type { SourceKind } from "../triage/verdict/types.ts";
 import { isStoreFile, type Recognised } from "./triage-artefact.ts";
+import { type Belonging, belongingOf, directoryKey } from "./triage-belonging.ts";
 
 /** An artefact: a file, or the files of a pstore that are read together. */
 export interface Source extends Recognised {
@@ -14,32 +15,6 @@ export interface Source extends Recognised {
 export interface VmSources {
   readonly name: string;
   readonly sources: readonly Source[];
-}
-
-/** Endings by which tools and people tell the artefacts of one VM apart: NAME.console.log, NAME-serial0.log … */
-const ENDING =
-  /^(.{1,200})[._-](?:console|serial\d?|ttys?\d|qmp|qemu|cmdline|stdout|stderr|rtas(?:-area)?|pstore|dmesg|kmsg|monitor|vmcore|core|dump)(?:\.\w{1,12}){0,4}$/i;
-/** Words that say what a file is, not whose. */
-const NO_NAME = /^(?:core|vmcore|qemu|console|serial|dump|kernel|boot|host)$/i;
-/** libvirt src/qemu/qemu_driver.c, getAutoDumpPath(): ID-NAME-YYYY-MM-DD-HH:MM:SS. */
-const AUTO_DUMP = /^\d{1,9}-(.{1,200})-\d{4}-\d\d-\d\d-\d\d:\d\d:\d\d(?:\..{1,8})?$/;
-/** /var/log/libvirt/qemu/NAME.log, rotated ones too. */
-const LIBVIRT_LOG =
-  /(?:^|\/)libvirt\/qemu\/(?:log\/)?([^/]{1,200}?)(?:-serial\d)?\.log(?:\.\d{1,3})?(?:\.gz|\.zst)?$/;
-/** Kata and Firecracker name sandboxes by 64 hexadecimal digits or a UUID, EVE domains by a UUID. */
-const SANDBOX =
-  /^(?:[0-9a-f]{64}|[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}(?:\.\d{1,4}\.\d{1,4})?)$/;
-/** Directories that hold a part of one VM's artefacts, not a VM. */
-const INNER =
-  /^(?:(?:sys-fs-|systemd-|virtio-)?pstore.*|efivars|dumps?|crash(?:es)?|cores?|logs?|qmp|console|serial|hypervisor|sandbox|state|\d{1,20}|\d{4}-\d\d-\d\d.*|vmcore-.*)$/i;
-
-/** What a file tells of the VM it belongs to. */
-interface Belonging {
-  /** By what sort of name; a name of a directory gives way to all others. */
-  readonly by: "name" | "directory" | "given";
-  readonly name: string;
-  /** The same for all files that belong together. */
-  readonly key: string;
 }
 
 /** Puts the files of a pstore together: one source for each directory that has some. */
@@ -74,7 +49,7 @@ export function sourcesOf(files: readonly (readonly [FoundFile, Recognised])[]):
  */
 export function groupByVm(sources: readonly Source[], vm?: string): VmSources[] {
   if (vm !== undefined) return [{ name: vm, sources }];
-  const belongings = sources.map((source) => [source, belongingOf(source)] as const);
+  const belongings = withStems(sources.map((source) => [source, belongingOf(source)] as const));
   const hosts = new Hosts(belongings);
   const groups = new Map<string, { name: string; sources: Source[] }>();
   for (const [source, belonging] of belongings) {
@@ -86,15 +61,47 @@ export function groupByVm(sources: readonly Source[], vm?: string): VmSources[] 
   return merged([...groups.values()]);
 }
 
+type Belongings = readonly (readonly [Source, Belonging])[];
+
+/**
+ * A directory with several files of one kind that are called after something, `db.log` and `web.log`, has a VM for each.
+ * Otherwise only a file whose stem is the name of another's VM is of that one.
+ */
+function withStems(belongings: Belongings): Belongings {
+  const names = new Map<string, Set<string>>();
+  const taken = new Set<string>();
+  for (const [{ kind, files }, { by, key, stem }] of belongings) {
+    if (stem === undefined || !TELLERS.has(kind)) continue;
+    const place = `${kind} ${directoryKey(files[0]!, kind)}`;
+    names.set(place, (names.get(place) ?? new Set()).add(stem.key));
+    if (by === "name") taken.add(key);
+  }
+  const split = new Set(
+    belongings.flatMap(([{ kind, files }, { stem }]) => {
+      const directory = directoryKey(files[0]!, kind);
+      const isOne = stem !== undefined && (names.get(`${kind} ${directory}`)?.size ?? 0) > 1;
+      return isOne && TELLERS.has(kind) ? [stem.key] : [];
+    }),
+  );
+  return belongings.map(([source, belonging]) => {
+    const { by, stem } = belonging;
+    const isOwn = by === "directory" && stem !== undefined && (taken.has(stem.key) || split.has(stem.key));
+    return [source, isOwn ? { by: "name", name: stem.name, key: stem.key, stem } : belonging];
+  });
+}
+
+/** Kinds of which a VM has one, or few that are called alike. */
+const TELLERS: ReadonlySet<SourceKind> = new Set(["console", "qmp", "qemu-log", "libvirt-log"]);
+
 /** The VMs with names of their own, by directory. */
 class Hosts {
   readonly #inDirectory = new Map<string, Map<string, Belonging>>();
   readonly #all = new Map<string, Belonging>();
 
-  constructor(belongings: readonly (readonly [Source, Belonging])[]) {
+  constructor(belongings: Belongings) {
     for (const [{ kind, files }, belonging] of belongings) {
       if (belonging.by !== "name" || kind === "unknown") continue;
-      const directory = directoryKey(files[0]!);
+      const directory = directoryKey(files[0]!, kind);
       const hosts = this.#inDirectory.get(directory) ?? new Map<string, Belonging>();
       this.#inDirectory.set(directory, hosts.set(belonging.key, belonging));
       this.#all.set(belonging.key, belonging);
@@ -106,31 +113,6 @@ class Hosts {
     const hosts = by === "given" ? this.#all : this.#inDirectory.get(key);
     return hosts?.size === 1 ? [...hosts.values()][0] : undefined;
   }
-}
-
-function belongingOf(source: Source): Belonging {
-  const [file] = source.files;
-  const { path } = source;
-  const name = basename(path);
-  const libvirt = LIBVIRT_LOG.exec(path)?.[1] ?? AUTO_DUMP.exec(name)?.[1];
-  if (libvirt !== undefined) return { by: "name", name: libvirt, key: `libvirt ${libvirt}` };
-  const sandbox = path.split("/").findLast((part) => SANDBOX.test(part));
-  if (sandbox !== undefined) return { by: "name", name: sandbox, key: `sandbox ${sandbox}` };
-  const prefix = source.files.length > 1 || isStoreFile(name) ? undefined : ENDING.exec(name)?.[1];
-  if (prefix !== undefined && !NO_NAME.test(prefix))
-    return { by: "name", name: prefix, key: `prefix ${dirname(path)}/${prefix}` };
-  if (file!.within.length === 0) return { by: "given", name, key: "given" };
-  const key = directoryKey(file!);
-  return { by: "directory", name: basename(key) || key, key };
-}
-
-/** The directory of a VM: the file's own, or the nearest above it that is no part of one. */
-function directoryKey({ path, root, within }: FoundFile): string {
-  let directory = dirname(path);
-  for (let depth = within.length - 1; depth > 0 && INNER.test(basename(directory)); depth--) {
-    directory = dirname(directory);
-  }
-  return within.length === 0 ? dirname(root) : directory;
 }
 
 /** Files that nothing knows are told of with the VM whose name theirs begins with, or by themselves. */
@@ -160,13 +142,16 @@ const prefixesOf = (path: string): string[] =>
     ({ index }) => `${dirname(path)}/${basename(path).slice(0, index)}`,
   );
 
+/** What files are called together that are of no VM. */
+export const NO_VM = "files of no VM";
+
 function withUnknown(known: readonly VmSources[], unknown: readonly Source[]): VmSources[] {
   if (unknown.length === 0) return unique(known);
   const [only, ...others] = known;
   if (only !== undefined && others.length === 0) {
     return [{ name: only.name, sources: [...only.sources, ...unknown] }];
   }
-  return [...unique(known), { name: "", sources: unknown }];
+  return [...unique(known), { name: NO_VM, sources: unknown }];
 }
 
 /** Two VMs of one name are told apart by their directories. */

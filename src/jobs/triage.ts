@@ -11,7 +11,7 @@ import { judge } from "../triage/verdict/judge.ts";
 import { MAX_COMMAND_LINE, machineFacts } from "../triage/verdict/machine.ts";
 import type { MachineFacts, SourceDetected, SourceKind, Verdict } from "../triage/verdict/types.ts";
 import { type Reader, type Recognised, recognise } from "./triage-artefact.ts";
-import { groupByVm, inOrder, type Source, sourcesOf, type VmSources } from "./triage-group.ts";
+import { groupByVm, inOrder, NO_VM, type Source, sourcesOf, type VmSources } from "./triage-group.ts";
 import { READERS } from "./triage-readers.ts";
 
 export interface TriageOptions {
@@ -39,7 +39,7 @@ export interface SourceFacts {
 
 /** What became of one VM. */
 export interface VmResult {
-  /** As the artefacts call it; empty for files that belong to none. */
+  /** As the artefacts call it. */
   readonly vm: string;
   readonly verdict: Verdict;
   readonly sources: readonly SourceFacts[];
@@ -71,6 +71,7 @@ export async function* triage(
       hint: "standard input is read by the detectors: guestcore triage console -",
     });
   }
+  if (options.vm?.trim() === "") throw new UsageError("--vm takes the name of a VM");
   const found = findArtefacts(paths);
   const warnings = collectingWarnings(found);
   const recognised: (readonly [FoundFile, Recognised])[] = [];
@@ -101,10 +102,15 @@ export async function* triage(
 
 /** Files without a VM come last. */
 const byName = (a: VmSources, b: VmSources): number =>
-  Number(a.name === "") - Number(b.name === "") || (a.name < b.name ? -1 : a.name > b.name ? 1 : 0);
+  Number(a.name === NO_VM) - Number(b.name === NO_VM) || (a.name < b.name ? -1 : a.name > b.name ? 1 : 0);
 
 function nothing(paths: readonly string[], files: readonly FoundFile[]): UnsupportedError {
-  const looked = files.length === 0 ? "it has no files" : `none of ${plural(files.length, "file")} is one`;
+  const looked =
+    files.length === 0
+      ? "it has no files"
+      : files.every(({ size }) => size === 0)
+        ? `${files.length === 1 ? "the file is" : `all ${files.length} files are`} empty`
+        : `none of ${plural(files.length, "file")} is one`;
   const [path] = paths;
   return new UnsupportedError(`no artefact of a VM: ${looked}`, {
     ...(paths.length === 1 && path !== undefined ? { where: { file: path } } : {}),
