@@ -21,6 +21,7 @@ import type { JobContext } from "../src/core/job.ts";
 import type { Warning } from "../src/core/warnings.ts";
 import { type TriageOptions, triage, type VmResult } from "../src/jobs/triage.ts";
 import type { Reader } from "../src/jobs/triage-artefact.ts";
+import { READERS } from "../src/jobs/triage-readers.ts";
 import { envelope } from "../src/report/json.ts";
 import { triageJson } from "../src/report/triage-json.ts";
 import { schemas } from "./support/schemas.ts";
@@ -144,6 +145,41 @@ describe("sources that cannot be read", () => {
     writeFileSync(join(top, "console.log"), "");
     await expect(run([join(top, "console.log")])).rejects.toThrow("the file is empty");
     await expect(run([top])).rejects.toThrow("the file is empty");
+  });
+});
+
+describe("consoles of one VM", () => {
+  const booted = (version: string, end = "") => `[    0.000000] Linux version ${version} (a@b) #1\n${end}`;
+  const PANIC = "[    9.000000] Kernel panic - not syncing: VFS: Unable to mount root fs\n";
+  const OFF = "[    9.000000] reboot: Power down\n";
+  test.each([
+    ["kernels that differ", booted("6.1.0"), booted("5.4.0"), ["TRI005"]],
+    ["ends that differ", booted("6.1.0", PANIC), booted("6.1.0", OFF), ["TRI005"]],
+    ["the same", booted("6.1.0", OFF), booted("6.1.0", OFF), []],
+    ["one without a kernel", booted("6.1.0"), "SeaBIOS (version 1.16)\n", []],
+  ])("%s", async (_, one, other, codes) => {
+    writeFileSync(join(top, "console.log"), one);
+    writeFileSync(join(top, "serial.log"), other);
+    const { results, warnings } = await run([top], { readers: READERS });
+    expect(results.length).toBe(1);
+    expect(warnings.map(({ code }) => code)).toEqual(codes);
+  });
+});
+
+describe("machine checks on a console", () => {
+  const sample = join(samples, "../x86-mce-fatal.console.log");
+  test("are said in words, each once", async () => {
+    const { results } = await run([sample], { readers: READERS });
+    const { verdict, title, findings, principal } = results[0]!.verdict;
+    expect(verdict).toBe("hardware-fault");
+    expect(title).toMatch(/bank \d/);
+    expect(findings.filter((one) => one.class === "mce")).toEqual([principal]);
+    expect(principal!.details).toMatchObject({ machineCheck: { status: expect.any(BigInt) } });
+  });
+  test("nothing else is touched", async () => {
+    const { results } = await run([join(samples, "../console-null-deref-panic.log")], { readers: READERS });
+    for (const { details } of results[0]!.verdict.findings)
+      expect(details).not.toHaveProperty("machineCheck");
   });
 });
 

@@ -1,4 +1,7 @@
 import { ConsoleDetector } from "../triage/console/detector.ts";
+import type { Detected } from "../triage/finding.ts";
+import { MceDetector } from "../triage/mce/detector.ts";
+import { withDecoded } from "../triage/mce/joined.ts";
 import { QmpDetector } from "../triage/qmp/detector.ts";
 import { RtasDetector } from "../triage/rtas/detector.ts";
 import type { SourceKind } from "../triage/verdict/types.ts";
@@ -19,9 +22,30 @@ const qmp: Reader = (input, context) => {
 const dump: Reader = ({ path }, context) =>
   triageDump(path, { guest: undefined, host: {}, console: consoleText }, context);
 
+/** A console's log is read once, for what a kernel says and for what hardware does. */
+class ConsoleAndHardware {
+  readonly #console: ConsoleDetector;
+  readonly #hardware: MceDetector;
+
+  constructor(source: { readonly source: string }) {
+    this.#console = new ConsoleDetector(source);
+    this.#hardware = new MceDetector(source);
+  }
+
+  push(bytes: Uint8Array): void {
+    this.#console.push(bytes);
+    this.#hardware.push(bytes);
+  }
+
+  end(): Detected {
+    const { findings, events } = this.#console.end();
+    return { findings: withDecoded(findings, this.#hardware.end()), events };
+  }
+}
+
 /** What reads each kind of artefact; what has no line here is recognised, and told of as not read. */
 export const READERS: Readonly<Partial<Record<SourceKind, Reader>>> = {
-  console: (input, context) => feedLog(input, new ConsoleDetector({ source: input.source }), context),
+  console: (input, context) => feedLog(input, new ConsoleAndHardware({ source: input.source }), context),
   qmp,
   "qemu-log": qmp,
   "libvirt-log": qmp,

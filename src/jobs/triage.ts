@@ -11,6 +11,7 @@ import { judge } from "../triage/verdict/judge.ts";
 import { MAX_COMMAND_LINE, machineFacts } from "../triage/verdict/machine.ts";
 import type { MachineFacts, SourceDetected, SourceKind, Verdict } from "../triage/verdict/types.ts";
 import { type Reader, type Recognised, recognise } from "./triage-artefact.ts";
+import { contradictingConsoles } from "./triage-consoles.ts";
 import { groupByVm, inOrder, NO_VM, type Source, sourcesOf, type VmSources } from "./triage-group.ts";
 import { READERS } from "./triage-readers.ts";
 
@@ -185,6 +186,8 @@ async function triageVm(
     }
   }
   tellUnknown(sources, warn);
+  const contradiction = contradictingConsoles(detected);
+  if (contradiction !== undefined) warn(contradiction);
   const readable = sources.filter(({ kind }) => kind !== "unknown" && kind !== "cmdline").length;
   if (failures.length > 0 && failures.length === readable) throw failures[0]!;
   const verdict = judge(detected, { machine });

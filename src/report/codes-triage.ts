@@ -26,6 +26,12 @@ export const TRIAGE_EXPLANATIONS: Readonly<Record<string, Explanation>> = {
       "Neither its contents nor its name say that it is a console, a QMP log, a pstore record, an RTAS log or a dump. It is listed, and nothing is guessed of it.",
     cure: "Give it to the detector that you mean, as in `guestcore triage console FILE`, if it is one of these all the same.",
   },
+  TRI005: {
+    title: "consoles of one VM contradict each other",
+    meaning:
+      "Several consoles were put together as one VM's by their names or because they were named together, but their kernels differ, or one says that the guest died and another that it ended in order. The verdict is of all of them.",
+    cure: "If they are of several VMs, triage each by itself, or put the files of each into a directory of its own.",
+  },
   TRI101: {
     title: "lines of a console are too long",
     meaning:
