@@ -103,11 +103,19 @@ export async function main(argv: readonly string[], terminal: Terminal): Promise
   }
 }
 
+/** Options of one command that others are given, too. */
+const ELSEWHERE: Readonly<Record<string, string>> = {
+  "--follow": "guestcore triage console FILE --follow watches a console",
+};
+
 /** --help and --version end by exception too: those are no error. */
 function usageOf(error: CommanderError): UsageError | undefined {
   if (error.exitCode === 0) return undefined;
   const [message = "", suggestion] = error.message.replace(/^error: (command-argument )?/, "").split("\n");
-  const hint = suggestion?.replace(/^\(Did (.*)\)$/, "did $1") ?? "see guestcore --help";
+  const elsewhere = Object.entries(ELSEWHERE).find(
+    ([option]) => message === `unknown option '${option}'`,
+  )?.[1];
+  const hint = elsewhere ?? suggestion?.replace(/^\(Did (.*)\)$/, "did $1") ?? "see guestcore --help";
   return new UsageError(message, { hint });
 }
 
