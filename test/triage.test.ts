@@ -183,6 +183,33 @@ describe("machine checks on a console", () => {
   });
 });
 
+describe("a pstore", () => {
+  const dump = (reason: string, ...lines: string[]) =>
+    [`${reason}#1 Part1`, ...lines.map((line, n) => `<0>[    1.00000${n}] ${line}`), ""].join("\n");
+  const read = async (text: string) => {
+    mkdirSync(join(top, "web/pstore"), { recursive: true });
+    writeFileSync(join(top, "web/pstore/dmesg-efi-179523104901001"), text);
+    const { results } = await run([top], { readers: READERS });
+    return results[0]!.verdict;
+  };
+  test("has each panic once, and in its file", async () => {
+    const file = join(top, "web/pstore/dmesg-efi-179523104901001");
+    const words = "Kernel panic - not syncing: sysrq triggered crash";
+    const { findings, principal } = await read(dump("Panic", "sysrq: Trigger a crash", words));
+    expect(findings).toEqual([principal]);
+    expect(principal).toMatchObject({
+      ...{ rule: "console/linux/panic", trust: "certain", title: words, signature: expect.any(String) },
+      ...{ at: { wall: expect.any(Number) }, details: { dumps: ["Panic#1"] } },
+    });
+    expect(principal!.evidence[0]).toMatchObject({ source: file, line: 3, text: words });
+    for (const { source } of principal!.evidence) expect(source).toBe(file);
+  });
+  test("without words of the console's rules still has its record", async () => {
+    const { findings } = await read(dump("Panic", "nothing that is known"));
+    expect(findings.map(({ rule }) => rule)).toEqual(["pstore/record"]);
+  });
+});
+
 describe("guestcore triage", () => {
   async function command(...argv: string[]): Promise<{ status: number; out: string; err: string }> {
     const terminal = new FakeTerminal();
@@ -202,6 +229,7 @@ describe("guestcore triage", () => {
     ["--json-file -", [samples, "--json-file", "-"], 2, /takes the name of a file/],
     ["--jobs 0", [samples, "--jobs", "0"], 2, /from 1 to 64/],
     ["--fail-on notice", [samples, "--fail-on", "notice"], 2, /Allowed choices/],
+    ["--follow", [samples, "--follow"], 2, /unknown option '--follow'\n.*triage console FILE --follow/],
     ["standard input", ["-"], 2, /triage takes files and directories/],
     ["what is not there", ["/nonexistent/x"], 7, /no such file/],
   ])("%s: an error", async (_, argv, status, message) => {

@@ -2,6 +2,7 @@ import { ConsoleDetector } from "../triage/console/detector.ts";
 import type { Detected } from "../triage/finding.ts";
 import { MceDetector } from "../triage/mce/detector.ts";
 import { withDecoded } from "../triage/mce/joined.ts";
+import { withRecords } from "../triage/pstore/joined.ts";
 import { QmpDetector } from "../triage/qmp/detector.ts";
 import { RtasDetector } from "../triage/rtas/detector.ts";
 import type { SourceKind } from "../triage/verdict/types.ts";
@@ -21,6 +22,11 @@ const qmp: Reader = (input, context) => {
 
 const dump: Reader = ({ path }, context) =>
   triageDump(path, { guest: undefined, host: {}, console: consoleText }, context);
+
+const pstore: Reader = async ({ path }, context) => {
+  const { findings, events } = await triagePstore([path], { console: consoleText }, context);
+  return { findings: withRecords(findings), events };
+};
 
 /** A console's log is read once, for what a kernel says and for what hardware does. */
 class ConsoleAndHardware {
@@ -50,7 +56,7 @@ export const READERS: Readonly<Partial<Record<SourceKind, Reader>>> = {
   "qemu-log": qmp,
   "libvirt-log": qmp,
   rtas: (input, context) => feedLog(input, new RtasDetector({ source: input.source }), context),
-  pstore: ({ path }, context) => triagePstore([path], { console: consoleText }, context),
+  pstore,
   dump,
   "qemu-core": dump,
 };
