@@ -251,8 +251,8 @@ describe("which VM a file belongs to", () => {
     expect(found.web).toEqual(["web.log.1", "web.qmp.jsonl"]);
   });
   test("a number tells VMs apart, and logs of one VM not", async () => {
-    for (const name of ["vm1.log", "vm2.log", "x/boot1.log", "x/boot2.log"]) put(name);
-    expect(Object.keys(await groups(""))).toEqual(["vm1", "vm2", "x"]);
+    for (const name of ["vm1.log", "vm2.log", "xen.log", "x/boot1.log", "x/boot2.log"]) put(name);
+    expect(Object.keys(await groups(""))).toEqual(["vm1", "vm2", "x", "xen"]);
   });
   test("all that is called after a VM is its", async () => {
     const names = ["web.console.log", "web-console.log", "web.serial", "web.dmesg.txt", "web.log"];

@@ -12,7 +12,7 @@ const DOTTED_ENDING = /^(.{1,200})\.(?:dmesg|kmsg|boot)(?:\.\w{1,12}){0,4}$/i;
 const STEM = /^(.{1,200}?)(?:\.(?:log|txt|out|err|jsonl?|ndjson|raw|cap|typescript|gz|zst|\d{1,3})){1,5}$/i;
 /** Stems that say what a file is: they are the directory's. */
 const GENERIC =
-  /^(?:guest|vm|qemu|kvm|kernel|boot|firmware|host|system|domain|libvirt|machine|test|run|(?:(?:guest|vm|qemu|kvm|kernel|boot|firmware|host|system|domain|libvirt)[._-]?)?(?:console|serial|ttys|ttyama|hvc|dmesg|kmsg|kern|qmp|hmp|monitor|events?|qemu|kernel|boot|uboot|ovmf|output|out|std(?:out|err|io)|logs?|messages|syslog|trace|firmware|debug|screenlog|screen|typescript|xen|cmdline|results?|journal)(?:[._-]?\d{1,4})?)$/i;
+  /^(?:guest|vm|qemu|kvm|kernel|boot|firmware|host|system|domain|libvirt|machine|test|run|(?:(?:guest|vm|qemu|kvm|kernel|boot|firmware|host|system|domain|libvirt)[._-]?)?(?:console|serial|ttys|ttyama|hvc|dmesg|kmsg|kern|qmp|hmp|monitor|events?|qemu|kernel|boot|output|out|std(?:out|err|io)|logs?|messages|syslog|trace|firmware|debug|screenlog|screen|typescript|cmdline|results?|journal)(?:[._-]?\d{1,4})?)$/i;
 /** Words that say what a file is, not whose. */
 const NO_NAME = /^(?:core|vmcore|qemu|console|serial|dump|kernel|boot|host|guest|vm|domain|firmware|kvm)$/i;
 /** libvirt src/qemu/qemu_driver.c, getAutoDumpPath(): ID-NAME-YYYY-MM-DD-HH:MM:SS. */
