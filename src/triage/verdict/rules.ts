@@ -1,6 +1,7 @@
 import { atLeast, type Severity, type Side, type Trust } from "../finding.ts";
 import { type Occurrence, type SignName, type Signs, seen } from "./signs.ts";
 import type { MachineFacts, VerdictName } from "./types.ts";
+import { DEATH_WHY, HOST_WHY } from "./why.ts";
 
 /** How the sources of a VM make a verdict; of several that hold, the first counts. */
 export interface VerdictRule {
@@ -19,16 +20,6 @@ export interface VerdictRule {
   /** Another for findings of some classes, where one of these decided. */
   readonly whyOf?: Readonly<Record<string, string>>;
 }
-
-const HOST_WHY: Readonly<Record<string, string>> = {
-  "start-failed": "QEMU says that it could not start, and no source has a guest that ran.",
-  "hypervisor-crash": "The hypervisor says itself that it crashed, and the guest with it.",
-};
-const DEATH_WHY: Readonly<Record<string, string>> = {
-  "firmware-crash": "The guest's firmware says itself that it died: no kernel was running.",
-  "firmware-assert": "A check of the guest's firmware failed, and it stopped: no kernel was running.",
-  "domain-crash": "The hypervisor says that it stopped the guest for what the guest did.",
-};
 
 /** Sources in the order in which they are believed about what a guest died of. */
 const TELLING = ["console", "dump", "pstore", "rtas", "qmp", "libvirt-log", "qemu-log"];

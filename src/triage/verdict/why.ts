@@ -1,0 +1,10 @@
+/** Who says that it failed, by the class of the finding that decided; where a class is not here, the rule's own words. */
+export const HOST_WHY: Readonly<Record<string, string>> = {
+  "start-failed": "QEMU says that it could not start, and no source has a guest that ran.",
+  "hypervisor-crash": "The hypervisor says itself that it crashed, and the guest with it.",
+};
+export const DEATH_WHY: Readonly<Record<string, string>> = {
+  "firmware-crash": "The guest's firmware says itself that it died: no kernel was running.",
+  "firmware-assert": "A check of the guest's firmware failed, and it stopped: no kernel was running.",
+  "domain-crash": "The hypervisor says that it stopped the guest for what the guest did.",
+};
