@@ -223,6 +223,41 @@ const CASES: readonly Case[] = [
     "crash-loaded",
   ],
   [
+    "an event after a fault that seemed outlived",
+    [
+      source("console", { findings: [oops({ survived: true })] }),
+      source("qmp", { findings: [panicEvent()] }),
+    ],
+    "guest-panic",
+    "panic-event-after-fault",
+    { confidence: "certain" },
+  ],
+  [
+    "one reset, then an orderly shutdown, and no console",
+    [
+      source("qmp", {
+        events: [event("qmp/reset", { line: 2, text: "RESET guest-reset" }), shutdown("guest-shutdown")],
+      }),
+    ],
+    "guest-reset",
+    "reset-then-shutdown",
+    { confidence: "possible", severity: "warning" },
+  ],
+  [
+    "a watchdog that did nothing, then an orderly shutdown",
+    [
+      source("qmp", {
+        events: [
+          event("qmp/watchdog", { line: 2, text: "WATCHDOG action=none" }),
+          shutdown("guest-shutdown"),
+        ],
+      }),
+    ],
+    "clean",
+    "watchdog-outlived",
+    { confidence: "possible" },
+  ],
+  [
     "one who waited in vain",
     [source("console", { events: [boot] }), source("qmp", { events: [event("qmp/timeout")] })],
     "unknown",

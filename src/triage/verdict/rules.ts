@@ -1,5 +1,7 @@
 import { atLeast, type Severity, type Side, type Trust } from "../finding.ts";
-import { type Occurrence, type SignName, type Signs, seen } from "./signs.ts";
+import { any, brokenOff, causes, ended, open, orUndefined, outlived, unansweredBites } from "./conditions.ts";
+import { finalEnds, silentResets, unended } from "./order.ts";
+import { type Occurrence, type Signs, seen } from "./signs.ts";
 import type { MachineFacts, VerdictName } from "./types.ts";
 import { DEATH_WHY, HOST_WHY } from "./why.ts";
 
@@ -19,30 +21,9 @@ export interface VerdictRule {
   readonly why: string;
   /** Another for findings of some classes, where one of these decided. */
   readonly whyOf?: Readonly<Record<string, string>>;
+  /** The same where the guest had a failure that it outlived. */
+  readonly outlived?: { readonly title?: string; readonly why: string };
 }
-
-/** Sources in the order in which they are believed about what a guest died of. */
-const TELLING = ["console", "dump", "pstore", "rtas", "qmp", "libvirt-log", "qemu-log"];
-
-/** All that bear one of the signs, the best teller first; undefined when there are none. */
-function any(signs: Signs, ...names: readonly SignName[]): readonly Occurrence[] | undefined {
-  const all = names.flatMap((name) => signs[name]);
-  if (all.length === 0) return undefined;
-  const rank = ({ kind }: Occurrence) => TELLING.indexOf(kind);
-  return names.length > 1 ? all : all.toSorted((a, b) => rank(a) - rank(b));
-}
-
-const ended = (signs: Signs): boolean => seen(signs, "guestShutdown") || seen(signs, "powerOff");
-/** An oops that nobody says the guest outlived. */
-const open = (found: readonly Occurrence[]): readonly Occurrence[] =>
-  found.filter(({ finding }) => finding?.survived !== true);
-/** What a report was cut in: the last finding of a console, whatever its severity, that the guest is not known to outlive. */
-const brokenOff = (signs: Signs): readonly Occurrence[] =>
-  signs.findings.filter(
-    ({ kind, finding }) => kind === "console" && finding?.survived === false && finding.severity !== "notice",
-  );
-const orUndefined = (found: readonly Occurrence[]): readonly Occurrence[] | undefined =>
-  found.length > 0 ? found : undefined;
 
 export const VERDICT_RULES: readonly VerdictRule[] = [
   {
@@ -87,10 +68,23 @@ export const VERDICT_RULES: readonly VerdictRule[] = [
     side: "guest",
     title: "the guest's kernel panicked",
     when: (signs) => {
-      const oopses = open(signs.oops);
-      return seen(signs, "panicEvent") && oopses.length > 0 ? [...oopses, ...signs.panicEvent] : undefined;
+      const faults = causes(signs);
+      return seen(signs, "panicEvent") && faults.length > 0 ? [...faults, ...signs.panicEvent] : undefined;
     },
     why: "The guest reported a panic to QEMU, and the last that it wrote is the report of a fault in its kernel.",
+  },
+  {
+    id: "panic-event-after-fault",
+    verdict: "guest-panic",
+    confidence: "certain",
+    severity: "panic",
+    side: "guest",
+    title: "the guest reported a panic to QEMU",
+    when: (signs) => {
+      const faults = outlived(signs);
+      return seen(signs, "panicEvent") && faults.length > 0 ? [...faults, ...signs.panicEvent] : undefined;
+    },
+    why: "The guest reported a panic to QEMU; what of, no source says: a fault that its kernel seemed to outlive is the likely cause.",
   },
   {
     id: "panic-event",
@@ -109,7 +103,7 @@ export const VERDICT_RULES: readonly VerdictRule[] = [
     severity: "panic",
     side: "guest",
     title: "the guest panicked and its crash kernel took over",
-    when: (signs) => any(signs, "crashLoaded"),
+    when: (signs) => (seen(signs, "crashLoaded") ? [...causes(signs), ...signs.crashLoaded] : undefined),
     why: "The guest told QEMU of a panic that its own crash kernel would take care of.",
   },
   {
@@ -119,7 +113,8 @@ export const VERDICT_RULES: readonly VerdictRule[] = [
     severity: "panic",
     side: "guest",
     title: "the guest crashed and its crash kernel came up",
-    when: (signs) => (seen(signs, "kdump") ? [...open(signs.oops), ...signs.kdump] : undefined),
+    when: (signs) =>
+      seen(signs, "kdump") ? [...causes(signs), ...outlived(signs), ...signs.kdump] : undefined,
     why: "A crash kernel (kdump) booted, which only happens when the kernel before it crashed.",
   },
   {
@@ -130,7 +125,7 @@ export const VERDICT_RULES: readonly VerdictRule[] = [
     side: "qemu",
     title: "QEMU crashed",
     when: (signs) => any(signs, "qemuDeath"),
-    why: "QEMU itself crashed, and nothing says that the guest had failed before: the guest is its victim.",
+    why: "QEMU itself crashed, and nothing says that the guest had died before: the guest is its victim.",
   },
   {
     id: "host-fault",
@@ -154,8 +149,8 @@ export const VERDICT_RULES: readonly VerdictRule[] = [
     side: "guest",
     title: "the guest died in the report of a fault",
     when: (signs) => {
-      if (!seen(signs, "guestReset") || seen(signs, "reboot")) return undefined;
-      return orUndefined([...open(signs.oops), ...brokenOff(signs)]);
+      if (silentResets(signs) === 0) return undefined;
+      return orUndefined(unended(signs, causes(signs)));
     },
     why: "The guest reset itself without an orderly reboot, and its console ends in the report of a fault: the text of a panic, if there was any, was lost.",
   },
@@ -166,7 +161,10 @@ export const VERDICT_RULES: readonly VerdictRule[] = [
     severity: "hang",
     side: "guest",
     title: "the guest hung until its watchdog bit",
-    when: (signs) => (seen(signs, "watchdog") ? [...signs.hang, ...signs.watchdog] : undefined),
+    when: (signs) => {
+      const bites = unansweredBites(signs);
+      return bites.length > 0 ? [...unended(signs, signs.hang), ...bites] : undefined;
+    },
     why: "The guest stopped serving its watchdog device.",
   },
   {
@@ -176,8 +174,21 @@ export const VERDICT_RULES: readonly VerdictRule[] = [
     severity: "hang",
     side: "guest",
     title: "the guest hung",
-    when: (signs) => (ended(signs) || seen(signs, "reboot") ? undefined : any(signs, "hang")),
-    why: "The guest's kernel reports that it does not get on, and nothing says that it ever did again.",
+    when: (signs) => orUndefined(unended(signs, any(signs, "hang") ?? [])),
+    why: "The guest's kernel reports that it does not get on, and nothing of that boot says that it ever did again.",
+  },
+  {
+    id: "reset-then-shutdown",
+    verdict: "guest-reset",
+    confidence: "possible",
+    severity: "warning",
+    side: "guest",
+    title: "the guest reset itself once, and later shut down in order",
+    when: (signs) =>
+      silentResets(signs) === 1 && !signs.kinds.has("console") && ended(signs)
+        ? any(signs, "guestReset")
+        : undefined,
+    why: "QEMU saw the guest reset itself once and later shut down in order; without a console, a reboot that was asked for looks the same.",
   },
   {
     id: "reset",
@@ -186,8 +197,8 @@ export const VERDICT_RULES: readonly VerdictRule[] = [
     severity: "hang",
     side: "guest",
     title: "the guest reset itself without saying why",
-    when: (signs) => (seen(signs, "reboot") ? undefined : any(signs, "guestReset")),
-    why: "QEMU saw the guest reset itself; no source has a panic or an orderly reboot: a triple fault, a lost panic, or a reboot whose messages are not here.",
+    when: (signs) => (silentResets(signs) > 0 ? any(signs, "guestReset") : undefined),
+    why: "QEMU saw the guest reset itself; no source has a panic or an orderly reboot of it: a triple fault, a lost panic, or a reboot whose messages are not here.",
   },
   {
     id: "died-in-oops",
@@ -196,8 +207,7 @@ export const VERDICT_RULES: readonly VerdictRule[] = [
     severity: "oops",
     side: "guest",
     title: "the guest's kernel failed and was not heard of again",
-    when: (signs) =>
-      ended(signs) ? undefined : orUndefined(signs.oops.filter(({ finding }) => finding?.survived === false)),
+    when: (signs) => orUndefined(unended(signs, brokenOff(signs, signs.oops))),
     why: "The guest's kernel had a fault and nothing of it is heard afterwards; that it died is not said.",
   },
   {
@@ -208,7 +218,30 @@ export const VERDICT_RULES: readonly VerdictRule[] = [
     side: "policy",
     title: "the guest was stopped from outside",
     when: (signs) => (ended(signs) ? undefined : any(signs, "hostStop")),
-    why: "QEMU was told to stop, by a signal, by QMP or by whoever manages it, and no source shows a failure that ended it before.",
+    why: "QEMU was told to stop, by a signal, by QMP or by whoever manages it, and no source shows a failure before.",
+    outlived: {
+      why: "QEMU was told to stop, by a signal, by QMP or by whoever manages it, and no source shows a failure before that had ended the guest.",
+    },
+  },
+  {
+    id: "oops-at-the-end",
+    verdict: "unknown",
+    confidence: "possible",
+    severity: "oops",
+    side: "guest",
+    title: "the guest's kernel failed",
+    when: (signs) => orUndefined(unended(signs, open(signs.oops))),
+    why: "The guest's kernel had a fault, and no source reaches far enough to say whether it went on.",
+  },
+  {
+    id: "watchdog-outlived",
+    verdict: "clean",
+    confidence: "possible",
+    severity: undefined,
+    side: "unknown",
+    title: "the guest's watchdog ran out, and it shut down in order later",
+    when: (signs) => (seen(signs, "watchdog") ? orUndefined(finalEnds(signs)) : undefined),
+    why: "The watchdog ran out without stopping the guest for good, and the guest ended in order later: it had not hung, or got over it.",
   },
   {
     id: "orderly-shutdown",
@@ -217,7 +250,7 @@ export const VERDICT_RULES: readonly VerdictRule[] = [
     severity: undefined,
     side: "unknown",
     title: "the guest shut down in order",
-    when: (signs) => any(signs, "guestShutdown", "powerOff"),
+    when: (signs) => orUndefined(finalEnds(signs)),
     why: "The guest switched itself off in order.",
   },
   {
@@ -231,16 +264,6 @@ export const VERDICT_RULES: readonly VerdictRule[] = [
     why: "The guest's kernel restarted the machine because it was asked to.",
   },
   {
-    id: "oops-at-the-end",
-    verdict: "unknown",
-    confidence: "possible",
-    severity: "oops",
-    side: "guest",
-    title: "the guest's kernel failed",
-    when: (signs) => orUndefined(open(signs.oops)),
-    why: "The guest's kernel had a fault, and no source reaches far enough to say whether it went on.",
-  },
-  {
     id: "waited-in-vain",
     verdict: "unknown",
     confidence: "possible",
@@ -248,7 +271,10 @@ export const VERDICT_RULES: readonly VerdictRule[] = [
     side: "unknown",
     title: "the guest did not end, and nothing says why",
     when: (signs) => any(signs, "timeout"),
-    why: "Whoever ran the guest gave up waiting for its end, and no source has a failure that ended it: it hung without a word, or had nothing to do.",
+    why: "Whoever ran the guest gave up waiting for its end, and no source has a failure: it hung without a word, or had nothing to do.",
+    outlived: {
+      why: "Whoever ran the guest gave up waiting for its end, and no source has a failure that it did not outlive.",
+    },
   },
   {
     id: "nothing-failed",
@@ -258,7 +284,11 @@ export const VERDICT_RULES: readonly VerdictRule[] = [
     side: "unknown",
     title: "nothing failed as far as the sources go",
     when: (signs) => any(signs, "boot"),
-    why: "A guest booted and no source has a failure that ended it; how it ended no source says.",
+    why: "A guest booted and no source has a failure; how it ended no source says.",
+    outlived: {
+      title: "nothing ended the guest as far as the sources go",
+      why: "A guest booted and no source has a failure that ended it; how it ended no source says.",
+    },
   },
   {
     id: "undecided",
@@ -268,6 +298,9 @@ export const VERDICT_RULES: readonly VerdictRule[] = [
     side: "unknown",
     title: "no source says what became of the guest",
     when: () => [],
-    why: "No source has a failure that ended it, an orderly end or a guest that booted.",
+    why: "No source has a failure, an orderly end or a guest that booted.",
+    outlived: {
+      why: "No source has a failure that ended the guest, an orderly end or a guest that booted.",
+    },
   },
 ];

@@ -10,6 +10,8 @@ export interface Occurrence {
   /** Where it stands among the events and findings of its source: the line of a text, otherwise their order. */
   readonly place: number;
   readonly finding?: Finding;
+  /** A crash kernel (kdump) said it, of itself: what made it boot is another failure. */
+  readonly ofCrashKernel?: boolean;
 }
 
 /** What makes a finding or an event a sign; either alone suffices. */
@@ -54,6 +56,8 @@ export const SIGNS = {
   crashLoaded: { finding: classed("crash-loaded"), event: event(["qmp/guest-crashloaded"]) },
   /** A crash kernel came up. */
   kdump: { event: event(["console/kdump"]) },
+  /** It did what it is there for. */
+  dumpSaved: { event: event(["console/dump-saved"]) },
   guestReset: {
     finding: (f, kind) => isOfQemu(kind) && (f.class === "guest-reset" || f.class === "reset-loop"),
     event: event(ENDS, /\bguest-reset\b/),
@@ -65,7 +69,8 @@ export const SIGNS = {
   },
   /** The guest's console says so. */
   powerOff: { event: event(["console/shutdown"], /power(?:ed)?[ -]?(?:down|off)|halt/i) },
-  reboot: { event: event(["console/shutdown"], /restart|reboot/i) },
+  /** "reboot: " is what the kernel puts in front of a power-off too. */
+  reboot: { event: event(["console/shutdown"], /restarting|rebooting/i) },
   hostStop: {
     finding: (f, kind) =>
       f.side === "policy" ||
@@ -118,33 +123,75 @@ export type Signs = Readonly<Record<SignName, readonly Occurrence[]>> & {
   /** Kinds of the sources that were read. */
   readonly kinds: ReadonlySet<SourceKind>;
   readonly findings: readonly Occurrence[];
+  /** By `placeKey`, where boots of the guest or of the machine began, ascending. */
+  readonly starts: ReadonlyMap<string, readonly number[]>;
 };
+
+/** Names a source among others; places compare within one. */
+export const placeKey = ({ source, kind }: Pick<Occurrence, "source" | "kind">): string =>
+  `${kind} ${source}`;
+
+/** How many of the places, which ascend, are at that one or before it. */
+export function countUpTo(places: readonly number[], place: number): number {
+  let [low, high] = [0, places.length];
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if (places[middle]! <= place) low = middle + 1;
+    else high = middle;
+  }
+  return low;
+}
+
+const STARTS: ReadonlySet<string> = new Set(["console/boot", "qmp/greeting", "qmp/start", "qmp/reset"]);
+const placesOf = ({ events }: SourceDetected, isOne: (kind: string) => boolean): readonly number[] =>
+  events.flatMap(({ kind, line }, order) => (isOne(kind) ? [line ?? order] : [])).sort((a, b) => a - b);
 
 /** Looks for every sign in every source: linear in findings and events. */
 export function readSigns(sources: readonly SourceDetected[]): Signs {
   const found = Object.fromEntries(NAMES.map((name) => [name, [] as Occurrence[]])) as unknown as Found;
   const findings: Occurrence[] = [];
+  const starts = new Map<string, readonly number[]>();
   for (const source of sources) {
     readFindings(source, found, findings);
     readEvents(source, found);
+    starts.set(
+      placeKey(source),
+      placesOf(source, (kind) => STARTS.has(kind)),
+    );
   }
   const kinds = new Set(sources.filter(({ problem }) => problem === undefined).map(({ kind }) => kind));
-  return { ...found, kinds, findings };
+  return { ...found, kinds, findings, starts };
 }
 
 type Found = Record<SignName, Occurrence[]>;
 const NAMES = Object.keys(SIGNS) as SignName[];
 const RULES: Readonly<Record<SignName, SignRule>> = SIGNS;
 
-function readFindings({ source, kind, findings }: SourceDetected, found: Found, all: Occurrence[]): void {
+function readFindings(detected: SourceDetected, found: Found, all: Occurrence[]): void {
+  const { source, kind, findings } = detected;
+  const isOfCrashKernel = crashKernelOf(detected);
   for (const [order, finding] of findings.entries()) {
     const { at, title: text, evidence } = finding;
-    const occurrence = { source, kind, at, text, place: evidence[0]?.line ?? order, finding };
+    const place = evidence[0]?.line ?? order;
+    const ofCrashKernel = isOfCrashKernel(place);
+    const occurrence: Occurrence = { source, kind, at, text, place, finding, ofCrashKernel };
     all.push(occurrence);
+    if (ofCrashKernel) continue;
     for (const name of NAMES) {
       if (RULES[name].finding?.(finding, kind) === true) found[name].push(occurrence);
     }
   }
+}
+
+/** Tells of a place whether a crash kernel speaks there: one came up, and nothing booted since. */
+function crashKernelOf(source: SourceDetected): (place: number) => boolean {
+  const kdumps = placesOf(source, (kind) => kind === "console/kdump");
+  if (kdumps.length === 0) return () => false;
+  const boots = placesOf(source, (kind) => kind === "console/boot");
+  return (place) => {
+    const [kdump, boot] = [kdumps[countUpTo(kdumps, place) - 1], boots[countUpTo(boots, place) - 1]];
+    return kdump !== undefined && (boot === undefined || boot <= kdump);
+  };
 }
 
 function readEvents({ source, kind, events }: SourceDetected, found: Found): void {
