@@ -1,7 +1,8 @@
+import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { judge } from "../src/triage/verdict/judge.ts";
 import type { SourceDetected } from "../src/triage/verdict/types.ts";
-import { event, finding, lockup, oops, source } from "./support/triage-synth.ts";
+import { event, finding, lockup, oops, panicEvent, source } from "./support/triage-synth.ts";
 
 const boot = (line: number) => event("console/boot", { line });
 const powerOff = (line: number) => event("console/shutdown", { line, text: "reboot: Power down" });
@@ -198,6 +199,44 @@ describe("resets that QEMU saw are counted against orderly reboots", () => {
   });
 });
 
+describe("what a crash kernel says is not what the guest died of", () => {
+  const kdump = event("console/kdump", { line: 8 });
+  const lost = finding({
+    line: 9,
+    title: "Kernel panic - not syncing: VFS: Unable to mount root fs",
+    signature: "vfs",
+  });
+  const fault = oops({ line: 2, signature: "null", survived: false });
+  const crash = (findings = [fault, lost], events = [boot(1), boot(7), kdump]) =>
+    judge([source("console", { findings, events })]);
+
+  test("the crash before it is principal, and its panic is told", () => {
+    const { verdict, title, signature, why } = crash();
+    expect([verdict, title, signature]).toEqual(["guest-panic", fault.title, "null"]);
+    expect(why).toContain("Its crash kernel panicked as well, so it saved no dump.");
+    expect(why).toContain("What booted afterwards is its crash kernel.");
+  });
+  test("a panic before it is principal too", () => {
+    const { signature, rule } = crash([finding({ line: 2, signature: "first" }), lost]);
+    expect([rule, signature]).toEqual(["death", "first"]);
+  });
+  test("a dump that it saved before is not lost", () => {
+    const { why } = crash([fault, lost], [boot(1), boot(6), kdump, event("console/dump-saved", { line: 8 })]);
+    expect(why).toContain("Its crash kernel panicked as well, after it had saved a dump.");
+  });
+  test("without the crash before it, what the guest died of is not known", () => {
+    expect(crash([lost])).toMatchObject({ verdict: "guest-panic", rule: "kdump", signature: undefined });
+  });
+  test("a panic of the guest that booted after it is the guest's", () => {
+    const { rule, signature, why } = crash(
+      [{ ...lost, evidence: [{ source: "s", line: 12, text: "" }] }],
+      [boot(1), boot(7), kdump, boot(11)],
+    );
+    expect([rule, signature]).toEqual(["death", "vfs"]);
+    expect(why.join(" ")).not.toContain("crash kernel");
+  });
+});
+
 describe("a watchdog", () => {
   const qmp = (...events: readonly ReturnType<typeof event>[]) => [source("qmp", { events })];
   test.each<[string, readonly SourceDetected[], string]>([
@@ -220,5 +259,137 @@ describe("a watchdog", () => {
     ],
   ])("%s", (_, sources, expected) => {
     expect(told(sources)).toBe(expected);
+  });
+});
+
+describe("why says nothing that the findings contradict", () => {
+  const survived = oops({ survived: true, signature: "null" });
+  test("a fault that seemed outlived is the likely cause of a panic that only QEMU heard of", () => {
+    const verdict = judge([
+      source("console", { findings: [survived], events: [boot(1)] }),
+      source("qmp", { findings: [panicEvent()] }),
+    ]);
+    expect(verdict).toMatchObject({ verdict: "guest-panic", title: survived.title, signature: "null" });
+    expect(verdict.why[0]).toContain("likely cause");
+  });
+  test("a fault of a boot that ended in order is none", () => {
+    const events = [boot(1), restart(20), boot(30)];
+    const { rule } = judge([
+      source("console", { findings: [survived], events }),
+      source("qmp", { findings: [panicEvent()] }),
+    ]);
+    expect(rule).toBe("panic-event");
+  });
+  test("a lockup in whose report the console ends is what it panicked of", () => {
+    const { title, rule } = judge([
+      source("console", { findings: [lockedUp(9)] }),
+      source("qmp", { findings: [panicEvent()] }),
+    ]);
+    expect([rule, title]).toEqual(["panic-event-after-oops", lockedUp(9).title]);
+  });
+  test("a guest that lives with a failure did not have none", () => {
+    const { why, title } = judge([source("console", { findings: [survived], events: [boot(1)] })]);
+    expect(why[0]).toContain("no source has a failure that ended it");
+    expect(title).not.toContain("nothing failed");
+    const stop = judge([
+      source("console", { findings: [survived], events: [boot(1)] }),
+      source("qmp", { events: [shutdown(5, "host-signal")] }),
+    ]);
+    expect(stop.why[0]).toContain("that had ended the guest");
+    expect(judge([source("console", { events: [boot(1)] })]).title).toContain("nothing failed");
+  });
+});
+
+const line = fc.integer({ min: 1, max: 40 });
+const survival = fc.constantFrom({}, { survived: true }, { survived: false });
+const consoleFinding = fc
+  .tuple(survival, line)
+  .chain(([survived, at]) =>
+    fc.constantFrom(
+      finding({ ...survived, line: at }),
+      oops({ ...survived, line: at }),
+      lockup({ ...survived, signature: `s${at}` }),
+    ),
+  );
+const consoles = fc.record({
+  findings: fc.array(consoleFinding, { maxLength: 3 }),
+  events: fc.array(
+    line.chain((at) =>
+      fc.constantFrom(boot(at), restart(at), powerOff(at), event("console/kdump", { line: at })),
+    ),
+    { maxLength: 5 },
+  ),
+});
+const qmps = fc.record({
+  findings: fc.array(fc.constant(panicEvent()), { maxLength: 1 }),
+  events: fc.array(
+    line.chain((at) =>
+      fc.constantFrom(
+        reset(at),
+        shutdown(at),
+        shutdown(at, "host-signal"),
+        watchdog(at, "none"),
+        watchdog(at, "reset"),
+      ),
+    ),
+    { maxLength: 4 },
+  ),
+});
+const anySources = fc
+  .tuple(
+    fc.array(consoles, { maxLength: 3 }),
+    fc.array(qmps, { maxLength: 2 }),
+    fc.array(consoles, { maxLength: 1 }),
+  )
+  .map(([console, qmp, pstore]) => [
+    ...console.map((one, index) => named(`serial${index}.log`, source("console", one))),
+    ...qmp.map((one, index) => named(`qmp${index}.jsonl`, source("qmp", one))),
+    // That a guest went on is told by later dumps, that it did not by none.
+    ...pstore.map(({ findings }) =>
+      source("pstore", { findings: findings.filter(({ survived }) => survived !== false) }),
+    ),
+  ]);
+
+describe("whatever sources there are", () => {
+  const options = { seed: 20261126, numRuns: 1500 };
+  test("their order makes no difference to the verdict", () => {
+    const shuffled = anySources.chain((sources) =>
+      fc.tuple(fc.constant(sources), fc.shuffledSubarray(sources, { minLength: sources.length })),
+    );
+    fc.assert(
+      fc.property(shuffled, ([sources, others]) => {
+        const [a, b] = [judge(sources), judge(others)];
+        const of = ({ findings: _, timeline: __, next: ___, ...rest }: typeof a) => rest;
+        expect(of(b)).toEqual(of(a));
+      }),
+      options,
+    );
+  });
+
+  test("a clean source more never makes a death clean", () => {
+    fc.assert(
+      fc.property(anySources, fc.boolean(), (sources, isConsole) => {
+        const before = judge(sources);
+        const clean = isConsole
+          ? source("console", { events: [boot(1), powerOff(2)] })
+          : named("other.jsonl", source("qmp", { events: [shutdown(2)] }));
+        // That QEMU saw an orderly end is news of a guest whose end was only inferred.
+        if (!isConsole && before.confidence === "possible") return;
+        if (!["guest-panic", "hardware-fault"].includes(before.verdict)) return;
+        expect(judge([...sources, clean]).verdict).not.toBe("clean");
+      }),
+      options,
+    );
+  });
+
+  test("of as many boots, ends and failures as a console has, in no time to speak of", () => {
+    const events = Array.from({ length: 50_000 }, (_, at) =>
+      at % 3 === 0 ? boot(at) : at % 3 === 1 ? restart(at) : event("console/kdump", { line: at }),
+    );
+    const findings = Array.from({ length: 20_000 }, (_, at) => oops({ line: at, survived: false }));
+    const bites = Array.from({ length: 20_000 }, (_, at) => watchdog(at, "pause"));
+    const start = performance.now();
+    judge([source("console", { events, findings }), source("qmp", { events: bites })]);
+    expect(performance.now() - start).toBeLessThan(5000);
   });
 });

@@ -1,4 +1,4 @@
-import { type Finding, SEVERITIES, type Severity, type Trust } from "../finding.ts";
+import { atLeast, type Finding, SEVERITIES, type Severity, type Trust } from "../finding.ts";
 import { compareSources, isSame } from "./agreement.ts";
 import { nextSteps } from "./next.ts";
 import { VERDICT_RULES, type VerdictRule } from "./rules.ts";
@@ -16,12 +16,13 @@ const UNSURE_BY = new Set(["panic-but-shutdown", "pstore-without-console", "host
  * @param sources of one VM, in the order in which they are to be told of
  */
 export function judge(sources: readonly SourceDetected[], { machine }: JudgeContext = {}): Verdict {
-  const signs = readSigns(sources);
+  // What decides is read in an order of its own, so that of two alike the same one is taken however they were named.
+  const signs = readSigns(sources.toSorted((a, b) => compare(a.source, b.source) || compare(a.kind, b.kind)));
   const { rule, rests } = decide(signs, machine);
   const { agreements, contradictions } = compareSources(signs, machine);
   const principal = principalOf(rule, rests, signs);
-  const findings = signs.findings
-    .map(({ finding }) => finding!)
+  const findings = sources
+    .flatMap((source) => source.findings)
     .toSorted((a, b) => rank(a.severity) - rank(b.severity))
     .slice(0, MAX_FINDINGS);
   const side = rule.side === "unknown" || rule.side === "policy" ? rule.side : sideOf(principal, rule);
@@ -37,7 +38,9 @@ export function judge(sources: readonly SourceDetected[], { machine }: JudgeCont
     title: titleOf(rule, principal, findings),
     rule: rule.id,
     why: [
-      rule.whyOf?.[principal?.class ?? ""] ?? rule.why,
+      rule.whyOf?.[principal?.class ?? ""] ??
+        (findings.some(isFailure) ? rule.outlived?.why : undefined) ??
+        rule.why,
       ...restsOn(rests),
       ...whyMore(rule, rests, signs),
     ],
@@ -62,6 +65,8 @@ function decide(
   throw new Error("the last rule holds always");
 }
 
+const compare = (a: string, b: string): number => (a < b ? -1 : a > b ? 1 : 0);
+
 const rank = (severity: Severity): number => SEVERITIES.indexOf(severity);
 
 function worst(severities: readonly (Severity | undefined)[]): Severity | undefined {
@@ -80,7 +85,10 @@ function principalOf(
     // A guest that ended well may have had a failure that it outlived: that is told by findings, not by the verdict.
     return rule.severity === undefined
       ? undefined
-      : findings.find(({ finding }) => finding?.signature)?.finding;
+      : findings.find(
+          ({ finding, ofCrashKernel }) =>
+            finding?.signature !== undefined && finding.survived !== true && ofCrashKernel !== true,
+        )?.finding;
   }
   if (first.rule === BARE_RECORD) {
     return (
@@ -103,16 +111,18 @@ const sideOf = (principal: Finding | undefined, rule: VerdictRule): Verdict["sid
 
 /** What a guest that ended well outlived is more than that it did. */
 function titleOf(
-  { verdict, title }: VerdictRule,
+  { verdict, title, outlived }: VerdictRule,
   principal: Finding | undefined,
-  [worst]: readonly Finding[],
+  findings: readonly Finding[],
 ): string {
   if (principal !== undefined && principal.title !== "") return principal.title;
-  return verdict === "clean" && worst !== undefined && isFailure(worst) ? `outlived: ${worst.title}` : title;
+  const worst = findings.find(isFailure);
+  if (worst === undefined) return title;
+  return verdict === "clean" ? `outlived: ${worst.title}` : (outlived?.title ?? title);
 }
 
 /** What a guest may or may not outlive; warnings are nothing to outlive. */
-const isFailure = ({ severity }: Finding): boolean => rank(severity) <= rank("hang");
+const isFailure = ({ severity }: Finding): boolean => atLeast(severity, "hang");
 
 const TRUSTS: readonly Trust[] = ["possible", "likely", "certain"];
 
@@ -150,14 +160,15 @@ const MAX_PLACES = 6;
 function whyMore(rule: VerdictRule, rests: readonly Occurrence[], signs: Signs): string[] {
   const sentences: string[] = [];
   const dead = rests.find(({ kind, finding }) => kind === "console" && finding !== undefined);
-  const later = signs.boot.filter(({ source, place }) => source === dead?.source && place > dead.place);
-  if (rule.verdict === "guest-panic" && later.length === 1 && signs.kdump.length > 0) {
-    sentences.push("What booted afterwards is its crash kernel.");
-  } else if (rule.verdict === "guest-panic" && later.length > 0) {
-    sentences.push(
-      `The guest booted ${later.length === 1 ? "once" : `${later.length} times`} more afterwards.`,
-    );
+  const isLater = ({ source, place }: Occurrence): boolean => source === dead?.source && place > dead.place;
+  if (rule.verdict === "guest-panic" || rule.verdict === "guest-hang") {
+    const crashKernels = signs.kdump.filter(isLater).length;
+    const boots = signs.boot.filter(isLater).length - crashKernels;
+    if (crashKernels > 0) sentences.push("What booted afterwards is its crash kernel.");
+    if (boots > 0)
+      sentences.push(`The guest booted ${boots === 1 ? "once" : `${boots} times`} more afterwards.`);
   }
+  sentences.push(...crashKernelFailed(signs));
   if (rule.verdict !== "clean") return sentences;
   const outlived = signs.findings.filter(({ finding }) => isFailure(finding!)).length;
   if (outlived > 0) {
@@ -165,4 +176,16 @@ function whyMore(rule: VerdictRule, rests: readonly Occurrence[], signs: Signs):
     sentences.push(`It had ${those} that did not end it: --fail-on oops or hang takes ${them} for one.`);
   }
   return sentences;
+}
+
+/** A crash kernel that failed: what it was to save is lost. */
+function crashKernelFailed({ findings, dumpSaved }: Signs): string[] {
+  const failed = findings.find(
+    ({ ofCrashKernel, finding }) =>
+      ofCrashKernel === true && atLeast(finding!.severity, "hang") && finding!.survived !== true,
+  );
+  if (failed === undefined) return [];
+  const did = failed.finding!.severity === "panic" ? "panicked" : "failed";
+  const saved = dumpSaved.some(({ source, place }) => source === failed.source && place < failed.place);
+  return [`Its crash kernel ${did} as well, ${saved ? "after it had saved a dump" : "so it saved no dump"}.`];
 }
