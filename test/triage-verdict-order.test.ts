@@ -237,6 +237,35 @@ describe("what a crash kernel says is not what the guest died of", () => {
   });
 });
 
+describe("records of pstore", () => {
+  const bare = finding({
+    rule: "pstore/record",
+    title: "Panic#1: the guest's kernel saved its log",
+    evidence: [{ source: "dmesg-efi-1", text: "Panic#1 Part1" }],
+  });
+  const other = finding({
+    rule: "pstore/record",
+    title: "Kernel panic - not syncing: Attempted to kill init!",
+  });
+  const rules = (console: readonly ReturnType<typeof finding>[], record: ReturnType<typeof finding>) => {
+    const { agreements, contradictions } = judge([
+      source("console", { findings: console }),
+      source("pstore", { findings: [record] }),
+    ]);
+    return [...agreements, ...contradictions].map(({ rule }) => rule);
+  };
+  test("one without the text of the panic is not compared with the console's", () => {
+    expect(rules([finding()], bare)).toEqual([]);
+    expect(rules([finding()], other)).toEqual(["pstore-without-console"]);
+    expect(rules([], bare)).toEqual(["pstore-without-console"]);
+  });
+  test("one of any boot of the console agrees", () => {
+    expect(rules([finding(), finding({ line: 20, title: other.title })], other)).toEqual([
+      "console-and-pstore",
+    ]);
+  });
+});
+
 describe("a watchdog", () => {
   const qmp = (...events: readonly ReturnType<typeof event>[]) => [source("qmp", { events })];
   test.each<[string, readonly SourceDetected[], string]>([

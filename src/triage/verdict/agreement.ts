@@ -1,4 +1,5 @@
 import type { Finding } from "../finding.ts";
+import { finalEnds } from "./order.ts";
 import { type Occurrence, type Signs, seen } from "./signs.ts";
 import type { MachineFacts, Statement } from "./types.ts";
 
@@ -50,8 +51,26 @@ const consoleDeath = (signs: Signs): Occurrence | undefined =>
 /** Whether the same console has a boot after that, of a crash kernel or of the guest again. */
 const bootedAfter = (death: Occurrence | undefined, { boot, kdump }: Signs): boolean =>
   [...boot, ...kdump].some(({ source, place }) => source === death?.source && place > death.place);
-const pstoreDeath = (signs: Signs): Occurrence | undefined =>
-  [...of(signs.death, "pstore"), ...of(signs.hardwareDeath, "pstore")][0];
+/** A record that has no line of the panic: which one it was cannot be told. */
+const isBare = ({ finding }: Occurrence): boolean =>
+  finding?.rule === "pstore/record" && finding.evidence.every(({ line }) => line === undefined);
+const pstoreDeaths = (signs: Signs): readonly Occurrence[] => [
+  ...of(signs.death, "pstore"),
+  ...of(signs.hardwareDeath, "pstore"),
+];
+const pstoreDeath = (signs: Signs): Occurrence | undefined => {
+  const deaths = pstoreDeaths(signs);
+  return deaths.find((one) => !isBare(one)) ?? deaths[0];
+};
+/** Deaths of a source that are compared with those of another, the last ones. */
+const MAX_COMPARED = 50;
+/** Whether one of the console's deaths is in pstore; a console can have several boots. */
+function isKept(signs: Signs): boolean {
+  const deaths = [...of(signs.death, "console"), ...of(signs.hardwareDeath, "console")].slice(-MAX_COMPARED);
+  return pstoreDeaths(signs)
+    .slice(-MAX_COMPARED)
+    .some((record) => deaths.some(({ finding }) => isSame(finding!, record.finding!)));
+}
 /** Whether the guest was still standing in its panic when the log of QEMU ends. */
 const stands = (signs: Signs): boolean =>
   seen(signs, "panicEvent") && seen(signs, "stop") && !seen(signs, "resume") && !seen(signs, "guestReset");
@@ -71,12 +90,7 @@ export const AGREEMENT_RULES: readonly AgreementRule[] = [
   {
     id: "console-and-pstore",
     is: "agreement",
-    says: (signs) => {
-      const [a, b] = [consoleDeath(signs)?.finding, pstoreDeath(signs)?.finding];
-      return a !== undefined && b !== undefined && isSame(a, b)
-        ? "The panic on the console is kept in pstore too."
-        : undefined;
-    },
+    says: (signs) => (isKept(signs) ? "The panic on the console is kept in pstore too." : undefined),
   },
   {
     id: "console-and-dump",
@@ -200,7 +214,7 @@ export const AGREEMENT_RULES: readonly AgreementRule[] = [
     is: "contradiction",
     says: (signs) =>
       isDead(signs) &&
-      seen(signs, "guestShutdown") &&
+      finalEnds(signs).some(({ kind }) => kind !== "console") &&
       !seen(signs, "guestReset") &&
       !seen(signs, "crashLoaded") &&
       !bootedAfter(consoleDeath(signs), signs)
@@ -217,7 +231,7 @@ export const AGREEMENT_RULES: readonly AgreementRule[] = [
       if (death === undefined) {
         return `pstore has a panic that the console has not: ${quoted(record.text)}. The console lost it, or the record is of an earlier run.`;
       }
-      return isSame(death.finding!, record.finding!)
+      return isBare(record) || isKept(signs)
         ? undefined
         : `The console and pstore have different panics: ${quoted(death.text)} and ${quoted(record.text)}. The record may be of another run.`;
     },
