@@ -134,6 +134,18 @@ describe("a console that breaks off in a report", () => {
   });
 });
 
+test("a console that breaks off in the report of a checker, which kernels go on after, is no death", () => {
+  const of = (kind: string) =>
+    told([
+      source("console", {
+        findings: [oops({ class: kind, line: 4, details: { lastLine: 6 } })],
+        events: [boot(1), event("console/end", { line: 6, text: "a frame" })],
+      }),
+    ]);
+  expect(of("kfence")).toBe("unknown oops-at-the-end");
+  expect(of("gpf")).toBe("guest-panic died-in-oops");
+});
+
 test("a power-off is no reboot, whatever the kernel puts in front of it", () => {
   const sources = [
     source("console", { events: [boot(1), powerOff(2)] }),

@@ -33,6 +33,11 @@ export function brokenOff(signs: Signs, found: readonly Occurrence[]): readonly 
   });
 }
 
+/** Reports of checkers, after which a kernel goes on unless it is told to panic (mm/kasan, mm/kfence, mm/slub.c). */
+const GOES_ON: ReadonlySet<string> = new Set(["kasan", "kfence", "kmsan", "bad-page", "slab-corruption"]);
+export const isFatal = ({ finding }: Occurrence): boolean =>
+  finding?.survived === false || !GOES_ON.has(finding?.class ?? "");
+
 /** What a guest reported last, whatever its severity. */
 const lastReports = (signs: Signs): readonly Occurrence[] =>
   brokenOff(

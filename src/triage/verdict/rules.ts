@@ -1,5 +1,15 @@
 import { atLeast, type Severity, type Side, type Trust } from "../finding.ts";
-import { any, brokenOff, causes, ended, open, orUndefined, outlived, unansweredBites } from "./conditions.ts";
+import {
+  any,
+  brokenOff,
+  causes,
+  ended,
+  isFatal,
+  open,
+  orUndefined,
+  outlived,
+  unansweredBites,
+} from "./conditions.ts";
 import { finalEnds, silentResets, unended } from "./order.ts";
 import { type Occurrence, type Signs, seen } from "./signs.ts";
 import type { MachineFacts, VerdictName } from "./types.ts";
@@ -207,7 +217,7 @@ export const VERDICT_RULES: readonly VerdictRule[] = [
     severity: "oops",
     side: "guest",
     title: "the guest's kernel failed and was not heard of again",
-    when: (signs) => orUndefined(unended(signs, brokenOff(signs, signs.oops))),
+    when: (signs) => orUndefined(unended(signs, brokenOff(signs, signs.oops.filter(isFatal)))),
     why: "The guest's kernel had a fault and nothing of it is heard afterwards; that it died is not said.",
   },
   {
