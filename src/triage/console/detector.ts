@@ -2,9 +2,19 @@ import { latin1 } from "../../core/bytes.ts";
 import type { Detected, Severity } from "../finding.ts";
 import type { BootFacts } from "./boots.ts";
 import { Engine } from "./engine.ts";
+import { Envelopes } from "./envelopes.ts";
 import { cleanPieces, DIRTY, LineSplitter } from "./lines.ts";
 import { mayTell, nextInside } from "./matcher.ts";
-import { type ConsoleLine, innerLine, isStampAt, parseLine, type QuickLine, quickLine } from "./prefix.ts";
+import {
+  type ConsoleLine,
+  innerLine,
+  isStampAt,
+  parseLine,
+  type QuickLine,
+  quickLine,
+  wallOfLine,
+} from "./prefix.ts";
+import { Wrappers } from "./wrappers.ts";
 
 /** What a console says, boot by boot. */
 export interface ConsoleReport extends Detected {
@@ -21,6 +31,8 @@ export interface ConsoleReport extends Detected {
 }
 
 const PIECE = 2 ** 16;
+/** Lines that are held back until it is known what a logger put before them. */
+const MAX_HELD = 32;
 
 /**
  * Finds what happened in the bytes of a console, whatever their number: memory is bounded by constants of this folder.
@@ -30,6 +42,10 @@ export class ConsoleDetector {
   readonly #engine: Engine;
   readonly #splitter: LineSplitter;
   readonly #quick: QuickLine = { message: 0, uptime: Number.NaN };
+  readonly #envelopes = new Envelopes();
+  readonly #wrappers = new Wrappers();
+  /** Lines whose wrapper is being learned; undefined once that was tried. */
+  #held: [text: string, number: number, wall: number | undefined][] | undefined = [];
   #lines = 0;
   #bytes = 0;
   /** Whether the chunk has bytes to clean away. */
@@ -74,6 +90,8 @@ export class ConsoleDetector {
   /** Ends the last line and gives what was found. */
   end(): ConsoleReport {
     this.#splitter.end();
+    for (const { text, number, wall } of this.#envelopes.end()) this.#wrapped(text, number, wall);
+    this.#release();
     const { findings, events, boots } = this.#engine.end(this.#lastLine());
     return {
       source: this.#source,
@@ -115,7 +133,7 @@ export class ConsoleDetector {
   /** Most lines tell nothing, and that is seen without taking them apart. */
   #isDull(text: string, start: number, end: number): boolean {
     if (this.#inside < start) this.#inside = nextInside(text, start);
-    if (this.#inside < end || this.#engine.attentive) return false;
+    if (this.#inside < end || this.#engine.attentive || this.#isRecord(text, start)) return false;
     const quick = this.#quick;
     quickLine(text, start, end, quick);
     const { message, uptime } = quick;
@@ -123,7 +141,14 @@ export class ConsoleDetector {
     if (this.#hasBracket(text, message, end) && (Number.isNaN(uptime) || isStampAt(text, this.#bracket))) {
       return false;
     }
+    if (!Number.isNaN(uptime)) this.#wrappers.bare();
     return this.#engine.pass(this.#lines, uptime);
+  }
+
+  /** Whether a line may be a logger's record, or has to wait for one. */
+  #isRecord(text: string, start: number): boolean {
+    if (this.#envelopes.isOpen || (this.#held?.length ?? 0) > 0) return true;
+    return text.startsWith("{", start) || text.startsWith("- {", start);
   }
 
   #hasBracket(text: string, start: number, end: number): boolean {
@@ -135,14 +160,51 @@ export class ConsoleDetector {
   }
 
   #look(line: string): void {
-    const inner = innerLine(line);
-    if (inner > 0) {
-      this.#one(line.slice(0, inner));
-      this.#one(line.slice(inner));
-    } else this.#one(line);
+    const messages = this.#envelopes.open(line, this.#lines);
+    if (messages === undefined) this.#wrapped(line, this.#lines, undefined);
+    else {
+      for (const { text, number, wall } of messages)
+        for (const piece of DIRTY.test(text) ? cleanPieces(text) : [text]) this.#wrapped(piece, number, wall);
+    }
   }
 
-  #one(line: string): void {
-    this.#engine.line(parseLine(line, this.#lines, this.#engine.clock));
+  /** Frees a line of the wrapper that the others have, or holds it until that is known. */
+  #wrapped(line: string, number: number, wall: number | undefined): void {
+    const wrappers = this.#wrappers;
+    const length = wrappers.lengthOf(line);
+    if (length > 0) {
+      this.#message(line.slice(length), number, wall ?? wallOfLine(line));
+      return;
+    }
+    const found = wrappers.isBare ? "none" : wrappers.learn(line);
+    if (found === "learned") {
+      const held = this.#held ?? [];
+      this.#held = undefined;
+      for (const [text, at, when] of held) this.#wrapped(text, at, when);
+      this.#wrapped(line, number, wall);
+      return;
+    }
+    const held = this.#held;
+    if (held !== undefined && (found === "maybe" || held.length > 0)) {
+      held.push([line, number, wall]);
+      if (wrappers.isBare || held.length > MAX_HELD) this.#release();
+    } else this.#message(line, number, wall);
+  }
+
+  #release(): void {
+    for (const [text, number, wall] of this.#held ?? []) this.#message(text, number, wall);
+    this.#held = undefined;
+  }
+
+  #message(line: string, number: number, wall: number | undefined): void {
+    const inner = innerLine(line);
+    if (inner > 0) {
+      this.#one(line.slice(0, inner), number, wall);
+      this.#one(line.slice(inner), number, wall);
+    } else this.#one(line, number, wall);
+  }
+
+  #one(line: string, number: number, wall: number | undefined): void {
+    this.#engine.line(parseLine(line, number, this.#engine.clock, wall));
   }
 }

@@ -38,6 +38,16 @@ const HOST_KERNEL = /^(?:[\w.:-]{1,64} )?kernel: ?/;
 const HOST_PROGRAM = /^[\w.-]{1,64} (?=[\w./-]{1,48}\[\d{1,10}\]: )/;
 const LOGIN = /^[\w.@ -]{0,64}\b(?:login|[Pp]assword): /;
 
+/** How somebody quotes: mail, a comment, a diff, a list. What stands behind a prompt's `#` may be the kernel's. */
+const QUOTED = /^(?:[>|]|\/\/|[-+*](?: |$))/;
+
+/** The same behind something else. */
+const QUOTES = /[\s|](?:[>#+*-]|\/\/)\s{0,8}$/;
+
+/** Whether what stands before a stamp marks a quotation. */
+export const isQuoted = (text: string): boolean =>
+  QUOTED.test(text) || /^(?:#|\s*$|\s+\S)/.test(text) || QUOTES.test(text);
+
 /** `min - 1 ≤ uptime` is asked of a stamp inside a line: one of a quotation is older. */
 const SLACK = 1;
 
@@ -51,6 +61,12 @@ function wallOf(match: RegExpExecArray): number | undefined {
     `${year}-${month}-${day}T${hour}:${minute}:${second}.${part.padEnd(3, "0").slice(0, 3)}${offset}`,
   );
   return Number.isNaN(wall) ? undefined : wall;
+}
+
+/** When a line was, by the date that a logger put first. */
+export function wallOfLine(raw: string): number | undefined {
+  const iso = ISO.exec(raw);
+  return iso === null ? undefined : wallOf(iso);
 }
 
 /** What loggers put in front of a line: dates, host names, `kernel:`; and the message behind them. */
@@ -76,14 +92,16 @@ function withoutLogger(raw: string): { readonly text: string; readonly wall: num
 
 /** Whether a stamp inside a line is this kernel's: none of a quotation, whose clock is behind. */
 const isOfThisBoot = (before: string, uptime: number, clock: number): boolean =>
-  clock < 0 ? LOGIN.test(before) || !NAMES.test(before) : uptime >= clock - SLACK;
+  !QUOTED.test(before) &&
+  (clock < 0 ? !isQuoted(before) && (LOGIN.test(before) || !NAMES.test(before)) : uptime >= clock - SLACK);
 
 /**
  * Takes a line apart.
  * @param clock the latest time of this boot: a stamp in the middle of a line counts only when it is not older
+ * @param logged when it was, by a logger whose wrapper it was freed of
  */
-export function parseLine(raw: string, number: number, clock: number): ConsoleLine {
-  const { text: unlogged, wall } = withoutLogger(raw);
+export function parseLine(raw: string, number: number, clock: number, logged?: number): ConsoleLine {
+  const { text: unlogged, wall = logged } = withoutLogger(raw);
   let text = unlogged.replace(LEVEL, "").replace(DROPPED, "");
   let stamp = STAMP.exec(text);
   if (stamp === null) {

@@ -11,7 +11,7 @@ export const GARBLED = signatures([
     role: "panic",
     contains: "ot syncing",
     pattern:
-      /^[^"'=<>|/:$#]{0,24}?(?:[Kk]?e?r?n?e?l? ?)[Pp]?an{1,2}i+c? ?[-\u2013:]{0,2} ?n?ot syncing ?:? ?(.{0,200})/,
+      /^[^\w\s"'=<>|/:$#+*-]{0,8} ?(?:[Kk]?e?r?n?e?l? ?)[Pp]?an{1,2}i+c? ?[-\u2013:]{0,2} ?n?ot syncing ?:? ?(.{0,200})/,
     title: "Kernel panic - not syncing: $1",
     trust: "likely",
     source: "kernel/panic.c: panic()",
@@ -23,7 +23,24 @@ export const GARBLED = signatures([
     negatives: [
       "grep 'Kernel panic - not syncing' log",
       "clocks are not syncing: ntp",
+      "Checking for Kernel panic - not syncing: none found",
+      "-[   12.345678] Kernel panic - not syncing: x",
       "init: last time: Kernel panic - not syncing: x",
+    ],
+  },
+  {
+    id: "garbled/panic-end",
+    class: "panic",
+    contains: "---[ end Kernel panic - not syncing",
+    pattern: /^(?![\s>|#/+*-])[^"'`]{1,200}---\[ end Kernel panic - not syncing(?:: (.{0,300}?))? \]---/,
+    title: "Kernel panic - not syncing: $1",
+    severity: "warning",
+    trust: "possible",
+    source: "kernel/panic.c: panic(), behind something that nobody knows",
+    examples: ["node7/console ---[ end Kernel panic - not syncing: Fatal exception ]---"],
+    negatives: [
+      "> x ---[ end Kernel panic - not syncing: Fatal exception ]---",
+      'expect "---[ end Kernel panic - not syncing: Fatal exception ]---"',
     ],
   },
   {

@@ -1,0 +1,72 @@
+import { isQuoted, parseLine } from "./prefix.ts";
+
+/** A stamp of printk behind anything. */
+const STAMP = /\[ {0,6}\d{1,8}\.\d{6}\]/;
+const MAX_WRAPPER = 160;
+/** So many lines in one shape make it that of the log. */
+const ENOUGH = 3;
+const MAX_SHAPES = 8;
+
+/**
+ * The shape of what stands before a stamp: numbers and gaps may differ, all else is the same line after line. What it ends in
+ * is the message's, but for as many spaces as there were.
+ */
+function shapeOf(prefix: string): string {
+  const body = prefix.trimEnd();
+  const parts = body.match(/\d+| +|[^\d ]+/g) ?? [];
+  const source = parts.map((part) => {
+    if (/^\d/.test(part)) return "\\d{1,20}";
+    return part[0] === " " ? " {1,40}" : part.replace(/[.*+?^${}()|[\]\\/-]/g, "\\$&");
+  });
+  const gap = prefix.length - body.length;
+  return `^${source.join("")}${gap === 0 ? "" : `(?:[ \\t]{${gap}}|$)`}`;
+}
+
+/**
+ * Learns what a logger puts before every line, whatever logger that is: `vm1-1  | `, `guest: `, a date and a level. It is
+ * learned of lines with the kernel's stamp, in a log that has none without it.
+ */
+export class Wrappers {
+  readonly #counts = new Map<string, number>();
+  readonly #known: RegExp[] = [];
+  #isBare = false;
+
+  /** Whether lines of the kernel stand by themselves in this log. */
+  get isBare(): boolean {
+    return this.#isBare;
+  }
+
+  /** Says that the kernel speaks without a wrapper here. */
+  bare(): void {
+    if (this.#known.length === 0) this.#isBare = true;
+  }
+
+  /** How much of a line is a wrapper that is known. */
+  lengthOf(line: string): number {
+    for (const shape of this.#known) {
+      const found = shape.exec(line);
+      if (found !== null) return found[0].length;
+    }
+    return 0;
+  }
+
+  /** Looks at a line for a wrapper: `maybe` when it has what may be one, `learned` when it has been seen often enough. */
+  learn(line: string): "none" | "maybe" | "learned" {
+    const at = line.search(STAMP);
+    // In a wrapper no stamp inside a line counts that the kernel's own prefixes do not explain.
+    if (parseLine(line, 0, Number.POSITIVE_INFINITY).uptime !== undefined || /^Linux version \d/.test(line)) {
+      this.bare();
+      return "none";
+    }
+    if (at <= 0 || at > MAX_WRAPPER) return "none";
+    const prefix = line.slice(0, at);
+    if (isQuoted(prefix) || !/[A-Za-z0-9]/.test(prefix)) return "none";
+    const shape = shapeOf(prefix);
+    const count = (this.#counts.get(shape) ?? 0) + 1;
+    if (count === 1 && this.#counts.size >= MAX_SHAPES) return "none";
+    this.#counts.set(shape, count);
+    if (count < ENOUGH) return "maybe";
+    this.#known.push(new RegExp(shape));
+    return "learned";
+  }
+}

@@ -1,0 +1,93 @@
+import { describe, expect, test } from "vitest";
+import { detect, KernelLog, kinds } from "./support/triage-console.ts";
+
+const LINES = `${new KernelLog().boot().oops("foo_write").panic()}`.trimEnd().split("\n");
+const each = (wrap: (line: string, at: number) => string): string => `${LINES.map(wrap).join("\n")}\n`;
+const second = (at: number): string => `2026-11-26T01:02:${String(at % 60).padStart(2, "0")}`;
+
+/** A journal's fields of a kernel's line. */
+const fieldsOf = (line: string): Record<string, string> => ({
+  _TRANSPORT: "kernel",
+  SYSLOG_IDENTIFIER: "kernel",
+  MESSAGE: line.slice(15),
+  _SOURCE_MONOTONIC_TIMESTAMP: String(Math.round(Number(line.slice(1, 13)) * 1e6)),
+});
+
+describe("what loggers wrap lines in", () => {
+  test.each<[string, (line: string, at: number) => string]>([
+    ["docker compose", (line) => `vm1-1  | ${line}`],
+    ["a name and a bar", (line) => `vm1 | ${line}`],
+    ["a name", (line) => `guest-1: ${line}`],
+    ["a date and a name", (line, at) => `${second(at)}Z   guest: ${line}`],
+    ["a date in colour and a name", (line, at) => `\x1b[90m${second(at)}Z\x1b[0m guest: ${line}`],
+    ["avocado", (line, at) => `2026-11-26 01:02:03,${100 + at} qemu_vm L0153 DEBUG| ${line}`],
+    ["LAVA", (line) => `- {"dt":"2026-11-26T01:02:03.1","lvl":"target","msg":${JSON.stringify(line)}}`],
+    ["docker", (line) => JSON.stringify({ log: `${line}\r\n`, stream: "stdout", time: `${second(3)}.1Z` })],
+    ["journalctl -o json", (line) => JSON.stringify(fieldsOf(line))],
+    [
+      "journalctl -o verbose",
+      (line, at) =>
+        [
+          `Thu 2026-11-26 01:02:03.123456 UTC [s=0123456789abcdef;i=${at}]`,
+          ...Object.entries(fieldsOf(line)).map(([name, value]) => `    ${name}=${value}`),
+        ].join("\n"),
+    ],
+  ])("%s", (_, wrap) => {
+    const report = detect(each(wrap));
+    expect(kinds(report)).toEqual(["null-deref/panic"]);
+    expect(report.findings[0]).toMatchObject({ trust: "certain", details: { guilty: "foo_write" } });
+    expect(report.boots).toMatchObject([{ release: "6.1.0-1-amd64", end: "panic" }]);
+  });
+
+  test("dates of loggers are kept", () => {
+    const wall = Date.parse("2026-11-26T01:02:03Z");
+    const logs = [
+      each((line) => `2026-11-26T01:02:03Z   guest: ${line}`),
+      each((line) => JSON.stringify({ log: line, time: "2026-11-26T01:02:03Z" })),
+    ];
+    for (const log of logs) expect(detect(log).findings[0]!.at).toMatchObject({ wall });
+  });
+
+  test.each([
+    ["a mail", "> "],
+    ["a mail of a mail", "> > "],
+    ["a comment", "# "],
+    ["a comment of C", "// "],
+    ["a diff", "-"],
+    ["prose", "    "],
+  ])("%s is a quotation", (_, mark) => {
+    expect(detect(each((line) => mark + line)).findings).toEqual([]);
+    // Of indentation behind a wrapper nobody knows whose it is.
+    if (mark.trim() !== "") expect(detect(each((line) => `vm1 | ${mark}${line}`)).findings).toEqual([]);
+  });
+
+  test("LAVA's own words, other programs of the journal, and JSON of others are not the kernel's", () => {
+    const text = LINES.at(-2)!;
+    const others = [
+      `- {"dt":"2026-11-26T01:02:03.1","lvl":"info","msg":${JSON.stringify(text)}}`,
+      JSON.stringify({ MESSAGE: text.slice(15), SYSLOG_IDENTIFIER: "grep", _TRANSPORT: "stdout" }),
+      JSON.stringify({ t: 1, msg: { event: text } }),
+      "{ not JSON }",
+    ];
+    expect(detect(others.join("\n")).findings).toEqual([]);
+  });
+
+  test("a log that a script prints with a name before it is no wrapper where the kernel speaks for itself", () => {
+    const old = LINES.map((line) => `old: ${line}`).join("\n");
+    const stamped = `${new KernelLog().boot().later(40).say("a")}${old}\n${new KernelLog(50).say("reboot: Power down")}`;
+    expect(kinds(detect(stamped))).toEqual([]);
+    expect(kinds(detect(`Linux version 6.1.0 (a@b) (gcc 12) #1 SMP\n${old}\n`))).toEqual([]);
+  });
+
+  test("two lines in one shape are no wrapper, and are looked at all the same", () => {
+    const text = `boot: [    1.000000] a\nboot: [    2.000000] b\nKernel panic - not syncing: x\n`;
+    expect(kinds(detect(text))).toEqual(["panic/panic"]);
+    expect(detect(`${"boot: [    1.000000] a\n".repeat(2)}x\n`).findings).toEqual([]);
+  });
+
+  test("in a log that nobody understands, the line that ends a panic is a hint", () => {
+    const [found] = detect("node7/x ---[ end Kernel panic - not syncing: Fatal exception ]---\n").findings;
+    expect(found).toMatchObject({ class: "panic", severity: "warning", trust: "possible" });
+    expect(detect("> x ---[ end Kernel panic - not syncing: y ]---\n").findings).toEqual([]);
+  });
+});
