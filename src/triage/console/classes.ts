@@ -41,10 +41,12 @@ export const CLASSES = {
   "hung-task": facts("hang", "guest", "A task waited for minutes without being interruptible."),
   "rcu-stall": facts("hang", "guest", "A CPU or a task held up RCU: it is stuck, or was not given time."),
   "workqueue-stall": facts("hang", "guest", "Work that was queued for a CPU does not run."),
+  debugger: facts("hang", "guest", "The kernel stopped in its debugger, and waits for somebody to type."),
   "netdev-wait": facts("warning", "guest", "A network device cannot go away: somebody still holds it."),
   oom: facts("warning", "guest", "The machine ran out of memory."),
   mce: facts("oops", "hardware", "A machine check: the processor says that hardware failed."),
   "hardware-error": facts("warning", "hardware", "Hardware or firmware reported an error."),
+  filesystem: facts("warning", "guest", "A file system failed, and takes no more writes."),
   nmi: facts("warning", "unknown", "A non-maskable interrupt that nobody in the guest asked for."),
   "system-reset": facts(
     "oops",

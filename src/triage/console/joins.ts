@@ -20,6 +20,7 @@ const REPEATED: ReadonlySet<IncidentClass> = new Set([
     "user-fault",
     "netdev-wait",
     "emergency-mode",
+    "debugger",
     "boot-failure",
   ] as const),
 ]);

@@ -126,6 +126,21 @@ export const BSD = signatures([
     examples: ["witness: lock order reversal:", "splassert: yield: want 0 have 1"],
   },
   {
+    id: "illumos/panic",
+    class: "panic",
+    role: "panic",
+    starts: ["panic[cpu"],
+    pattern: /^panic\[cpu\d{1,5}\]\/thread=[0-9a-f]{4,16}: ?(.{0,200})/,
+    title: "panic: $1",
+    speaker: "any",
+    source: "illumos usr/src/uts/common/os/panic.c: panicsys()",
+    examples: [
+      "panic[cpu0]/thread=fffffe00077b5c40: BAD TRAP: type=e (#pf Page fault) rp=fffffe00077b5920 addr=0",
+      "panic[cpu1]/thread=ffffff0146cd1060: ",
+    ],
+    negatives: ["panic[cpu0] is how illumos begins"],
+  },
+  {
     id: "darwin/panic",
     class: "panic",
     role: "panic",

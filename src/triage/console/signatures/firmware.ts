@@ -95,6 +95,21 @@ export const FIRMWARE = signatures([
     examples: ["No more network devices", "E3404: Not a bootable device!"],
   },
   {
+    id: "opensbi/trap",
+    class: "firmware-crash",
+    role: "panic",
+    starts: ["sbi_trap_error: hart"],
+    pattern:
+      /^sbi_trap_error: hart\d+: (?:trap\d+: )?([a-z][a-z ]{3,60}?(?: handler)? failed|unhandled \w[\w ]{2,40})/,
+    title: "OpenSBI: $1",
+    speaker: "any",
+    source: "OpenSBI lib/sbi/sbi_trap.c: sbi_trap_error(); the hart hangs",
+    examples: [
+      "sbi_trap_error: hart0: trap0: load fault handler failed (error -2)",
+      "sbi_trap_error: hart0: illegal instruction handler failed (error -2)",
+    ],
+  },
+  {
     id: "uboot/exception",
     class: "firmware-crash",
     role: "panic",

@@ -202,6 +202,18 @@ export const LINUX_CHECKS = signatures([
     examples: ["BUG: spinlock bad magic on CPU#0, init/1", "BUG: MAX_LOCKDEP_CHAINS too low!"],
   },
   {
+    id: "linux/locks-held",
+    class: "lockdep",
+    starts: ["WARNING: ", "[ BUG: "],
+    pattern:
+      /^(?:WARNING|\[ BUG): \S{1,64}\/\d{1,10} (still has locks held|is leaving the kernel with locks still held)!/,
+    title: "WARNING: a task $1",
+    inFrame: true,
+    source: "kernel/locking/lockdep.c: print_held_locks_bug()",
+    examples: ["WARNING: cat/345 still has locks held!", "[ BUG: init/1 still has locks held! ]"],
+    negatives: ["WARNING: a/b still has locks held!"],
+  },
+  {
     id: "linux/lockdep",
     class: "lockdep",
     starts: [
@@ -323,6 +335,43 @@ export const LINUX_CHECKS = signatures([
     examples: ['irq 16: nobody cared (try booting with the "irqpoll" option)'],
   },
   {
+    id: "linux/fs-shutdown-io",
+    class: "filesystem",
+    starts: ["XFS ("],
+    pattern:
+      /^XFS \([^)]{1,100}\): (?:Log I\/O|I\/O|Metadata I\/O) Error (?:\(0x[0-9a-f]+\) )?[Dd]etected.{0,120}Shutting down/,
+    title: "XFS: file system shut down after an I/O error",
+    side: "hardware",
+    source: "fs/xfs/xfs_fsops.c: xfs_do_force_shutdown()",
+    examples: ["XFS (vda1): Log I/O Error Detected.  Shutting down filesystem"],
+  },
+  {
+    id: "linux/fs-shutdown",
+    class: "filesystem",
+    starts: [
+      "XFS (",
+      "EXT4-fs (",
+      "EXT3-fs (",
+      "BTRFS",
+      "F2FS-fs (",
+      "Aborting journal on",
+      "EXT4-fs error ",
+    ],
+    pattern:
+      /^(XFS|EXT[34]-fs|BTRFS|F2FS-fs)(?: \w{4,8})? \([^)]{1,100}\)(?:: | in )(?=.{0,120}(?:Shutting down filesystem|[Ss]hutting down filesystem|Filesystem has been shut down|Remounting filesystem read-only|forced readonly|Remounting fs as read-only|Stopping filesystem))/,
+    title: "$1: file system shut down or read-only after an error",
+    source:
+      "fs/xfs/xfs_fsops.c: xfs_do_force_shutdown(); fs/ext4/super.c: ext4_handle_error(); fs/btrfs/messages.c: btrfs_handle_fs_error()",
+    examples: [
+      "XFS (vda1): Corruption of in-memory data detected.  Shutting down filesystem",
+      "XFS (vda1): Corruption of in-memory data (0x8) detected at xfs_trans_cancel+0x1/0x2 (fs/xfs/xfs_trans.c:1).  Shutting down filesystem.",
+      "EXT4-fs (vda1): Remounting filesystem read-only",
+      "BTRFS info (device vda1): forced readonly",
+      "BTRFS info (device vda1 state E): forced readonly",
+    ],
+    negatives: ["EXT4-fs (vda1): re-mounted. Opts: (null)", "BTRFS info (device vda1): turning on readonly"],
+  },
+  {
     id: "linux/fs-error",
     class: "warning",
     starts: [
@@ -342,7 +391,7 @@ export const LINUX_CHECKS = signatures([
     source: "fs/ext4/super.c: __ext4_error(); fs/xfs/xfs_fsops.c; fs/btrfs/messages.c",
     examples: [
       "EXT4-fs error (device vda1): ext4_lookup:1234: inode #12: comm ls: corrupted",
-      "XFS (vda1): Corruption of in-memory data detected.  Shutting down filesystem",
+      "XFS (vda1): Metadata corruption detected at xfs_agf_read_verify+0x1/0x2",
     ],
     negatives: ["EXT4-fs (vda1): re-mounted.", "XFS (vda1): Mounting V5 Filesystem"],
   },

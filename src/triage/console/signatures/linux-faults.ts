@@ -3,6 +3,22 @@ import { signatures } from "../signature.ts";
 /** How Linux tells of faults and traps of its own: x86 first, then what all architectures share. */
 export const LINUX_FAULTS = signatures([
   {
+    id: "linux/early-exception",
+    class: "trap",
+    role: "panic",
+    starts: ["PANIC: early exception "],
+    pattern:
+      /^PANIC: early exception (?:0x)?([0-9a-f]{2}) (?:IP|rip) [0-9a-f]{1,4}:(?:0x)?[0-9a-f]{8,16} error [0-9a-f]+ cr2 (?:0x)?[0-9a-f]+/,
+    title: "PANIC: early exception 0x$1",
+    inFrame: true,
+    source: "arch/x86/mm/extable.c: early_fixup_exception(); before 4.6 arch/x86/kernel/head_64.S; it halts",
+    examples: [
+      "PANIC: early exception 0x0e IP 10:ffffffff81a3c2f1 error 0 cr2 0xffff888000000000",
+      "PANIC: early exception 0e rip 10:ffffffff81a3c2f1 error 0 cr2 0",
+    ],
+    negatives: ["PANIC: early exceptional results"],
+  },
+  {
     id: "linux/null-deref",
     class: "null-deref",
     starts: ["BUG: kernel NULL pointer dereference"],

@@ -3,6 +3,22 @@ import { signatures } from "../signature.ts";
 /** What Linux says when something does not go on, and when memory runs out. */
 export const LINUX_HANGS = signatures([
   {
+    id: "linux/kdb",
+    class: "debugger",
+    starts: ["Entering kdb (", "kdb> ", "KGDB: Waiting for ", "kdb>"],
+    pattern:
+      /^(?:Entering kdb \(current=0x[0-9a-f]+, pid -?\d+\)|(?:\[\d+\])?kdb>|KGDB: Waiting for (?:remote debugger|connection from remote gdb))/,
+    title: "the kernel stopped in its debugger",
+    speaker: "any",
+    source: "kernel/debug/kdb/kdb_main.c: kdb_local(); kernel/debug/debug_core.c",
+    examples: [
+      "Entering kdb (current=0xffff888003640000, pid 1) on processor 0 due to Keyboard Entry",
+      "kdb>",
+      "KGDB: Waiting for remote debugger",
+    ],
+    negatives: ["KGDB: Registered I/O driver kgdboc", "Entering kdb by hand"],
+  },
+  {
     id: "linux/soft-lockup",
     class: "soft-lockup",
     starts: ["watchdog: BUG: soft lockup", "NMI watchdog: BUG: soft lockup", "BUG: soft lockup"],
