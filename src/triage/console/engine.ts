@@ -1,13 +1,14 @@
 import type { Finding, Severity, TimelineEvent } from "../finding.ts";
 import { atLeast } from "../finding.ts";
 import { Boot, type BootFacts } from "./boots.ts";
+import { HANGS } from "./classes.ts";
 import { cameBack, canBegin, wentBack } from "./clock.ts";
 import { decoded, Incident } from "./incident.ts";
 import { continues, diesOf, endsIn, isSoon, sameCaller } from "./joins.ts";
 import type { Landmark } from "./landmarks.ts";
 import { matchLandmark, matchSignature, type SignatureMatch } from "./matcher.ts";
 import type { ConsoleLine } from "./prefix.ts";
-import { isReportLine } from "./report-lines.ts";
+import { isPrompt, isReportLine, STARTED } from "./report-lines.ts";
 
 /** A console that tells more has told enough; how many are left out is counted. */
 export const MAX_FINDINGS = 256;
@@ -18,6 +19,9 @@ const MAX_RECENT = 16;
 /** A report goes on behind so many lines of others, a kernel lives that prints so many more. */
 const UNRELATED_LINES = 12;
 const ALIVE_LINES = 3;
+/** Of a hang, two are enough; and one that comes so many seconds later is, of all. */
+const ALIVE_AFTER_HANG = 2;
+const ALIVE_SECONDS = 10;
 /** A lead and the headline it belongs to are lines apart, but not many. */
 const LEAD_LINES = 5;
 /** A system without a banner is confirmed within so many lines. */
@@ -279,6 +283,8 @@ export class Engine {
     }
     if (known.headline.signature === match.signature) known.count++;
     known.again(line);
+    // It hangs again, or still.
+    if (HANGS.has(known.class)) known.survived = undefined;
     known.open = true;
     known.closed = false;
     known.worsen(match.signature.severity ?? (role === "end" ? "oops" : known.severity));
@@ -302,7 +308,7 @@ export class Engine {
 
   #text(line: ConsoleLine): void {
     if (this.#recent.length === 0) return;
-    const isPart = isReportLine(line.text);
+    const isPart = isReportLine(line.text) || isPrompt(line.text);
     const current = this.#ofCaller(line);
     if (current !== undefined && isPart) current.absorb(line);
     if (isPart || line.text.trim() === "") return;
@@ -320,10 +326,18 @@ export class Engine {
       if (++incident.unrelated >= UNRELATED_LINES) incident.open = false;
       return;
     }
+    // A shell that waits for somebody is not outlived by what the kernel says meanwhile.
+    if (incident.class === "emergency-mode") {
+      if (STARTED.test(line.raw)) incident.survived = true;
+      return;
+    }
     const isLater =
       line.uptime === undefined ? this.#boot.stamped < STAMPED_LINES : line.uptime >= incident.clock;
     if (isLater || line.uptime === undefined) incident.unrelated++;
-    if (incident.unrelated >= (incident.closed ? 1 : ALIVE_LINES)) incident.survived = true;
+    const enough = incident.closed ? 1 : HANGS.has(incident.class) ? ALIVE_AFTER_HANG : ALIVE_LINES;
+    const isLong =
+      line.uptime !== undefined && incident.clock > 0 && line.uptime - incident.clock >= ALIVE_SECONDS;
+    if (incident.unrelated >= enough || isLong) incident.survived = true;
     if (incident.unrelated >= UNRELATED_LINES) incident.open = false;
   }
 

@@ -21,6 +21,8 @@ const PARTS: readonly RegExp[] = [
   /^(?:Mem-Info|active_anon|Node \d|lowmem_reserve|Tasks state|\[ *(?:pid|\d+) *\]|oom-kill:|oom_reaper|Out of memory|Unreclaimable|\d+ (?:total pagecache|pages|slab)|Free swap|Total swap|Swap cache)/,
   // kernel/panic.c, kernel/smp.c, arch/*: the way down
   /^(?:Kernel Offset|Rebooting in|SMP: stopping|CPU features|Memory Limit|Dumping ftrace|Disabling lock|\(ftrace|PHYS_OFFSET|Sysrq|drm_kms|mce: )/,
+  // arch/powerpc/kernel/{process,traps,mce}.c, arch/powerpc/mm: what a machine check goes on with
+  /^(?:MCE: CPU\d+: |[LB]E (?:PAGE_SIZE|SMP|NUMA)|CTR: |Kernel attempted to |Sending IPI to other|System (?:crash )?dump|User access of kernel|MMU=|(?:<?[0-9a-f]{8}>? ){3,15}<?[0-9a-f]{8}>?$)/,
   // BSD: ddb and backtraces
   /^(?:cpuid|time =|KDB|#\d+ |--- |Stopped at|Starting stack|end trace|fault (?:virtual )?address|instruction pointer|stack pointer|frame pointer|code segment|processor eflags|current process|trap number|Uptime|\w+\(.*\) at |db|ddb)/,
   // Xen, EDK II
@@ -28,6 +30,17 @@ const PARTS: readonly RegExp[] = [
 ];
 
 export const isReportLine = (text: string): boolean => PARTS.some((pattern) => pattern.test(text));
+
+/** What shells ask for that nobody answers: systemd src/shared/sulogin, util-linux sulogin, dracut, initramfs-tools. */
+const ASKS =
+  /^(?:\(or (?:press|type) Control-D|Give root password for|Enter root password|Press (?:Enter|Control-D) (?:for|to)|Control-D to continue|system logs, "|to continue boot|the system logs|See sulogin\(8\)|sulogin: |Cannot open access to console|After logging in|Type "journalctl|Exit the shell to continue|[\w()/.:~-]{0,24}[#$] ?$)/;
+
+/** Whether a line asks for somebody to come. */
+export const isPrompt = (text: string): boolean => ASKS.test(text);
+
+/** What start-up says when it got past the shell. */
+export const STARTED =
+  /(?:Reached target (?!Emergency|Rescue)[\w.-]{0,40}(?:[Mm]ulti-[Uu]ser|[Gg]raphical)|Startup finished in |\blogin: ?$)/;
 
 /** Behind these come traces of others, or of earlier times: they say nothing of who is guilty. */
 export const TRACE_IS_OVER =
