@@ -36,6 +36,8 @@ export class Boot implements BootFacts {
   latest = -1;
   /** Lines with the kernel's time. */
   stamped = 0;
+  /** Those of them that show their level. */
+  levelled = 0;
   /**
    * The boot that it may be a quotation in: it began without the other having ended. A log that is printed into another is
    * left when the clock jumps back to where it was.

@@ -9,6 +9,7 @@ import type { Landmark } from "./landmarks.ts";
 import { matchLandmark, matchSignature, type SignatureMatch } from "./matcher.ts";
 import type { ConsoleLine } from "./prefix.ts";
 import { isPrompt, isReportLine, STARTED } from "./report-lines.ts";
+import { SavedLog } from "./saved-log.ts";
 
 /** A console that tells more has told enough; how many are left out is counted. */
 export const MAX_FINDINGS = 256;
@@ -29,7 +30,7 @@ const CONFIRM_LINES = 15;
 /** A kernel that says so much after its end did not end. */
 const LIVES = 2;
 /** A log has the kernel's time when so many of its lines do. */
-const STAMPED_LINES = 8;
+const STAMPED_LINES = 2;
 
 interface Pending {
   readonly line: ConsoleLine;
@@ -49,6 +50,7 @@ export class Engine {
   #recent: Incident[] = [];
   #lead: Pending | undefined;
   #pending: Pending | undefined;
+  readonly #saved = new SavedLog();
   leftOut = 0;
   quoted = 0;
 
@@ -64,7 +66,7 @@ export class Engine {
 
   /** Whether every line has to be looked at: a report goes on, or what became of the kernel is not known. */
   get attentive(): boolean {
-    if (this.#pending !== undefined || this.#lead !== undefined) return true;
+    if (this.#pending !== undefined || this.#lead !== undefined || this.#saved.isOpen) return true;
     return this.#recent.some(({ panic, open }) => panic === undefined || open);
   }
 
@@ -84,6 +86,10 @@ export class Engine {
 
   /** Every line that `pass` may not. */
   line(line: ConsoleLine): void {
+    if (this.#saved.has(line, this.#boot)) {
+      if (matchSignature(line.text)?.signature.role === "panic") this.quoted++;
+      return;
+    }
     const found = this.#speaks(line) ? matchLandmark(line.text) : undefined;
     if (found !== undefined && this.#isBanner(found.landmark)) {
       this.#begin(line, found.landmark.system!, decoded(found.about, 128));
@@ -102,7 +108,7 @@ export class Engine {
   #speaks = (line: ConsoleLine): boolean => line.uptime !== undefined || this.#boot.stamped < STAMPED_LINES;
 
   #isCredible(line: ConsoleLine, { signature }: SignatureMatch): boolean {
-    return signature.speaker === "any" || this.#speaks(line) || !this.#boot.banner;
+    return signature.speaker === "any" || this.#speaks(line);
   }
 
   /** BSD says who it is again and again. */
@@ -115,6 +121,7 @@ export class Engine {
     switch (kind) {
       case "linux":
       case "system":
+      case "saved-log":
         break;
       case "command-line":
         if (boot.commandLine === undefined) boot.commandLine = decoded(about);
@@ -125,16 +132,24 @@ export class Engine {
         break;
       case "firmware":
         if (boot.clock >= 0) boot.end ??= "restart";
+        for (const incident of this.#recent) incident.restarts = true;
         break;
       case "dump-saved":
         boot.dumpSaved = true;
         this.#event("console/dump-saved", line, decoded(line.text, 200));
         break;
       default:
-        boot.end = kind;
-        for (const incident of this.#recent) if (incident.panic === undefined) incident.survived ??= true;
-        this.#event(kind === "kexec" ? "console/kexec" : "console/shutdown", line, decoded(line.text, 200));
+        this.#ends(line, kind);
     }
+  }
+
+  #ends(line: ConsoleLine, kind: "power-down" | "restart" | "kexec"): void {
+    this.#boot.end = kind;
+    for (const incident of this.#recent) {
+      if (kind === "kexec") incident.restarts = true;
+      if (kind !== "kexec" || incident.panic === undefined) incident.endedInOrder(line);
+    }
+    this.#event(kind === "kexec" ? "console/kexec" : "console/shutdown", line, decoded(line.text, 200));
   }
 
   #begin(line: ConsoleLine, system: Boot["system"], release: string): void {
@@ -178,11 +193,12 @@ export class Engine {
     this.#tick(line);
   }
 
-  #tick({ number, uptime }: ConsoleLine): void {
+  #tick({ number, uptime, isLevelled }: ConsoleLine): void {
     const boot = this.#boot;
     boot.lastLine = number;
     if (uptime === undefined) return;
     boot.stamped++;
+    if (isLevelled) boot.levelled++;
     boot.latest = uptime;
     if (uptime > boot.clock) boot.clock = uptime;
   }

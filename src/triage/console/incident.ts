@@ -51,6 +51,10 @@ export class Incident {
   count = 1;
   survived: boolean | undefined;
   panic: string | undefined;
+  /** Whether the machine began anew behind it: what is told of an end then is not this kernel's. */
+  restarts = false;
+  /** Whether the kernel that it says died ended in order. */
+  #isDoubtful = false;
   readonly frames: string[] = [];
   readonly #evidence: Evidence[] = [];
   readonly #source: string;
@@ -116,6 +120,15 @@ export class Incident {
     this.#extend(line);
   }
 
+  /** The machine ended in order, whatever a panic said. */
+  endedInOrder({ uptime }: ConsoleLine): void {
+    if (this.panic === undefined) this.survived ??= true;
+    else if (!this.restarts && (uptime ?? -1) >= this.clock) {
+      this.survived = true;
+      this.#isDoubtful = true;
+    }
+  }
+
   worsen(severity: Severity): void {
     if (this.severity !== "panic" && severity === "oops") this.severity = severity;
   }
@@ -130,6 +143,7 @@ export class Incident {
   absorb(line: ConsoleLine): void {
     this.#extend(line);
     const text = line.text.trimStart();
+    if (text.startsWith("Rebooting in ")) this.restarts = true;
     if (REPORT_IS_OVER.test(text) && line.number > this.first.number) this.closed = true;
     if (this.#readTask(text)) return;
     if (TRACE_IS_OVER.test(text)) {
@@ -230,7 +244,7 @@ export class Incident {
       class: this.class,
       severity: this.severity,
       side: signature.side ?? CLASSES[this.class].side,
-      trust: signature.trust ?? "certain",
+      trust: this.#isDoubtful ? "possible" : (signature.trust ?? "certain"),
       title: this.title,
       signature: this.signature,
       ...(this.survived === undefined ? {} : { survived: this.survived }),

@@ -7,7 +7,8 @@ export type LandmarkKind =
   | "power-down"
   | "restart"
   | "kexec"
-  | "dump-saved";
+  | "dump-saved"
+  | "saved-log";
 
 export interface Landmark {
   readonly kind: LandmarkKind;
@@ -78,6 +79,12 @@ export const LANDMARKS: readonly Landmark[] = [
     ],
     pattern:
       /^(?:kexec_core: )?(Starting new kernel|Starting crashdump kernel|Loading crashdump kernel|Bye!)/,
+  },
+  // fs/pstore/platform.c: pstore_dump(); see saved-log.ts
+  {
+    kind: "saved-log",
+    starts: ["Panic#", "Oops#", "Emergency#", "Shutdown#", "Restart#", "Halt#", "Poweroff#", "Unknown#"],
+    pattern: /^([A-Z][a-z]{3,9}#\d{1,6} Part\d{1,4})$/,
   },
   // kdump-utils dracut/99kdumpbase/kdump.sh
   {

@@ -11,6 +11,8 @@ export interface ConsoleLine {
   readonly wall: number | undefined;
   /** Who called printk: `T123` a task, `C1` a CPU in interrupt context (CONFIG_PRINTK_CALLER). */
   readonly caller: string | undefined;
+  /** Whether its level stood before its stamp, `<4>`. */
+  readonly isLevelled: boolean;
 }
 
 /** `[   12.345678]`, with the caller behind it (kernel/printk/printk.c: print_prefix()). */
@@ -102,6 +104,7 @@ const isOfThisBoot = (before: string, uptime: number, clock: number): boolean =>
  */
 export function parseLine(raw: string, number: number, clock: number, logged?: number): ConsoleLine {
   const { text: unlogged, wall = logged } = withoutLogger(raw);
+  const isLevelled = LEVEL.test(unlogged);
   let text = unlogged.replace(LEVEL, "").replace(DROPPED, "");
   let stamp = STAMP.exec(text);
   if (stamp === null) {
@@ -116,10 +119,12 @@ export function parseLine(raw: string, number: number, clock: number, logged?: n
     }
   }
   if (stamp === null) {
-    return { number, raw, text: text.replace(LOGIN, ""), uptime: undefined, wall, caller: undefined };
+    text = text.replace(LOGIN, "");
+    return { number, raw, text, uptime: undefined, wall, caller: undefined, isLevelled };
   }
   const message = text.slice(stamp[0].length).replace(LEVEL, "");
-  return { number, raw, text: message, uptime: secondsOf(stamp[1]!, stamp[2]!), wall, caller: stamp[3] };
+  const uptime = secondsOf(stamp[1]!, stamp[2]!);
+  return { number, raw, text: message, uptime, wall, caller: stamp[3], isLevelled };
 }
 
 /**

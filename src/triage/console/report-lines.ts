@@ -33,7 +33,7 @@ export const isReportLine = (text: string): boolean => PARTS.some((pattern) => p
 
 /** What shells ask for that nobody answers: systemd src/shared/sulogin, util-linux sulogin, dracut, initramfs-tools. */
 const ASKS =
-  /^(?:\(or (?:press|type) Control-D|Give root password for|Enter root password|Press (?:Enter|Control-D) (?:for|to)|Control-D to continue|system logs, "|to continue boot|the system logs|See sulogin\(8\)|sulogin: |Cannot open access to console|After logging in|Type "journalctl|Exit the shell to continue|[\w()/.:~-]{0,24}[#$] ?$)/;
+  /^(?:\(or (?:press|type) Control-D|Give root password for|Enter root password|Press (?:Enter|Control-D) (?:for|to)|Control-D to continue|system logs, "|to continue boot|to boot into default mode|the system logs|See sulogin\(8\)|sulogin: |Cannot open access to console|After logging in|Type "journalctl|Exit the shell to continue|[\w()/.:~-]{0,24}[#$] ?$)/;
 
 /** Whether a line asks for somebody to come. */
 export const isPrompt = (text: string): boolean => ASKS.test(text);

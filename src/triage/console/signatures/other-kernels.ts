@@ -4,6 +4,7 @@ import { signatures } from "../signature.ts";
 export const OTHER_KERNELS = signatures([
   {
     id: "xen/panic",
+    speaker: "any",
     class: "hypervisor-crash",
     role: "panic",
     starts: ["(XEN) Panic on CPU ", "Panic on CPU "],
@@ -14,6 +15,7 @@ export const OTHER_KERNELS = signatures([
   },
   {
     id: "xen/bug",
+    speaker: "any",
     class: "hypervisor-crash",
     starts: [
       "(XEN) Xen BUG at ",
@@ -37,6 +39,7 @@ export const OTHER_KERNELS = signatures([
   },
   {
     id: "xen/dom0",
+    speaker: "any",
     class: "hypervisor-crash",
     starts: ["(XEN) Hardware Dom0 ", "(XEN) Domain 0 crashed", "(XEN) Dom0 crashed"],
     pattern: /^\(XEN\) (?:Hardware Dom0 crashed|Domain 0 crashed|Dom0 crashed)/,
@@ -50,6 +53,7 @@ export const OTHER_KERNELS = signatures([
   },
   {
     id: "xen/domain-crash",
+    speaker: "any",
     class: "domain-crash",
     starts: ["(XEN) domain_crash called from ", "(XEN) Domain ", "(XEN) d"],
     pattern:
@@ -61,6 +65,7 @@ export const OTHER_KERNELS = signatures([
   },
   {
     id: "xen/part",
+    speaker: "any",
     class: "hypervisor-crash",
     role: "part",
     starts: ["(XEN) Reboot in ", "(XEN) Manual reset required", "(XEN) ****"],
