@@ -1,4 +1,3 @@
-import { latin1 } from "../core/bytes.ts";
 import type { JobContext } from "../core/job.ts";
 import type { ByteSource } from "../core/memory.ts";
 import { elfKind } from "../dump/elf-kind.ts";
@@ -7,6 +6,7 @@ import { readElf } from "../elf/header.ts";
 import { readNotes } from "../elf/notes.ts";
 import type { FoundFile } from "../io/artefacts.ts";
 import { readHead } from "../io/head.ts";
+import { textOf } from "../triage/console/encoding.ts";
 import type { Detected } from "../triage/finding.ts";
 import { isCommandLine } from "../triage/verdict/machine.ts";
 import type { SourceKind } from "../triage/verdict/types.ts";
@@ -181,7 +181,7 @@ export async function recognise(file: FoundFile): Promise<Recognised> {
     });
   }
   const named = file.within.length === 0;
-  const head: ArtefactHead = { bytes, text: latin1(bytes), tail, format, core, named };
+  const head: ArtefactHead = { bytes, text: textOf(bytes), tail, format, core, named };
   const found = ARTEFACTS.find(({ matches }) => matches(name, head));
   if (found === undefined) return { kind: "unknown", label: phrase ?? "data" };
   return { kind: found.kind, label: found.kind === "dump" ? (phrase ?? found.label) : found.label };

@@ -1,6 +1,6 @@
-import { latin1 } from "../../core/bytes.ts";
 import type { Detected, Severity } from "../finding.ts";
 import type { BootFacts } from "./boots.ts";
+import { TextBytes } from "./encoding.ts";
 import { Engine } from "./engine.ts";
 import { Envelopes } from "./envelopes.ts";
 import { cleanPieces, DIRTY, LineSplitter } from "./lines.ts";
@@ -42,6 +42,7 @@ export class ConsoleDetector {
   readonly #engine: Engine;
   readonly #splitter: LineSplitter;
   readonly #quick: QuickLine = { message: 0, uptime: Number.NaN };
+  readonly #encoding = new TextBytes();
   readonly #envelopes = new Envelopes();
   readonly #wrappers = new Wrappers();
   /** Lines whose wrapper is being learned; undefined once that was tried. */
@@ -71,12 +72,15 @@ export class ConsoleDetector {
     this.#bytes += chunk.length;
     // Small pieces stay in the processor's cache while they are looked at several times.
     for (let start = 0; start < chunk.length; start += PIECE) {
-      const text = latin1(chunk.subarray(start, start + PIECE));
-      this.#isDirty = DIRTY.test(text);
-      this.#inside = nextInside(text, 0);
-      this.#bracket = -1;
-      this.#splitter.push(text);
+      this.#push(this.#encoding.push(chunk.subarray(start, start + PIECE)));
     }
+  }
+
+  #push(text: string): void {
+    this.#isDirty = DIRTY.test(text);
+    this.#inside = nextInside(text, 0);
+    this.#bracket = -1;
+    this.#splitter.push(text);
   }
 
   /**
@@ -89,6 +93,7 @@ export class ConsoleDetector {
 
   /** Ends the last line and gives what was found. */
   end(): ConsoleReport {
+    this.#push(this.#encoding.end());
     this.#splitter.end();
     for (const { text, number, wall } of this.#envelopes.end()) this.#wrapped(text, number, wall);
     this.#release();

@@ -1,0 +1,52 @@
+import { TextDecoder } from "node:util";
+import { latin1 } from "../../core/bytes.ts";
+
+type Encoding = "utf-16le" | "utf-16be";
+
+/** A byte order mark: of UTF-16, which PowerShell's `>` writes, or of UTF-8. */
+function markOf(bytes: Uint8Array): Encoding | "utf-8" | undefined {
+  if (bytes[0] === 0xff && bytes[1] === 0xfe) return "utf-16le";
+  if (bytes[0] === 0xfe && bytes[1] === 0xff) return "utf-16be";
+  return bytes[0] === 0xef && bytes[1] === 0xbb && bytes[2] === 0xbf ? "utf-8" : undefined;
+}
+
+/** Text as UTF-8, one byte a character, of whatever its byte order mark says it is. */
+export class TextBytes {
+  #decoder: TextDecoder | undefined;
+  /** The first bytes, while they are too few for a mark. */
+  #head: Uint8Array | undefined = new Uint8Array(0);
+
+  push(bytes: Uint8Array): string {
+    if (this.#head !== undefined) {
+      const head = Buffer.concat([this.#head, bytes]);
+      if (head.length < 3) {
+        this.#head = head;
+        return "";
+      }
+      this.#head = undefined;
+      return this.#begin(head);
+    }
+    if (this.#decoder === undefined) return latin1(bytes);
+    return latin1(Buffer.from(this.#decoder.decode(bytes, { stream: true })));
+  }
+
+  end(): string {
+    const head = this.#head;
+    this.#head = undefined;
+    return head === undefined ? "" : this.#begin(head);
+  }
+
+  #begin(head: Uint8Array): string {
+    const mark = markOf(head);
+    if (mark === undefined) return latin1(head);
+    if (mark === "utf-8") return latin1(head.subarray(3));
+    this.#decoder = new TextDecoder(mark);
+    return latin1(Buffer.from(this.#decoder.decode(head, { stream: true })));
+  }
+}
+
+/** The beginning of a text, by its byte order mark. */
+export function textOf(head: Uint8Array): string {
+  const text = new TextBytes();
+  return text.push(head) + text.end();
+}
