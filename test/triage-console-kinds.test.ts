@@ -47,3 +47,44 @@ test.each([
 test("a file system that is mounted again is none", () => {
   expect(kinds(detect(`${log().say("EXT4-fs (vda1): re-mounted 1234 ro.")}`))).toEqual([]);
 });
+
+const trace = (...frames: string[]): string[] => [
+  "Call Trace:",
+  " <TASK>",
+  ...frames.map((name) => ` ${name}+0x5b/0x90`),
+];
+const ENTRY = ["do_syscall_64", "entry_SYSCALL_64_after_hwframe"];
+
+test("what counts references says what is wrong", () => {
+  const text = log().say(
+    "------------[ cut here ]------------",
+    "refcount_t: underflow; use-after-free.",
+    "WARNING: CPU: 1 PID: 345 at lib/refcount.c:28 refcount_warn_saturate+0xba/0x110",
+    "RIP: 0010:refcount_warn_saturate+0xba/0x110",
+    ...trace("foo_read", ...ENTRY),
+  );
+  expect(titles(detect(`${text}`))).toEqual(["refcount_t: underflow; use-after-free in foo_read"]);
+  const others = log().say("refcount_t: underflow; use-after-free.").say("a", "b", "c", "d", "e", "f");
+  const warn = others.say("WARNING: CPU: 1 PID: 345 at mm/foo.c:28 bar+0xba/0x110");
+  expect(titles(detect(`${warn}`))).toEqual(["WARNING in bar"]);
+});
+
+test("the way into the kernel is not to blame", () => {
+  const warning = "WARNING: CPU: 1 PID: 345 at lib/refcount.c:28 refcount_warn_saturate+0xba/0x110";
+  expect(titles(detect(`${log().say(warning, ...trace(...ENTRY))}`))).toEqual([
+    "WARNING in refcount_warn_saturate",
+  ]);
+  const stall = log().say("BUG: scheduling while atomic: init/1/0x2", ...trace("invoke_syscall", "el0_svc"));
+  expect(detect(`${stall}`).findings[0]!.details!.guilty).toBeNull();
+  const own = log().say("BUG: scheduling while atomic: init/1/0x2", ...trace("foo_wait", ...ENTRY));
+  expect(detect(`${own}`).findings[0]!.details!.guilty).toBe("foo_wait");
+});
+
+test("a panic for want of memory keeps its reason", () => {
+  const reason = "Out of memory: system-wide panic_on_oom is enabled";
+  const invoked = "dd invoked oom-killer: gfp_mask=0x140cca(GFP_HIGHUSER_MOVABLE), order=0, oom_score_adj=0";
+  for (const text of [log().panic(reason), log().say(invoked).panic(reason)]) {
+    expect(detect(`${text}`).findings).toMatchObject([{ class: "oom", details: { panic: reason } }]);
+  }
+  expect(titles(detect(`${log().panic(reason)}`))).toEqual([`Kernel panic - not syncing: ${reason}`]);
+});

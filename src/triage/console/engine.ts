@@ -36,6 +36,8 @@ interface Pending {
   readonly line: ConsoleLine;
   readonly match: SignatureMatch;
   readonly until: number;
+  /** What a lead says that names what follows. */
+  readonly tells?: string | undefined;
 }
 
 /** Turns lines into boots, incidents and events. */
@@ -270,7 +272,8 @@ export class Engine {
   #leads(line: ConsoleLine, match: SignatureMatch): void {
     const current = this.#ofCaller(line);
     if (current?.open === true && (current.panic !== undefined || !current.closed)) current.absorb(line);
-    this.#lead = { line: this.#lead?.line ?? line, match, until: line.number + LEAD_LINES };
+    const tells = match.signature.tells === true ? match.groups[1] : this.#lead?.tells;
+    this.#lead = { line: this.#lead?.line ?? line, match, until: line.number + LEAD_LINES, tells };
   }
 
   #panic(line: ConsoleLine, match: SignatureMatch): void {
@@ -308,9 +311,11 @@ export class Engine {
 
   #open(line: ConsoleLine, match: SignatureMatch): Incident {
     const lead = this.#lead;
-    const begins = lead !== undefined && line.number <= lead.until ? lead.line.number : line.number;
+    const isLed = lead !== undefined && line.number <= lead.until;
+    const begins = isLed ? lead.line.number : line.number;
     this.#lead = undefined;
     const incident = new Incident(this.#source, this.#boot.number, line, match, begins);
+    if (isLed && match.signature.class === "warning") incident.told = lead.tells;
     for (const one of this.#recent) if (sameCaller(one.caller, line.caller)) one.open = false;
     this.#recent.push(incident);
     if (this.#recent.length > MAX_RECENT) this.#close(this.#recent.shift()!);

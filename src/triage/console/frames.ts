@@ -55,6 +55,13 @@ export function counterOf(text: string): string | undefined {
   return undefined;
 }
 
+/** Where every system call, thread or exception comes through: arch/{x86/entry,arm64/kernel,powerpc/kernel,s390/kernel,riscv/kernel}. */
+const ENTRIES =
+  /^(?:do_syscall_\d+|do_syscall_x64|x64_sys_call|__do_fast_syscall_32|do_(?:fast_syscall|int80_syscall)_32|entry_(?:SYSCALL|SYSENTER|INT80)\w*|el0t?_\w*|do_el0_svc\w*|el0_svc\w*|ret_from_\w+|ret_fast_syscall|syscall_(?:exit_to_user_mode|return|call)\w{0,40}|system_call\w*|__do_syscall|__se_sys_\w+|invoke_syscall|asm_\w+|do_trap_ecall_u|handle_syscall|do_syscall|interrupt_return\w*|sysret_check|system_call_fastpath)$/;
+
+/** Whether a function is but the way into the kernel. */
+export const isEntry = (name: string): boolean => ENTRIES.test(name);
+
 /** Whether a function only tells of a failure, or is passed through on the way there, and is not to blame for it. */
 export const isHelper = (name: string): boolean =>
   HELPERS.has(name) || HELPER_STARTS.some((start) => name.startsWith(start));

@@ -1,7 +1,7 @@
 import { createHash } from "node:crypto";
 import type { Evidence, Finding, Severity } from "../finding.ts";
 import { CLASSES, HANGS, type IncidentClass } from "./classes.ts";
-import { counterOf, frameOf, functionOf, isHelper } from "./frames.ts";
+import { counterOf, frameOf, functionOf, isEntry, isHelper } from "./frames.ts";
 import type { SignatureMatch } from "./matcher.ts";
 import type { ConsoleLine } from "./prefix.ts";
 import { REPORT_IS_OVER, TRACE_IS_OVER } from "./report-lines.ts";
@@ -50,6 +50,8 @@ export class Incident {
   unrelated = 0;
   count = 1;
   survived: boolean | undefined;
+  /** What a line before its first one said of it. */
+  told: string | undefined;
   panic: string | undefined;
   /** Whether the machine began anew behind it: what is told of an end then is not this kernel's. */
   restarts = false;
@@ -204,13 +206,15 @@ export class Incident {
     const counter = this.#counter;
     if (counter !== undefined && !isHelper(counter)) return counter;
     const frames = this.frames.length > 0 ? this.frames : this.#unsure;
-    return frames.find((frame) => !isHelper(frame)) ?? named ?? counter;
+    const isToBlame = (frame: string | undefined) => frame !== undefined && !isEntry(frame);
+    return frames.find((frame) => !isHelper(frame) && !isEntry(frame)) ?? [named, counter].find(isToBlame);
   }
 
   get title(): string {
     const { signature, groups } = this.headline;
     const place = this.guilty;
     const at = sourceOf(groups[1]);
+    if (this.told !== undefined) return `${this.told}${place === undefined ? "" : ` in ${place}`}`;
     if (signature.title === "WARNING" && place === undefined) return `WARNING at ${at}:${groups[2] ?? "?"}`;
     const filled = signature.title
       .replaceAll("$+", groups.slice(1).find((group) => group !== undefined) ?? "")

@@ -29,6 +29,8 @@ export interface Signature {
   readonly title: string;
   /** Whether the guilty function is part of the title, behind " in ". */
   readonly inFrame?: boolean;
+  /** Of a lead: a warning that follows has its title, where its first group is there. */
+  readonly tells?: boolean;
   /** Group of the pattern that names the guilty function. */
   readonly frame?: number;
   /** Where it differs from that of the class. */

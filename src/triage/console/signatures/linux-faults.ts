@@ -282,10 +282,11 @@ export const LINUX_FAULTS = signatures([
     id: "linux/refcount",
     class: "warning",
     role: "lead",
+    tells: true,
     starts: ["refcount_t: ", "ODEBUG: ", "skb_panic", "skbuff: skb_"],
     pattern:
-      /^(?:refcount_t: (?:saturated|underflow|addition on 0|increment on 0|decrement hit 0|hit)|ODEBUG: [a-z_ ]{1,40} active|skbuff: skb_(?:over|under)_panic|skb_(?:over|under)_panic)/,
-    title: "refcount or object check",
+      /^(?:(refcount_t: (?:saturated|underflow|addition on 0|increment on 0|decrement hit 0|hit)[\w; -]{0,40})|ODEBUG: [a-z_ ]{1,40} active|skbuff: skb_(?:over|under)_panic|skb_(?:over|under)_panic)/,
+    title: "$1",
     source: "lib/refcount.c: refcount_warn_saturate(); lib/debugobjects.c; net/core/skbuff.c: skb_panic()",
     examples: [
       "refcount_t: underflow; use-after-free.",
