@@ -1,4 +1,4 @@
-import { CorruptError, UnsupportedError } from "../core/errors.ts";
+import { CorruptError, IoError, UnsupportedError } from "../core/errors.ts";
 import type { JobContext } from "../core/job.ts";
 import type { ByteSource } from "../core/memory.ts";
 import { bytesText, plural } from "../core/text.ts";
@@ -59,6 +59,43 @@ export async function triagePstore(
   const reading = new Reading(options, context);
   const inputs: PstoreInput[] = [];
   for (const path of paths) inputs.push(await reading.read(path));
+  return resultOf(reading, inputs, paths, options.console);
+}
+
+/**
+ * The same of the files of one store, and of nothing beside them; one that cannot be read does not keep the others from
+ * being read.
+ * @throws the first file's error when none can be read, and as triagePstore()
+ */
+export async function triageStore(
+  paths: readonly string[],
+  options: TriagePstoreOptions,
+  context: JobContext,
+): Promise<Detected> {
+  const reading = new Reading(options, context);
+  const failures: IoError[] = [];
+  for (const path of paths) {
+    await context.checkpoint();
+    try {
+      reading.record(path);
+    } catch (error) {
+      if (!(error instanceof IoError)) throw error;
+      failures.push(error);
+    }
+  }
+  if (failures.length > 0 && failures.length === paths.length) throw failures[0]!;
+  for (const { message, where = {} } of failures) {
+    context.warn({ code: "TRI003", message, where });
+  }
+  return resultOf(reading, [], paths, options.console);
+}
+
+function resultOf(
+  reading: Reading,
+  inputs: readonly PstoreInput[],
+  paths: readonly string[],
+  hook: TriagePstoreOptions["console"],
+): TriagePstoreResult {
   const { passed, warnings } = reading;
   const report = reading.reader.end();
   if (report.stores.length === 0 && passed.length > 0) throw unrecognised(paths, passed);
@@ -73,7 +110,7 @@ export async function triagePstore(
     const where = { file: source, ...(offset === undefined ? {} : { offset }) };
     warnings.push({ code, message, where, ...(hint === undefined ? {} : { hint }) });
   }
-  const told = consoleOf(report, options.console);
+  const told = consoleOf(report, hook);
   return {
     inputs,
     report,
@@ -126,28 +163,28 @@ class Reading {
     let size = 0;
     for (const file of listTree(path)) {
       await this.#context.checkpoint();
-      const source = FileSource.open(file);
-      try {
-        identities.push(source.identity());
-        size += source.size;
-        this.#add(file, source);
-      } finally {
-        source.close();
-      }
+      const opened = this.record(file);
+      identities.push(opened.identity);
+      size += opened.size;
     }
     return { path, identities, size };
   }
 
+  /** Reads a file as it lies there: a record may be packed as a whole file is, and must not be unpacked as one. */
+  record(path: string): { readonly identity: FileIdentity; readonly size: number } {
+    const source = FileSource.open(path);
+    try {
+      this.#add(path, source);
+      return { identity: source.identity(), size: source.size };
+    } finally {
+      source.close();
+    }
+  }
+
   async #named(path: string): Promise<PstoreInput> {
-    // A record may be packed as a whole file is, and must not be unpacked as one.
     if (path !== "-" && nameOf(path.split("/").at(-1)!) !== undefined) {
-      const source = FileSource.open(path);
-      try {
-        this.#add(path, source);
-        return { path, identities: [source.identity()], size: source.size };
-      } finally {
-        source.close();
-      }
+      const { identity, size } = this.record(path);
+      return { path, identities: [identity], size };
     }
     const input = await openInput(path, this.#context);
     try {

@@ -9,7 +9,7 @@ import type { SourceKind } from "../triage/verdict/types.ts";
 import { consoleText } from "./console-text.ts";
 import { feedLog, type Reader } from "./triage-artefact.ts";
 import { triageDump } from "./triage-dump.ts";
-import { triagePstore } from "./triage-pstore.ts";
+import { triagePstore, triageStore } from "./triage-pstore.ts";
 
 const qmp: Reader = (input, context) => {
   const { source, commandLine } = input;
@@ -23,8 +23,12 @@ const qmp: Reader = (input, context) => {
 const dump: Reader = ({ path }, context) =>
   triageDump(path, { guest: undefined, host: {}, console: consoleText }, context);
 
-const pstore: Reader = async ({ path }, context) => {
-  const { findings, events } = await triagePstore([path], { console: consoleText }, context);
+const pstore: Reader = async ({ path, files }, context) => {
+  const options = { console: consoleText };
+  const records = files.map((file) => file.path);
+  const { findings, events } = records.some((record) => record !== path)
+    ? await triageStore(records, options, context)
+    : await triagePstore([path], options, context);
   return { findings: withRecords(findings), events };
 };
 
