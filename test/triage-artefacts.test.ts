@@ -1,4 +1,4 @@
-import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { chmodSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { gzipSync } from "node:zlib";
@@ -82,6 +82,35 @@ describe("what a file is", () => {
     ["zeros", Buffer.alloc(8192), "unknown"],
   ])("%s with %j: %s", async (name, contents, kind) => expect(await kindOf(name, contents)).toBe(kind));
 
+  const PANIC = "[    5.000000] Kernel panic - not syncing: x\n";
+  test.each<[string, string, string, string | undefined]>([
+    [
+      "QEMU's standard error before it",
+      `qemu-system-x86_64: warning: no CPUID\n${PANIC}`,
+      "qemu-log",
+      "console",
+    ],
+    ["QMP between", `{"QMP": {"version": {}}}\n${PANIC}`, "qmp", "console"],
+    ["an event between", `${PANIC}{"timestamp": {"seconds": 1}, "event": "STOP"}\n`, "qmp", "console"],
+    ["its command line before it", `qemu-system-x86_64 -m 512 -nographic\n${PANIC}`, "console", undefined],
+    ["other JSON", `${PANIC}{"timestamp": "2026-01-01", "msg":"hello"}\n`, "console", undefined],
+    ["a program's event", `${PANIC}[    3.0] audit: {"event":"x"}\n`, "console", undefined],
+    [
+      "QMP alone, with such a line in it",
+      `{"return": "Linux version 6"}\n{"return": {}}\n`,
+      "qmp",
+      undefined,
+    ],
+    ["QEMU alone", "qemu-system-x86_64: terminating on signal 15\n", "qemu-log", undefined],
+    ["words behind a command line", `qemu-kvm -m 5 ${"and so on ".repeat(20)}\n`, "unknown", undefined],
+    ["lower-case events", '{"event": "login", "time": 5}\n', "unknown", undefined],
+    ["events of a logger", '{"data": {}, "event": "SHUTDOWN", "time": 1795230000}\n', "qmp", undefined],
+  ])("a console with more in it: %s", async (_, contents, kind, also) => {
+    const path = put("x.txt", contents);
+    const found = await recognise({ path, root: top, within: ["x.txt"], size: contents.length });
+    expect([found.kind, found.also?.kind]).toEqual([kind, also]);
+  });
+
   test("a text that somebody named is a console when it is nothing else", async () => {
     expect(await kindOf("notes.log", "some words\n", true)).toBe("console");
     expect(await kindOf("data.bin", Buffer.from(Array.from({ length: 256 }, (_, i) => i % 32)), true)).toBe(
@@ -162,6 +191,25 @@ describe("looking through directories", () => {
   test("depth is bounded", () => {
     put(`${"d/".repeat(20)}x`);
     expect(findArtefacts([top])).toMatchObject({ files: [], beyond: "depth" });
+  });
+  test("a directory that cannot be listed is told of, and the rest is read", () => {
+    put("a/x");
+    put("c/x");
+    mkdirSync(join(top, "b"), { mode: 0 });
+    chmodSync(top, 0o755);
+    // root may list all.
+    const isRoot = process.geteuid?.() === 0;
+    if (isRoot) process.seteuid?.(65_534);
+    try {
+      const { files, unlisted } = findArtefacts([top]);
+      expect(files.length).toBe(2);
+      const message = `cannot list ${join(top, "b")}: permission denied`;
+      expect(unlisted).toEqual([{ path: join(top, "b"), message }]);
+      expect(() => findArtefacts([join(top, "b")])).toThrow(message);
+    } finally {
+      if (isRoot) process.seteuid?.(0);
+    }
+    if (isRoot) expect(findArtefacts([top]).unlisted).toEqual([]);
   });
   test("what is not there is an error that names it", () => {
     expect(() => findArtefacts([join(top, "nothing")])).toThrow(/cannot stat .*nothing: no such file/);

@@ -1,5 +1,6 @@
-import { readdirSync, type Stats, statSync } from "node:fs";
-import { join, sep } from "node:path";
+import { type Dirent, readdirSync, type Stats, statSync } from "node:fs";
+import { dirname, join, sep } from "node:path";
+import { GuestcoreError } from "../core/errors.ts";
 import { attempt } from "./file.ts";
 
 /** A file found below what was named. */
@@ -10,13 +11,17 @@ export interface FoundFile {
   /** Names between the two, the file's own last; empty when it was named itself. */
   readonly within: readonly string[];
   readonly size: number;
+  /** The same for all names of one file. */
+  readonly identity: string;
 }
 
 export interface FoundFiles {
-  /** Sorted by name within what was named; each file once, whatever names it has. */
+  /** Sorted by name within what was named; each file once in a directory, whatever names it has there. */
   readonly files: readonly FoundFile[];
   /** Links to directories, devices, sockets: not looked into. */
   readonly passedOver: readonly string[];
+  /** Directories below what was named that could not be listed, and why. */
+  readonly unlisted: readonly { readonly path: string; readonly message: string }[];
   /** What lies beyond the bounds, where that is so. */
   readonly beyond: "files" | "depth" | undefined;
 }
@@ -32,6 +37,7 @@ export const MAX_DEPTH = 16;
 export function findArtefacts(paths: readonly string[]): FoundFiles {
   const files: FoundFile[] = [];
   const passedOver: string[] = [];
+  const unlisted: { path: string; message: string }[] = [];
   const known = new Set<string>();
   let beyond: FoundFiles["beyond"];
   let looked = 0;
@@ -48,9 +54,21 @@ export function findArtefacts(paths: readonly string[]): FoundFiles {
       return;
     }
     const identity = `${stat.dev}:${stat.ino}`;
-    if (known.has(identity)) return;
-    known.add(identity);
-    files.push({ path, root, within, size: stat.size });
+    // Beside another name it is the same artefact; in another directory it may be another VM's as well.
+    const place = `${identity} ${dirname(path)}`;
+    if (known.has(place)) return;
+    known.add(place);
+    files.push({ path, root, within, size: stat.size, identity });
+  };
+
+  const list = (path: string, within: readonly string[]): Dirent[] => {
+    try {
+      return attempt(`cannot list ${path}`, () => readdirSync(path, { withFileTypes: true }), { file: path });
+    } catch (error) {
+      if (within.length === 0 || !(error instanceof GuestcoreError)) throw error;
+      unlisted.push({ path, message: error.message });
+      return [];
+    }
   };
 
   const visit = (path: string, root: string, within: readonly string[]): void => {
@@ -58,10 +76,7 @@ export function findArtefacts(paths: readonly string[]): FoundFiles {
       beyond ??= "depth";
       return;
     }
-    const entries = attempt(`cannot list ${path}`, () => readdirSync(path, { withFileTypes: true }), {
-      file: path,
-    });
-    for (const entry of entries.sort((a, b) => (a.name < b.name ? -1 : 1))) {
+    for (const entry of list(path, within).sort((a, b) => (a.name < b.name ? -1 : 1))) {
       if (++looked > MAX_FILES) {
         beyond = "files";
         return;
@@ -77,7 +92,7 @@ export function findArtefacts(paths: readonly string[]): FoundFiles {
     const trimmed = path.length > 1 && path.endsWith(sep) ? path.slice(0, -1) : path;
     add(trimmed, trimmed, [], true);
   }
-  return { files, passedOver, beyond };
+  return { files, passedOver, unlisted, beyond };
 }
 
 /** Of what vanished or cannot be looked at meanwhile: undefined. */

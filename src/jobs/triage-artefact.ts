@@ -1,3 +1,4 @@
+import type { GuestcoreError } from "../core/errors.ts";
 import type { JobContext } from "../core/job.ts";
 import type { ByteSource } from "../core/memory.ts";
 import { elfKind } from "../dump/elf-kind.ts";
@@ -11,6 +12,7 @@ import type { Detected } from "../triage/finding.ts";
 import { isCommandLine } from "../triage/verdict/machine.ts";
 import type { SourceKind } from "../triage/verdict/types.ts";
 import { logName, openLog } from "./log-input.ts";
+import { isOwnReport, isQmp } from "./log-shapes.ts";
 import { hasConsoleLine, isConsoleName, tailOf, tellsOfDeath } from "./triage-sight.ts";
 
 /** What tells the kind of a file. */
@@ -81,7 +83,11 @@ export const ARTEFACTS: readonly Artefact[] = [
     matches: (_, { format, core }) =>
       format === "elf" ? core === "vmcore" : format !== undefined && !NO_DUMP.has(format),
   },
-  { kind: "cmdline", label: "QEMU command line", matches: (_, { text }) => isCommandLine(text) },
+  {
+    kind: "cmdline",
+    label: "QEMU command line",
+    matches: (_, { text }) => isCommandLine(text) && !hasConsoleLines(text),
+  },
   { kind: "libvirt-log", label: "libvirt's log of the domain", matches: (_, { text }) => isLibvirtLog(text) },
   { kind: "qmp", label: "QMP log", matches: (_, { text }) => isQmp(text) },
   { kind: "qemu-log", label: "QEMU's own messages", matches: (_, { text }) => isQemuLog(text) },
@@ -129,11 +135,11 @@ const isLibvirtLog = (text: string): boolean =>
     text,
   );
 
-const isQmp = (text: string): boolean =>
-  /^.{0,200}\{ ?"(?:QMP|event|timestamp|return|execute|t)" ?:/m.test(text) ||
-  /^.{0,200}QEMU_MONITOR_(?:RECV_EVENT|IO_PROCESS|RECV_REPLY)/m.test(text) ||
-  /^.{0,60}event ['"A-Z_a-z-]{1,60} (?:at .{1,80})?for domain /m.test(text) ||
-  /^\{\s{1,40}"(?:QMP|event|timestamp|return|data)"\s{0,8}:/m.test(text);
+/** Whether there are lines of a console, which are no JSON that has some in it. */
+const hasConsoleLines = (text: string): boolean => {
+  const plain = text.replace(/^ {0,40}[{}"\]].*$/gm, "");
+  return hasConsoleLine(plain);
+};
 
 /** `-msg timestamp=on,guest-name=on` puts both before the program's name (QEMU util/error-report.c, vreport()). */
 const isQemuLog = (text: string): boolean =>
@@ -153,13 +159,27 @@ function isText(text: string): boolean {
 export interface Recognised {
   readonly kind: SourceKind;
   readonly label: string;
+  /** What else it is: a console that QEMU's messages, or its monitor's, go to as well. */
+  readonly also?: Recognised;
+  /** Why it could not be looked at. */
+  readonly failure?: GuestcoreError;
+}
+
+/** A file that could not be looked at is what its name says, so that it counts among the sources of its VM. */
+export function unreadable({ path }: FoundFile, failure: GuestcoreError): Recognised {
+  const name = path.slice(path.lastIndexOf("/") + 1);
+  const kind = CONSOLE_NAME.test(name) ? "console" : "unknown";
+  // Records of a store are read together: those that can be read count.
+  return isStoreFile(name)
+    ? { kind: "pstore", label: "pstore files" }
+    : { kind, label: "unreadable", failure };
 }
 
 /**
  * Says what a file is: by what is in it, then by its name. What is not known is not guessed.
  * @throws IoError when it cannot be read
  */
-export async function recognise(file: FoundFile): Promise<Recognised> {
+export async function recognise(file: Omit<FoundFile, "identity">): Promise<Recognised> {
   const name = file.path.slice(file.path.lastIndexOf("/") + 1);
   let format: string | undefined;
   let phrase: string | undefined;
@@ -182,10 +202,17 @@ export async function recognise(file: FoundFile): Promise<Recognised> {
   }
   const named = file.within.length === 0;
   const head: ArtefactHead = { bytes, text: textOf(bytes), tail, format, core, named };
+  if (isOwnReport(head.text)) return { kind: "unknown", label: "a report that guestcore wrote" };
   const found = ARTEFACTS.find(({ matches }) => matches(name, head));
   if (found === undefined) return { kind: "unknown", label: phrase ?? "data" };
-  return { kind: found.kind, label: found.kind === "dump" ? (phrase ?? found.label) : found.label };
+  const { kind, label } = found;
+  if (kind === "dump") return { kind, label: phrase ?? label };
+  return SHARED.has(kind) && hasConsoleLines(head.text) ? { kind, label, also: CONSOLE } : { kind, label };
 }
+
+/** Kinds of log that one file may have together with a console. */
+const SHARED: ReadonlySet<SourceKind> = new Set(["qmp", "qemu-log", "libvirt-log"]);
+const CONSOLE: Recognised = { kind: "console", label: "console log" };
 
 /** Whose core an ELF file is; a damaged one is a dump, and whoever reads it says what is wrong. */
 function coreOf(source: ByteSource): ArtefactHead["core"] {

@@ -119,7 +119,8 @@ class Hosts {
 function merged(
   groups: readonly { readonly name: string; readonly sources: readonly Source[] }[],
 ): VmSources[] {
-  const isNothing = ({ sources }: VmSources) => sources.every(({ kind }) => kind === "unknown");
+  const isNothing = ({ sources }: VmSources) =>
+    sources.every(({ kind, failure }) => kind === "unknown" && failure === undefined);
   const known = groups.filter((group) => !isNothing(group));
   const named = new Map(
     known.map(({ name, sources: [first] }, index) => [`${dirname(first!.path)}/${name}`, index]),

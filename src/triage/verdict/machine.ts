@@ -36,13 +36,15 @@ export function wordsOf(text: string): string[] {
 export function isCommandLine(text: string): boolean {
   const words = wordsOf(text.slice(0, 64 * 1024));
   const program = words.findIndex((word) => PROGRAM.test(word));
+  const after = words.slice(program + 1);
+  // An option has one value at most; a disk image may stand by itself, and what follows in a script.
+  const stray = after.filter((word, at) => !word.startsWith("-") && !(after[at - 1] ?? "").startsWith("-"));
   return (
     program >= 0 &&
+    stray.length * 4 <= words.length &&
     program < MAX_BEFORE &&
     words.slice(0, program).every((word) => /^\w+=|^[/\w.-]+$/.test(word)) &&
-    words
-      .slice(program + 1)
-      .some((word) => /^--?(?:m|smp|machine|M|name|drive|kernel|accel|cpu|device)$/.test(word))
+    after.some((word) => /^--?(?:m|smp|machine|M|name|drive|kernel|accel|cpu|device)$/.test(word))
   );
 }
 

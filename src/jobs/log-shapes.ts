@@ -1,0 +1,27 @@
+/** The shapes of QMP's messages, bare or in a transcript's wrapper: other programs log JSON too. */
+const QMP_LINES: readonly RegExp[] = [
+  /^.{0,200}\{ ?"(?:QMP" ?: ?\{|return" ?:|(?:execute|exec-oob)" ?: ?"|error" ?: ?\{ ?"class" ?:)/m,
+  /^.{0,200}\{ ?"t" ?: ?[\d.]{1,20}, ?"dir" ?: ?"/m,
+  /^.{0,2000}"timestamp"\s{0,8}:\s{0,8}\{\s{0,40}"(?:micro)?seconds"\s{0,8}:/m,
+  /^(?=.{0,2000}"(?:timestamp|time|ts|t)" ?:).{0,2000}"event" ?: ?"[A-Z][A-Z0-9_]{2,60}"/m,
+  /^\{\s{1,40}"(?:QMP"\s{0,8}:\s{0,8}\{|return"\s{0,8}:)/m,
+  /^.{0,200}QEMU_MONITOR_(?:RECV_EVENT|IO_PROCESS|RECV_REPLY)/m,
+  /^.{0,60}event ['"A-Z_a-z-]{1,60} (?:at .{1,80})?for domain /m,
+];
+
+/** Whether a text has messages of QMP, or of who logs them. */
+export const isQmp = (text: string): boolean => QMP_LINES.some((line) => line.test(text));
+
+/** How each form of a report of guestcore begins (src/report/triage-*.ts, src/report/json.ts). */
+const REPORTS: readonly RegExp[] = [
+  /^\{\s{0,4}"schema": ?"guestcore\//,
+  /^# guestcore triage\n/,
+  /^<\?xml version="1\.0" encoding="UTF-8"\?>\n<testsuites name="guestcore triage"/,
+  // The policy is written like that by nobody else; the program's name is behind what guests said.
+  /^<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">\n<meta name="viewport"/,
+  /^TAP version 14\n1\.\.\d{1,6}\n(?:not )?ok 1 - .{1,4000}\n {2}---\n {2}verdict: /,
+  /^\{"type":"(?:finding|verdict)","vm":"/,
+];
+
+/** Whether a text is a report of guestcore's own, which quotes the artefacts it was made of. */
+export const isOwnReport = (text: string): boolean => REPORTS.some((form) => form.test(text));
