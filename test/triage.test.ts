@@ -1,11 +1,14 @@
 import {
+  chmodSync,
   copyFileSync,
   existsSync,
+  linkSync,
   mkdirSync,
   mkdtempSync,
   readFileSync,
   rmSync,
   statSync,
+  symlinkSync,
   writeFileSync,
 } from "node:fs";
 import { tmpdir } from "node:os";
@@ -56,6 +59,18 @@ function expectValid(json: unknown): void {
   const isValid = validate(json);
   expect(validate.errors ?? []).toEqual([]);
   expect(isValid).toBe(true);
+}
+
+/** Runs something as somebody who may not read everything. */
+async function asNobody<T>(action: () => Promise<T>): Promise<T> {
+  chmodSync(top, 0o755);
+  const isRoot = process.geteuid?.() === 0;
+  if (isRoot) process.seteuid?.(65_534);
+  try {
+    return await action();
+  } finally {
+    if (isRoot) process.seteuid?.(0);
+  }
 }
 
 describe("the samples", () => {
@@ -120,6 +135,77 @@ describe("sources that cannot be read", () => {
     await expect(run([samples], { readers: { console: broken, qmp: broken } })).rejects.toThrow(
       "nothing in it makes sense",
     );
+  });
+  test("when it is all of one VM, do not keep the others from being judged", async () => {
+    for (const vm of ["a", "b", "c"]) {
+      mkdirSync(join(top, vm));
+      copyFileSync(join(samples, "paused-in-panic.console.log"), join(top, vm, "console.log"));
+    }
+    const console: Reader = (input, context) =>
+      input.path.includes("/b/") ? broken(input, context) : DOUBLES.console!(input, context);
+    for (const jobs of [1, 3]) {
+      const { results, warnings } = await run([top], { readers: { console }, jobs });
+      expect(results.map(({ vm, verdict }) => [vm, verdict.verdict])).toEqual([
+        ["a", "guest-panic"],
+        ["b", "unknown"],
+        ["c", "guest-panic"],
+      ]);
+      expect(results[1]!.sources[0]!.problem).toBe("nothing in it makes sense");
+      expect(warnings.map(({ code }) => code)).toEqual(["TRI003"]);
+    }
+    await expect(run([join(top, "b")], { readers: { console } })).rejects.toThrow("makes sense");
+  });
+  // Opens as a file and cannot be read, whoever asks.
+  test.runIf(existsSync("/proc/self/mem"))("an unreadable file is one of its VM's", async () => {
+    for (const vm of ["a", "b"]) mkdirSync(join(top, vm));
+    copyFileSync(join(samples, "shut-down.console.log"), join(top, "a", "console.log"));
+    symlinkSync("/proc/self/mem", join(top, "b", "vmcore"));
+    const { results, warnings } = await run([top]);
+    expect(results.map(({ vm, verdict }) => [vm, verdict.verdict])).toEqual([
+      ["a", "clean"],
+      ["b", "unknown"],
+    ]);
+    expect(results[1]!.sources[0]!.problem).toMatch(/^cannot read .*vmcore/);
+    expect(warnings.map(({ code }) => code)).toEqual(["TRI003"]);
+    await expect(run([join(top, "b")])).rejects.toThrow(/cannot read .*vmcore/);
+  });
+  test("a store is the records found, not what lies around them", async () => {
+    mkdirSync(join(top, "other"));
+    writeFileSync(join(top, "dmesg-efi-170000000001001"), "Panic#1 Part1\n<0>[    1.0] Kernel panic\n");
+    writeFileSync(join(top, "other", "dmesg-efi-170000000002001"), "Panic#2 Part1\n<0>[    1.0] panic\n");
+    writeFileSync(join(top, "dmesg-efi-170000000003001"), "Panic#3 Part1\n", { mode: 0 });
+    const { results, warnings } = await asNobody(() => run([top], { readers: READERS }));
+    expect(
+      results.map(({ vm, sources }) => [
+        vm.split("/").at(-1),
+        sources.map(({ findings }) => findings.length),
+      ]),
+    ).toEqual([
+      [top.split("/").at(-1), [1]],
+      ["other", [1]],
+    ]);
+    // The file that could not be read is told of, and the record beside it is read.
+    expect(warnings.map(({ code }) => code)).toEqual(["TRI003"]);
+  });
+  test("a console that QEMU writes to as well is read as both", async () => {
+    const panic = "[    5.000000] Kernel panic - not syncing: x\n[    5.1] ---[ end Kernel panic\n";
+    writeFileSync(join(top, "console.log"), `qemu-system-x86_64: warning: no CPUID\n${panic}`);
+    const { results } = await run([top], { readers: READERS });
+    expect(results.map(({ verdict }) => verdict.verdict)).toEqual(["guest-panic"]);
+    expect(results[0]!.sources.map(({ kind }) => kind)).toEqual(["console", "qemu-log"]);
+    expect(results[0]!.input.length).toBe(1);
+  });
+  test("one file of two VMs counts for both, and once for each", async () => {
+    for (const vm of ["a/logs", "b"]) mkdirSync(join(top, vm), { recursive: true });
+    copyFileSync(join(samples, "shut-down.console.log"), join(top, "a", "console.log"));
+    for (const name of ["a/logs/serial.log", "b/console.log"]) {
+      linkSync(join(top, "a/console.log"), join(top, name));
+    }
+    const { results } = await run([top]);
+    expect(results.map(({ vm, sources }) => [vm, sources.length])).toEqual([
+      ["a", 1],
+      ["b", 1],
+    ]);
   });
   test("without a reader are listed as such", async () => {
     const { results } = await run([samples], { readers: {} });
@@ -265,6 +351,26 @@ describe("guestcore triage", () => {
     ]);
     expect((await command(samples, "--tap")).out).toMatch(/^TAP version 14\n1\.\.2\n/);
     expect((await command(samples, "--github")).out).toMatch(/^::\w+ .*::.*\n::/);
+  });
+
+  test("reports of its own are no artefacts", async () => {
+    copyFileSync(join(samples, "paused-in-panic.console.log"), join(top, "console.log"));
+    const reports = ["json-file", "junit", "markdown", "html"];
+    await command(top, ...reports.flatMap((form) => [`--${form}`, join(top, `console.${form}`)]));
+    for (const form of ["tap", "jsonl"]) {
+      writeFileSync(join(top, `console.${form}`), (await command(join(top, "console.log"), `--${form}`)).out);
+    }
+    const { out } = await command(top, "--json");
+    const { result, warnings } = JSON.parse(out);
+    expect(result.vms[0].findings.length).toBe(1);
+    const named: { path: string; label: string }[] = result.vms[0].sources;
+    expect(named.filter(({ label }) => label === "a report that guestcore wrote").length).toBe(6);
+    expect(warnings.length).toBe(6);
+    // What is like one, and is none.
+    writeFileSync(join(top, "serial.log"), "# guestcore triage of today\n[    0.000000] Linux version 6\n");
+    expect(
+      JSON.parse((await command(join(top, "serial.log"), "--json")).out).result.vms[0].sources,
+    ).toMatchObject([{ kind: "console" }]);
   });
 
   test("a file is replaced only with --force, an input never", async () => {

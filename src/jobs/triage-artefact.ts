@@ -168,7 +168,7 @@ export interface Recognised {
 /** A file that could not be looked at is what its name says, so that it counts among the sources of its VM. */
 export function unreadable({ path }: FoundFile, failure: GuestcoreError): Recognised {
   const name = path.slice(path.lastIndexOf("/") + 1);
-  const kind = CONSOLE_NAME.test(name) ? "console" : "unknown";
+  const kind = isConsoleName(name) ? "console" : "unknown";
   // Records of a store are read together: those that can be read count.
   return isStoreFile(name)
     ? { kind: "pstore", label: "pstore files" }

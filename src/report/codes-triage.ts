@@ -3,10 +3,10 @@ import type { Explanation } from "./explanation.ts";
 /** What triage warns of: TRI0 the verdict, TRI1 consoles, TRI2 QMP, TRI3 pstore, TRI4 RTAS and machine checks, TRI5 dumps. */
 export const TRIAGE_EXPLANATIONS: Readonly<Record<string, Explanation>> = {
   TRI001: {
-    title: "links and devices were passed over",
+    title: "something in a directory was passed over",
     meaning:
-      "Below a directory, links to directories, devices and sockets are not looked into, so that nothing goes round in circles.",
-    cure: "Name what the link leads to.",
+      "Below a directory, links to directories and links that lead nowhere, devices, sockets and FIFOs are not looked into, so that nothing goes round in circles or waits.",
+    cure: "Name what the link leads to. A FIFO is read by `guestcore triage console FIFO`.",
   },
   TRI002: {
     title: "the directory is too large to look at all of it",
@@ -31,6 +31,11 @@ export const TRIAGE_EXPLANATIONS: Readonly<Record<string, Explanation>> = {
     meaning:
       "Several consoles were put together as one VM's by their names or because they were named together, but their kernels differ, or one says that the guest died and another that it ended in order. The verdict is of all of them.",
     cure: "If they are of several VMs, triage each by itself, or put the files of each into a directory of its own.",
+  },
+  TRI006: {
+    title: "a directory could not be listed",
+    meaning: "It vanished, or the system refused. What is in it was not looked at; all else was.",
+    cure: "Run it as somebody who may read the directory.",
   },
   TRI101: {
     title: "lines of a console are too long",
