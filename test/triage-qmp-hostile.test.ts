@@ -157,3 +157,26 @@ test("many machines, disks and events are bounded", () => {
   expect(one.events.length).toBeLessThanOrEqual(2000);
   expect(one.omitted).toBeGreaterThan(1000);
 });
+
+test("no more of a long message is kept than is shown", () => {
+  const detector = new QmpDetector({ source: "log" });
+  const long = "x".repeat(900_000);
+  const before = process.memoryUsage();
+  for (let second = 0; second < 300; second++) {
+    const stamp = `"timestamp": {"seconds": ${1_795_230_000 + second}, "microseconds": 0}`;
+    const event = `"event": "BLOCK_IO_ERROR", "data": {"device": "${long}", "reason": "${second}", "action": "report"}`;
+    detector.push(Buffer.from(`{${stamp}, ${event}}\n`));
+  }
+  const { events, findings } = detector.end();
+  const { heapUsed, external } = process.memoryUsage();
+  // All of them have 270 MB.
+  expect(heapUsed + external - before.heapUsed - before.external).toBeLessThan(120 * 2 ** 20);
+  expect(events.length).toBe(300);
+  for (const { text } of [...events, ...findings.flatMap(({ evidence }) => evidence)]) {
+    expect(text.length).toBeLessThanOrEqual(1000);
+  }
+  for (const { title, details } of findings) {
+    expect(title).toMatch(/^x{200}/);
+    expect(JSON.stringify([title, details]).length).toBeLessThan(1000);
+  }
+});

@@ -1,7 +1,7 @@
 import { lifecycle, noteExit, noteShutoff } from "./ends.ts";
 import { EVENTS, eventText, noteCrashLoaded, notePanic } from "./events.ts";
 import { isObject, type Json, member, text } from "./exact-json.ts";
-import type { Fact, Said } from "./fact.ts";
+import { type Fact, kept, type Said } from "./fact.ts";
 import { EARLY, type Guest } from "./guest.ts";
 import { greetingOf, versionText } from "./message.ts";
 import { panicTitle } from "./panic-info.ts";
@@ -34,12 +34,12 @@ const COMMANDS = new Set([
 type Of<K extends Said["kind"]> = Extract<Said, { kind: K }>;
 type Handlers = { readonly [K in Said["kind"]]: (guest: Guest, fact: Fact, said: Of<K>) => void };
 
-/** Replays one fact on the machine it is of. */
-export function apply(guest: Guest, fact: Fact): void {
+/** Replays what was said on the machine it is of. */
+export function apply(guest: Guest, fact: Fact, said: Said): void {
   guest.see(fact);
-  const handler = HANDLERS[fact.said.kind] as (guest: Guest, fact: Fact, said: Said) => void;
-  handler(guest, fact, fact.said);
-  if (OF_A_RUN.has(fact.said.kind)) guest.ran();
+  const handler = HANDLERS[said.kind] as (guest: Guest, fact: Fact, said: Said) => void;
+  handler(guest, fact, said);
+  if (OF_A_RUN.has(said.kind)) guest.ran();
   guest.messages++;
 }
 
@@ -76,7 +76,7 @@ const HANDLERS: Handlers = {
     if (name === "set-action" && isObject(args)) {
       for (const what of ["panic", "shutdown", "reboot", "watchdog"]) {
         const action = text(args, what);
-        if (action !== undefined) guest.setAction[what] = action.slice(0, 40);
+        if (action !== undefined) guest.setAction[what] = kept(action, 40);
       }
     }
     // Events of a migration are off unless a client asks for them.
@@ -170,7 +170,7 @@ const HANDLERS: Handlers = {
 
 /** Ids are anything in JSON; those of one answer and its command are alike. */
 const idOf = (id: Json | undefined): string | undefined =>
-  id === undefined ? undefined : String(typeof id === "object" ? "object" : id).slice(0, 200);
+  id === undefined ? undefined : kept(String(typeof id === "object" ? "object" : id), 200);
 
 function answer(guest: Guest, fact: Fact, value: Json): void {
   const state = text(value, "status");

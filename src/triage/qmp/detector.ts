@@ -2,7 +2,7 @@ import { apply } from "./apply.ts";
 import { type CommandLine, isQemu, readCommandLine } from "./command-line.ts";
 import { EVENTS } from "./events.ts";
 import { parseExact } from "./exact-json.ts";
-import type { Fact, Said } from "./fact.ts";
+import { type Fact, kept, type Said } from "./fact.ts";
 import { FrameReader, type JsonPiece, type Piece, type TextPiece } from "./frames.ts";
 import { Guest } from "./guest.ts";
 import { type Message, unwrap } from "./message.ts";
@@ -20,7 +20,8 @@ export interface QmpDetectorOptions {
 }
 
 const MAX_GUESTS = 64;
-const MAX_TEXT = 1000;
+/** Of the line of a logger. */
+const MAX_INNER = 4000;
 /** Events that libvirt logs twice stand near each other. */
 const REMEMBERED = 32;
 const MAX_QEMUCALLS = 100;
@@ -105,7 +106,7 @@ export class QmpDetector {
 
   /** The line of a logger that writes JSON: it may have messages in it itself. */
   #inner(line: string, number: number, wall: number | undefined): void {
-    const said = saidBy(line.slice(0, MAX_TEXT * 4));
+    const said = saidBy(line.slice(0, MAX_INNER));
     if (said !== undefined) this.#say(said, { key: "", line: number, text: line, head: line, wall });
     if (!line.includes("{")) return;
     const inside = new FrameReader((piece) => {
@@ -210,13 +211,12 @@ export class QmpDetector {
     const { stamp } = this.#readHead(place.head);
     const wall = (said.kind === "event" ? said.wall : undefined) ?? place.wall ?? stamp.wall;
     const fact: Fact = {
-      said,
       line: place.line,
-      text: place.text.trim().slice(0, MAX_TEXT),
+      text: kept(place.text.trim()),
       wall,
       t: place.t ?? stamp.t,
     };
-    apply(guest, fact);
+    apply(guest, fact, said);
   }
 }
 

@@ -1,5 +1,5 @@
 import { type Json, member, number, text } from "./exact-json.ts";
-import type { Fact } from "./fact.ts";
+import { type Fact, kept } from "./fact.ts";
 import type { Guest } from "./guest.ts";
 import type { Incident } from "./incident.ts";
 import { type PanicInfo, panicInfoOf, panicText, panicTitle } from "./panic-info.ts";
@@ -13,7 +13,10 @@ const SAME_PANIC = 5;
 const SAME_RESET = 2;
 
 /** Words are shown; longer ones are no words of QEMU. */
-const word = (data: Json | undefined, key: string): string | undefined => text(data, key)?.slice(0, 200);
+function word(data: Json | undefined, key: string): string | undefined {
+  const value = text(data, key);
+  return value === undefined ? undefined : kept(value, 200);
+}
 
 /** A panic that somebody tells of, at first or again. */
 export function notePanic(

@@ -41,9 +41,8 @@ export type Said =
   | { readonly kind: "version"; readonly version: QemuVersion }
   | { readonly kind: "port"; readonly access: PortAccess };
 
-/** Something said, with where and when. */
+/** Where and when something was said. */
 export interface Fact {
-  readonly said: Said;
   /** Line, from 1. */
   readonly line: number;
   /** As the input has it, at most 1000 characters. */
@@ -53,3 +52,12 @@ export interface Fact {
   /** Seconds of a transcript's own clock. */
   readonly t: number | undefined;
 }
+
+const MAX_TEXT = 1000;
+
+/**
+ * The beginning of a text, as a string of its own: a slice would keep all of the message that it is of in memory.
+ * @param limit characters
+ */
+export const kept = (text: string, limit = MAX_TEXT): string =>
+  Buffer.from(text.slice(0, limit), "utf16le").toString("utf16le");

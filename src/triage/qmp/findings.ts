@@ -1,5 +1,5 @@
 import type { Evidence, Finding, Moment } from "../finding.ts";
-import type { Fact } from "./fact.ts";
+import { type Fact, kept } from "./fact.ts";
 import { EARLY, type Guest } from "./guest.ts";
 import type { Incident, IncidentKind } from "./incident.ts";
 import { panicDetails, panicTitle } from "./panic-info.ts";
@@ -13,11 +13,12 @@ export const findingsOf = (guest: Guest, source: string): Finding[] =>
   );
 
 function finding(told: Told, incident: Incident, guest: Guest, source: string): Finding {
-  const { signature, survived, details, ...rest } = told;
+  const { signature, survived, details, title, ...rest } = told;
   const at = momentOf(incident.first, guest);
   return {
     rule: `qmp/${told.class}`,
     ...rest,
+    title: kept(title),
     ...(signature === undefined ? {} : { signature }),
     ...(survived === undefined ? {} : { survived }),
     ...(at === undefined ? {} : { at }),

@@ -1,5 +1,5 @@
 import type { CommandLine } from "./command-line.ts";
-import type { Fact } from "./fact.ts";
+import { type Fact, kept } from "./fact.ts";
 import type { Incident, IncidentKind, Noted } from "./incident.ts";
 import type { QemuVersion } from "./message.ts";
 import { isReachable, type KnownState } from "./run-state.ts";
@@ -90,7 +90,7 @@ export class Guest {
   }
 
   note(kind: string, fact: Fact, text: string): void {
-    const noted = { kind: `qmp/${kind}`, fact, text };
+    const noted = { kind: `qmp/${kind}`, fact, text: kept(text) };
     if (this.#noted.length < KEPT_NOTED) this.#noted.push(noted);
     else {
       this.#lastNoted.push(noted);
@@ -115,7 +115,17 @@ export class Guest {
       return open;
     }
     const incident: Incident = {
-      ...{ kind, first: fact, facts: [fact], count: 1, last: fact, key, what, actions: [], info: undefined },
+      ...{
+        kind,
+        first: fact,
+        facts: [fact],
+        count: 1,
+        last: fact,
+        key,
+        what: kept(what),
+        actions: [],
+        info: undefined,
+      },
       ...{ after: [], resumed: false, run: this.run, details: {} },
     };
     if (this.incidents.length < MAX_INCIDENTS) {
@@ -218,7 +228,7 @@ export class Guest {
 
   ask(name: string, id: string | undefined): void {
     if (this.#pending.length === MAX_PENDING) this.#pending.shift();
-    this.#pending.push({ name, id });
+    this.#pending.push({ name: kept(name, 100), id });
   }
 
   /** Takes the command that an answer is to; without an id the oldest one. */

@@ -1,4 +1,5 @@
 import { isObject, type Json, type JsonObject, member, number, text } from "./exact-json.ts";
+import { kept } from "./fact.ts";
 
 /** A version of QEMU; micro of 50 and above is a development tree. */
 export interface QemuVersion {
@@ -132,7 +133,7 @@ export function greetingOf(version: Json | undefined): Message {
   return {
     kind: "greeting",
     version: known ? { major, minor, micro: micro ?? 0 } : undefined,
-    package: text(version, "package")?.slice(0, 200),
+    package: kept(text(version, "package") ?? "", 200) || undefined,
   };
 }
 

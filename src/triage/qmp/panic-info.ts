@@ -1,5 +1,6 @@
 import { hex, hex64 } from "../../core/text.ts";
 import { type Json, member, number, text, uint64 } from "./exact-json.ts";
+import { kept } from "./fact.ts";
 import { STOP_CODES } from "./stop-codes.ts";
 
 /** What a guest said of its panic (QEMU qapi/run-state.json, GuestPanicInformation). */
@@ -42,13 +43,13 @@ export function panicInfoOf(info: Json | undefined): PanicInfo | undefined {
         core: number(info, "core"),
         mask: uint64(info, "psw-mask"),
         address: uint64(info, "psw-addr"),
-        reason: text(info, "reason") ?? "unknown",
+        reason: kept(text(info, "reason") ?? "unknown", MAX_MESSAGE),
       };
     case "tdx":
       return {
         type: "tdx",
         errorCode: number(info, "error-code"),
-        message: (text(info, "message") ?? "").slice(0, MAX_MESSAGE),
+        message: kept(text(info, "message") ?? "", MAX_MESSAGE),
         gpa: member(info, "gpa") === undefined ? undefined : uint64(info, "gpa"),
       };
     case "sev":
