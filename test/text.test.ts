@@ -43,3 +43,8 @@ test("an address that no number holds keeps its column and says so", () => {
   expect(hexAddress(Number.POSITIVE_INFINITY)).toBe(">= 2^53       ");
   expect(hexAddress(Number.POSITIVE_INFINITY)).toHaveLength(hexAddress(0).length);
 });
+
+test("what turns a line round or breaks it is shown, other letters are not", () => {
+  expect(printable("a\u061cb\u2028c\u2029d")).toBe("a\\u061cb\\u2028c\\u2029d");
+  expect(printable("\u061b\u2027\u202f é")).toBe("\u061b\u2027\u202f é");
+});

@@ -25,8 +25,8 @@ export function bytesText(size: number): string {
 }
 
 /**
- * Text from a dump or guest made safe for a terminal: control characters, escape sequences, bidirectional
- * overrides and lone surrogates become `\x..`/`\u....`.
+ * Text from a dump or guest made safe for a terminal: control characters, escape sequences, line
+ * separators, bidirectional overrides and lone surrogates become `\x..`/`\u....`.
  */
 export function printable(text: string): string {
   return text.replace(UNSAFE, (c) => {
@@ -39,7 +39,7 @@ export function printable(text: string): string {
 
 const UNSAFE =
   // biome-ignore lint/suspicious/noControlCharactersInRegex: these are the characters to neutralise
-  /[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]/gu;
+  /[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]/gu;
 
 /** `plural(1, "page")` → `1 page`; `plural(2, "vCPU")` → `2 vCPUs`. */
 export const plural = (count: number, noun: string, many = `${noun}s`): string =>
