@@ -37,6 +37,7 @@ rtas.set([6, 0x74, 0x10, 0, 0, 0, 0, 0x38], 0);
 rtas.write("IBM\0", 20, "latin1");
 
 const X64_EXCEPTION = "!!!! X64 Exception Type - 0E(#PF - Page-Fault)  CPU Apic ID - 00000000 !!!!\n";
+const KERNEL = "[    0.000000] Linux version 6.1\n";
 
 describe("what a file is", () => {
   test.each<[string, string | Buffer, string]>([
@@ -45,6 +46,9 @@ describe("what a file is", () => {
     ["x.log", "Nov 20 22:14:07 host kernel: [   12.000001] foo\n", "console"],
     ["x.log", "SeaBIOS (version 1.16)\n", "console"],
     ["x.log", "\x1b[2J\x1b[01;01HBdsDxe: loading Boot0001\n", "console"],
+    ["x.log", Buffer.from(`\ufeff${KERNEL}`, "utf16le"), "console"],
+    ["x.log", Buffer.from(`\ufeff${KERNEL}`, "utf16le").swap16(), "console"],
+    ["x.log", Buffer.from("\ufeffsome words\n", "utf16le"), "unknown"],
     ["serial.log", "some words\n", "console"],
     ["notes.log", "some words\n", "unknown"],
     ["README.txt", "the kernel did panic: yes\n", "unknown"],

@@ -1,6 +1,16 @@
-import { appendFileSync, copyFileSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import {
+  appendFileSync,
+  copyFileSync,
+  mkdtempSync,
+  readdirSync,
+  renameSync,
+  rmSync,
+  truncateSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { gzipSync } from "node:zlib";
 import { afterAll, describe, expect, test } from "vitest";
 import { main } from "../src/cli/main.ts";
 import { schemas } from "./support/schemas.ts";
@@ -111,6 +121,26 @@ describe("triage console", () => {
   });
 });
 
+describe("a packed log", () => {
+  const panic = "[    1.000000] Kernel panic - not syncing: x\n";
+  test("is unpacked as it is read, without a temporary file", async () => {
+    const lines = "[    0.500000] a line of a driver\n".repeat(200_000);
+    const path = fileOf("long.log.gz", gzipSync(`${lines}${panic}`));
+    const nowhere = join(folder, "nowhere");
+    expect((await triage(path, "--tmpdir", nowhere)).status).toBe(1);
+    const input = JSON.parse((await triage(path, "--tmpdir", nowhere, "--json")).out).inputs[0];
+    expect(input.path).toBe(path);
+    expect(readdirSync(folder)).not.toContain("nowhere");
+  });
+  test("that is cut tells what came out, and that it is cut", async () => {
+    const whole = gzipSync(`${panic}${"x\n".repeat(10_000)}`, { level: 0 });
+    const { status, err } = await triage(fileOf("cut.log.gz", whole.subarray(0, 9000)));
+    expect([status, /CORE004.*truncated/.test(err)]).toEqual([1, true]);
+    const none = await triage(fileOf("none.log.gz", whole.subarray(0, 12)));
+    expect(none.status).toBe(4);
+  });
+});
+
 describe("--follow", () => {
   test("ends at the first finding in a file that grows", async () => {
     const path = join(folder, "growing.log");
@@ -121,6 +151,23 @@ describe("--follow", () => {
     clearTimeout(timer);
     expect(performance.now() - began).toBeLessThan(15_000);
     expect(result).toMatchObject({ status: 1, verdict: "panic", logs: [{ followed: "finding" }] });
+  });
+
+  test.each<[string, (path: string) => void]>([
+    ["was cut", (path) => truncateSync(path)],
+    ["was rotated", (path) => renameSync(path, `${path}.1`)],
+  ])("begins again when the file %s", async (_, rotate) => {
+    const path = join(folder, "rotated.log");
+    writeFileSync(path, `${new KernelLog().boot()}`);
+    const timer = setTimeout(() => {
+      rotate(path);
+      // Shorter than what was there.
+      writeFileSync(path, "[    5.000000] Kernel panic - not syncing: x\n");
+    }, 400);
+    const result = await json(path, "--follow", "--timeout", "10");
+    clearTimeout(timer);
+    expect(result).toMatchObject({ status: 1, logs: [{ followed: "finding" }] });
+    expect(result.logs[0].findings.length).toBe(1);
   });
 
   test("ends at its time when nothing is found", async () => {

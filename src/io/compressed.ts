@@ -104,7 +104,8 @@ async function follow(
   }
 }
 
-function truncated(compression: Compression, size: number, offset: number): Warning {
+/** Of a stream that ends early. @throws CorruptError when nothing came out of it */
+export function truncated(compression: Compression, size: number, offset: number): Warning {
   if (size === 0) {
     throw new CorruptError(`the ${compression} stream ends before anything could be unpacked`, {
       where: { offset },
@@ -119,7 +120,7 @@ function truncated(compression: Compression, size: number, offset: number): Warn
   };
 }
 
-function damaged(error: GuestcoreError, size: number): Warning {
+export function damaged(error: GuestcoreError, size: number): Warning {
   const { offset } = error.where ?? {};
   const at = offset === undefined ? "" : ` at offset ${hex(offset)}`;
   return {

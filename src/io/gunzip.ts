@@ -27,17 +27,22 @@ interface Sink {
 /**
  * Unpacks a gzip file (RFC 1952): any number of members, zero padding behind the last, CRC-32 and length verified.
  * What was decoded before an error has reached the sink.
+ * @param inputSize bytes unpacked at most between two yields: a thousand times as many come out of them
  * @yields the offset in `source` reached so far
  * @returns whether the stream is whole: false when the source ends inside a member
  * @throws CorruptError with the offset of the damage
  */
-export async function* unpackGzip(source: ByteSource, sink: Sink): AsyncGenerator<number, boolean> {
+export async function* unpackGzip(
+  source: ByteSource,
+  sink: Sink,
+  inputSize = INPUT_SIZE,
+): AsyncGenerator<number, boolean> {
   const input = new Lookahead(source);
   for (let offset = 0; offset < source.size; ) {
     if (offset > 0 && isPadding(input, offset)) return true;
     const start = memberData(input, offset);
     if (start === undefined) return false;
-    const member = yield* inflateMember(input, start, sink);
+    const member = yield* inflateMember(input, start, sink, inputSize);
     if (member === undefined) return false;
     const trailer = input.at(member.end, TRAILER_SIZE);
     if (trailer.length < TRAILER_SIZE) return false;
@@ -124,11 +129,12 @@ async function* inflateMember(
   input: Lookahead,
   start: number,
   sink: Sink,
+  inputSize: number,
 ): AsyncGenerator<number, Member | undefined> {
   const inflater = new Inflater(sink);
   try {
     for (let offset = start; ; ) {
-      const bytes = input.from(offset, 1).subarray(0, INPUT_SIZE);
+      const bytes = input.from(offset, 1).subarray(0, inputSize);
       if (bytes.length === 0) return undefined;
       const outcome = await inflater.write(bytes).catch((error: unknown) => {
         if (!isDataError(error)) throw error;

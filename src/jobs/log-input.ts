@@ -2,9 +2,12 @@ import { UnsupportedError } from "../core/errors.ts";
 import type { JobContext } from "../core/job.ts";
 import type { ByteSource } from "../core/memory.ts";
 import type { Warning } from "../core/warnings.ts";
-import { compressionOf } from "../io/compressed.ts";
+import { type Compression, compressionOf, unpackingOf } from "../io/compressed.ts";
+import { FileSource } from "../io/file.ts";
 import { isStream, readStream, STANDARD_INPUT } from "../io/stream.ts";
+import { type StreamOutcome, unpackedChunks } from "../io/unpacked-stream.ts";
 import { type Input, openInput } from "./input.ts";
+import { narrowingOf } from "./utf16.ts";
 
 /** A log, read once from its beginning; memory does not grow with it. */
 export interface Log {
@@ -31,9 +34,49 @@ export const logName = (path: string): string => (path === STANDARD_INPUT ? "sta
  * @throws IoError, CorruptError, UnsupportedError
  */
 export async function openLog(path: string, limit: number, context: JobContext): Promise<Log> {
-  return isStream(path)
-    ? streamLog(path, limit, context)
-    : fileLog(await openInput(path, context), limit, context);
+  if (isStream(path)) return streamLog(path, limit, context);
+  const file = FileSource.open(path);
+  try {
+    const compression = compressionOf(file);
+    if (compression !== undefined) return packedLog(file, compression, limit, context);
+  } catch (error) {
+    file.close();
+    throw error;
+  }
+  file.close();
+  return fileLog(await openInput(path, context), limit, context);
+}
+
+/** A packed log is unpacked as it is read: nobody goes back in it. */
+function packedLog(file: FileSource, compression: Compression, limit: number, context: JobContext): Log {
+  const outcome: StreamOutcome = { size: 0, warning: undefined };
+  let larger = false;
+  async function* chunks(): AsyncGenerator<Buffer> {
+    let size = 0;
+    for await (const chunk of unpackedChunks(file, compression, outcome, context)) {
+      larger = chunk.length > limit - size;
+      const some = chunk.subarray(0, limit - size);
+      size += some.length;
+      yield some;
+      if (larger) return;
+    }
+  }
+  const path = file.name;
+  const identities = [file.identity()];
+  return {
+    chunks: narrowed(chunks(), () => {}),
+    facts: () => {
+      const { size, warning } = outcome;
+      const whole = warning === undefined && !larger;
+      const unpacked = { compression, size, whole, unpacking: unpackingOf(path, compression) };
+      return { path, identities, size: file.size, sizeOnDisk: size, unpacked };
+    },
+    get warnings() {
+      return outcome.warning === undefined ? [] : [outcome.warning];
+    },
+    larger: () => larger,
+    close: () => file.close(),
+  };
 }
 
 function fileLog(input: Input, limit: number, context: JobContext): Log {
@@ -125,28 +168,4 @@ async function* headed(chunks: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
     if (head === undefined) yield all;
   }
   if (head !== undefined && head.length > 0) yield head;
-}
-
-/** How the bytes of a log become one byte a character. */
-function narrowingOf(head: Buffer): (chunk: Buffer) => Buffer {
-  const low = lowByteOf(head);
-  if (low === undefined) return (chunk) => chunk;
-  let odd = Buffer.alloc(0);
-  return (chunk) => {
-    const all = Buffer.concat([odd, chunk]);
-    const narrow = Buffer.alloc(Math.floor(all.length / 2), "?");
-    for (let i = 0; i < narrow.length; i++) {
-      if (all[2 * i + 1 - low] === 0) narrow[i] = all[2 * i + low]!;
-    }
-    odd = all.subarray(2 * narrow.length);
-    return narrow;
-  };
-}
-
-/** Which byte of a UTF-16 unit is the low one; undefined when it is no UTF-16. No text but that has bytes of 0. */
-function lowByteOf(head: Buffer): 0 | 1 | undefined {
-  const [a = 0, b = 0, c = 0, d = 0] = head;
-  if ((a === 0xff && b === 0xfe) || (a !== 0 && b === 0 && c !== 0 && d === 0)) return 0;
-  if ((a === 0xfe && b === 0xff) || (a === 0 && b !== 0 && c === 0 && d !== 0)) return 1;
-  return undefined;
 }
