@@ -380,7 +380,11 @@ describe("guestcore triage", () => {
     expect(readFileSync(file, "utf8")).toBe("kept");
     copyFileSync(join(samples, "shut-down.console.log"), join(top, "console.log"));
     const input = await command(top, "--html", join(top, "console.log"), "--force");
-    expect(input.status).toBe(2);
+    expect([input.status, input.out]).toEqual([2, ""]);
+    const linked = join(top, "elsewhere.html");
+    symlinkSync(join(top, "console.log"), linked);
+    expect(await command(top, "--html", linked, "--force")).toMatchObject({ status: 2, out: "" });
+    expect((await command(top, "--html", join(top, "new.html"))).status).toBe(0);
     expect(input.err).toMatch(/input|read/);
     expect(await command(samples, "--html", join(top, "x"), "--junit", join(top, "x"))).toMatchObject({
       status: 2,

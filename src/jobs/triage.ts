@@ -17,6 +17,8 @@ export interface TriageOptions {
   readonly vm?: string | undefined;
   /** VMs looked at at the same time; results come in order all the same. Default 1. */
   readonly jobs?: number | undefined;
+  /** Sees what was found before any of it is read; what it throws ends the run. */
+  readonly onFound?: (paths: readonly string[]) => void;
   /** What reads each kind of artefact. */
   readonly readers?: Readonly<Partial<Record<SourceKind, Reader>>>;
 }
@@ -39,6 +41,7 @@ export async function* triage(
   }
   if (options.vm?.trim() === "") throw new UsageError("--vm takes the name of a VM");
   const found = findArtefacts(paths);
+  options.onFound?.(found.files.map(({ path }) => path));
   const warnings = collectingWarnings(found);
   const recognised: (readonly [FoundFile, Recognised])[] = [];
   for (const file of found.files) {

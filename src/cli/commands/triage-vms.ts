@@ -1,6 +1,7 @@
 import { Argument, type Command, InvalidArgumentError } from "commander";
 import { UsageError } from "../../core/errors.ts";
-import type { FileIdentity } from "../../io/file.ts";
+import { type FileIdentity, identitiesOf } from "../../io/file.ts";
+import { refuseToOverwrite } from "../../io/output.ts";
 import { probeTextFile, writeTextFile } from "../../io/text-file.ts";
 import type { VmResult } from "../../jobs/triage.ts";
 import { envelope } from "../../report/json.ts";
@@ -66,7 +67,8 @@ async function run(paths: readonly string[], flags: TriageFlags, terminal: Termi
   const results: VmResult[] = [];
   const verdicts: string[] = [];
   let failed = false;
-  for await (const result of triage(paths, { vm, jobs }, jobContext(terminal, flags))) {
+  const onFound = (found: readonly string[]) => refuseInputs(files, found, flags);
+  for await (const result of triage(paths, { vm, jobs, onFound }, jobContext(terminal, flags))) {
     failed ||= hasFailed(result, { failOn });
     if (streamed !== undefined) {
       const gap = shown === "text" && verdicts.length > 0 ? "\n" : "";
@@ -136,6 +138,13 @@ function prepareFiles(inputs: readonly string[], flags: TriageFlags): WrittenFil
     probeTextFile(path, { force: flags.force, others, option });
   }
   return files;
+}
+
+/** @throws UsageError when a report would be written over what was found below a directory */
+function refuseInputs(files: readonly WrittenFile[], found: readonly string[], { force }: TriageFlags): void {
+  if (files.length === 0) return;
+  const inputs = identitiesOf(found);
+  for (const { path, option } of files) refuseToOverwrite(path, force, inputs, option);
 }
 
 const writeReport = (
