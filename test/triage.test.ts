@@ -1,3 +1,4 @@
+import { spawnSync } from "node:child_process";
 import {
   chmodSync,
   copyFileSync,
@@ -351,6 +352,12 @@ describe("guestcore triage", () => {
     ]);
     expect((await command(samples, "--tap")).out).toMatch(/^TAP version 14\n1\.\.2\n/);
     expect((await command(samples, "--github")).out).toMatch(/^::\w+ .*::.*\n::/);
+  });
+
+  test("a FIFO is for a detector (skipped without mkfifo)", async ({ skip }) => {
+    if (spawnSync("/usr/bin/env", ["mkfifo", join(top, "f")]).status !== 0) skip();
+    const { status, err } = await command(join(top, "f"));
+    expect([status, err.includes(`guestcore triage console ${join(top, "f")}`)]).toEqual([3, true]);
   });
 
   test("reports of its own are no artefacts", async () => {

@@ -1,9 +1,9 @@
 import { UnsupportedError, UsageError } from "../core/errors.ts";
 import type { JobContext } from "../core/job.ts";
-import { plural } from "../core/text.ts";
+import { plural, shellWord } from "../core/text.ts";
 import type { Warning } from "../core/warnings.ts";
 import { type FoundFile, findArtefacts, MAX_DEPTH, MAX_FILES } from "../io/artefacts.ts";
-import { STANDARD_INPUT } from "../io/stream.ts";
+import { isStream, STANDARD_INPUT } from "../io/stream.ts";
 import type { SourceKind } from "../triage/verdict/types.ts";
 import { type Reader, type Recognised, recognise, unreadable } from "./triage-artefact.ts";
 import { groupByVm, NO_VM, sourcesOf, type VmSources } from "./triage-group.ts";
@@ -142,6 +142,12 @@ function collectingWarnings({ passedOver, unlisted, beyond }: ReturnType<typeof 
 
 /** A file that cannot be read is told of in its place: the others say what they know. */
 async function recogniseOrTell(file: FoundFile): Promise<Recognised> {
+  if (isStream(file.path)) {
+    throw new UnsupportedError("not a regular file", {
+      where: { file: file.path },
+      hint: `a pipe is read by the detectors: guestcore triage console ${shellWord(file.path)}`,
+    });
+  }
   try {
     return await recognise(file);
   } catch (error) {
