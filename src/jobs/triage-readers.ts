@@ -34,21 +34,21 @@ const pstore: Reader = async ({ path, files }, context) => {
 
 /** A console's log is read once, for what a kernel says and for what hardware does. */
 class ConsoleAndHardware {
-  readonly #console: ConsoleDetector;
+  readonly #kernel: ConsoleDetector;
   readonly #hardware: MceDetector;
 
   constructor(source: { readonly source: string }) {
-    this.#console = new ConsoleDetector(source);
+    this.#kernel = new ConsoleDetector(source);
     this.#hardware = new MceDetector(source);
   }
 
   push(bytes: Uint8Array): void {
-    this.#console.push(bytes);
+    this.#kernel.push(bytes);
     this.#hardware.push(bytes);
   }
 
   end(): Detected {
-    const { findings, events } = this.#console.end();
+    const { findings, events } = this.#kernel.end();
     return { findings: withDecoded(findings, this.#hardware.end()), events };
   }
 }
