@@ -106,6 +106,17 @@ describe("an orderly end excuses what came before it alone", () => {
   });
 });
 
+test("a console that breaks off in the report of a hardware error", () => {
+  const hardware = { class: "mce", side: "hardware" } as const;
+  const told = (line: number, text: string, survived?: boolean) => {
+    const found = oops({ ...hardware, line: 4, details: { lastLine: 6 }, ...(survived ? { survived } : {}) });
+    const events = [boot(1), event("console/end", { line, text })];
+    return judge([source("console", { findings: [found], events })], {}).rule;
+  };
+  expect(told(6, "NIP:  c000000000123456")).toBe("broke-off-in-hardware-error");
+  expect(told(60, "a line", true)).toBe("nothing-failed");
+});
+
 describe("a console that breaks off in a report", () => {
   const ending = (text: string, line = 6, events = [boot(1)]) => [
     source("console", {

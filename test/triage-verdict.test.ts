@@ -98,6 +98,18 @@ const CASES: readonly Case[] = [
     { confidence: "possible", severity: "oops" },
   ],
   [
+    "a hardware error that was the end",
+    [
+      source("console", {
+        findings: [oops({ class: "mce", side: "hardware", survived: false })],
+        events: [boot],
+      }),
+    ],
+    "hardware-fault",
+    "broke-off-in-hardware-error",
+    { confidence: "possible", severity: "oops" },
+  ],
+  [
     "a report broken off by a reset",
     [source("console", { findings: [oops()] }), source("qmp", { events: [shutdown("guest-reset")] })],
     "guest-panic",

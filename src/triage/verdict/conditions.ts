@@ -1,3 +1,4 @@
+import { atLeast } from "../finding.ts";
 import { finalEnds, followed, isInLastBoot, unended } from "./order.ts";
 import { type Occurrence, placeKey, type SignName, type Signs } from "./signs.ts";
 
@@ -37,6 +38,10 @@ export function brokenOff(signs: Signs, found: readonly Occurrence[]): readonly 
 const GOES_ON: ReadonlySet<string> = new Set(["kasan", "kfence", "kmsan", "bad-page", "slab-corruption"]);
 export const isFatal = ({ finding }: Occurrence): boolean =>
   finding?.survived === false || !GOES_ON.has(finding?.class ?? "");
+
+/** Hardware errors that a kernel took for worse than a warning. */
+export const fatalHardware = (signs: Signs): readonly Occurrence[] =>
+  signs.hardwareError.filter(({ finding }) => finding !== undefined && atLeast(finding.severity, "oops"));
 
 /** What a guest reported last, whatever its severity. */
 const lastReports = (signs: Signs): readonly Occurrence[] =>

@@ -11,6 +11,8 @@ export const LINUX_FAULTS = signatures([
       /^PANIC: early exception (?:0x)?([0-9a-f]{2}) (?:IP|rip) [0-9a-f]{1,4}:(?:0x)?[0-9a-f]{8,16} error [0-9a-f]+ cr2 (?:0x)?[0-9a-f]+/,
     title: "PANIC: early exception 0x$1",
     inFrame: true,
+    // early_printk() puts no time before it.
+    speaker: "any",
     source: "arch/x86/mm/extable.c: early_fixup_exception(); before 4.6 arch/x86/kernel/head_64.S; it halts",
     examples: [
       "PANIC: early exception 0x0e IP 10:ffffffff81a3c2f1 error 0 cr2 0xffff888000000000",
