@@ -1,8 +1,9 @@
 import { lifecycle, noteExit, noteShutoff } from "./ends.ts";
 import { EVENTS, eventText, noteCrashLoaded, notePanic } from "./events.ts";
 import { isObject, type Json, member, text } from "./exact-json.ts";
-import { type Fact, kept, type Said } from "./fact.ts";
+import type { Fact, Said } from "./fact.ts";
 import { EARLY, type Guest } from "./guest.ts";
+import { kept } from "./kept.ts";
 import { greetingOf, versionText } from "./message.ts";
 import { panicTitle } from "./panic-info.ts";
 import { PVPANIC_PORT, pvpanicAccessOf } from "./port-trace.ts";

@@ -1,7 +1,8 @@
 import { type Json, member, number, text } from "./exact-json.ts";
-import { type Fact, kept } from "./fact.ts";
+import type { Fact } from "./fact.ts";
 import type { Guest } from "./guest.ts";
 import type { Incident } from "./incident.ts";
+import { kept } from "./kept.ts";
 import { type PanicInfo, panicInfoOf, panicText, panicTitle } from "./panic-info.ts";
 import type { KnownState } from "./run-state.ts";
 

@@ -1,7 +1,8 @@
 import type { Evidence, Finding, Moment } from "../finding.ts";
-import { type Fact, kept } from "./fact.ts";
+import type { Fact } from "./fact.ts";
 import { EARLY, type Guest } from "./guest.ts";
 import type { Incident, IncidentKind } from "./incident.ts";
+import { kept } from "./kept.ts";
 import { panicDetails, panicTitle } from "./panic-info.ts";
 import { SHUTDOWN_CAUSES } from "./run-state.ts";
 import { contRefusedTold, ioErrorTold, memoryFailureTold, resetTold, stopTold, type Told } from "./told.ts";

@@ -1,6 +1,7 @@
 import type { CommandLine } from "./command-line.ts";
-import { type Fact, kept } from "./fact.ts";
+import type { Fact } from "./fact.ts";
 import type { Incident, IncidentKind, Noted } from "./incident.ts";
+import { kept } from "./kept.ts";
 import type { QemuVersion } from "./message.ts";
 import { isReachable, type KnownState } from "./run-state.ts";
 

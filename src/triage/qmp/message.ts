@@ -1,5 +1,5 @@
 import { isObject, type Json, type JsonObject, member, number, text } from "./exact-json.ts";
-import { kept } from "./fact.ts";
+import { kept } from "./kept.ts";
 
 /** A version of QEMU; micro of 50 and above is a development tree. */
 export interface QemuVersion {

@@ -1,6 +1,6 @@
 import { hex, hex64 } from "../../core/text.ts";
 import { type Json, member, number, text, uint64 } from "./exact-json.ts";
-import { kept } from "./fact.ts";
+import { kept } from "./kept.ts";
 import { STOP_CODES } from "./stop-codes.ts";
 
 /** What a guest said of its panic (QEMU qapi/run-state.json, GuestPanicInformation). */
