@@ -53,13 +53,17 @@ export async function openMachine(
   return { memory, vmcoreinfo: desc && new Vmcoreinfo(desc), states: [] };
 }
 
-async function guestIn(
+/**
+ * A guest of a host's dump with its memory.
+ * @throws UnavailableError when there is no such guest, or its memory is not to be found
+ */
+export async function guestOfHost(
   input: Input,
   wanted: GuestName,
   options: HostOptions,
   warn: Warn,
   context: JobContext,
-): Promise<Machine> {
+) {
   const host = await openHost(input, options, warn, context);
   const guest = pickGuest(host, wanted);
   const found = await memoryOf(host, guest, { checkpoint: context.checkpoint });
@@ -68,6 +72,17 @@ async function guestIn(
       `the memory of guest ${wanted} is not to be found: it has no second-level tables`,
     );
   }
+  return { host, guest, found };
+}
+
+async function guestIn(
+  input: Input,
+  wanted: GuestName,
+  options: HostOptions,
+  warn: Warn,
+  context: JobContext,
+): Promise<Machine> {
+  const { host, guest, found } = await guestOfHost(input, wanted, options, warn, context);
   return {
     memory: found.memory,
     vmcoreinfo: undefined,

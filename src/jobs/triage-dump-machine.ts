@@ -1,6 +1,5 @@
 import { PAGE_SIZE } from "../core/address.ts";
 import { latin1 } from "../core/bytes.ts";
-import { UnavailableError } from "../core/errors.ts";
 import type { JobContext } from "../core/job.ts";
 import type { AddressSpace, PhysicalMemory } from "../core/memory.ts";
 import type { Warning } from "../core/warnings.ts";
@@ -10,7 +9,6 @@ import { NT_PRSTATUS } from "../elf/constants.ts";
 import { decodePrstatus } from "../elf/core-notes.ts";
 import { guestFromQemu } from "../guest/from-qemu.ts";
 import type { Vcpu } from "../guest/guest.ts";
-import { memoryOf } from "../guest/host-guest.ts";
 import { readVirtual } from "../kernel/virtual.ts";
 import { Vmcoreinfo } from "../kernel/vmcoreinfo.ts";
 import { findMachine } from "../qemu/machine.ts";
@@ -25,8 +23,9 @@ import { decodeQemuCpuState } from "../x86/qemu-cpu-state.ts";
 import type { X86State } from "../x86/state.ts";
 import { isVmcore } from "./extract.ts";
 import { readVcpus } from "./extract-host.ts";
-import { type Block, type GuestName, type HostOptions, openHost, pickGuest } from "./host.ts";
+import type { Block, GuestName, HostOptions } from "./host.ts";
 import type { Input } from "./input.ts";
+import { guestOfHost } from "./machine.ts";
 import { withVcpuNotes } from "./vcpu-notes.ts";
 
 /** A machine that triage looks at. */
@@ -109,14 +108,7 @@ async function ofGuest(
   warn: Warn,
   context: JobContext,
 ): Promise<TriagedMachine> {
-  const host = await openHost(input, options, warn, context);
-  const guest = pickGuest(host, wanted);
-  const found = await memoryOf(host, guest, { checkpoint: context.checkpoint });
-  if (found === undefined) {
-    throw new UnavailableError(
-      `the memory of guest ${wanted} is not to be found: it has no second-level tables`,
-    );
-  }
+  const { host, guest, found } = await guestOfHost(input, wanted, options, warn, context);
   const exits = new Map(guest.vcpus.map(({ index, block }) => [index, block && exitOf(block)]));
   const vcpus = readVcpus(host, guest);
   return {
