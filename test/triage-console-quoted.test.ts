@@ -42,7 +42,7 @@ describe("the log of the last boot, printed", () => {
       .print(...saved(100, ""))
       .boot("6.2.0")
       .panic("real");
-    expect(kinds(detect(`${reset}`))).toEqual(["panic/panic"]);
+    expect(kinds(detect(`${reset}`))).toEqual(["silent-reset/warning", "panic/panic"]);
   });
 
   test("levels that other lines lack are enough", () => {

@@ -143,7 +143,7 @@ describe("boots", () => {
 
   test("a reset that nobody announced, and a panic behind it", () => {
     const text = `${log().later(20).say("usb 1-1: x").boot().oops("foo").panic()}`;
-    expect(kinds(detect(text))).toEqual(["null-deref/panic"]);
+    expect(kinds(detect(text))).toEqual(["silent-reset/warning", "null-deref/panic"]);
     expect(detect(text).quoted).toBe(0);
   });
 

@@ -10,6 +10,13 @@ import { event, finding, lockup, oops, panicEvent, source } from "./support/tria
 const boot = event("console/boot", { line: 1 });
 const powerOff = event("console/shutdown", { line: 99, text: "reboot: Power down" });
 const restart = event("console/shutdown", { line: 99, text: "reboot: Restarting system" });
+const brokenBoot = finding({
+  rule: "console/linux/silent-reset",
+  class: "silent-reset",
+  severity: "warning",
+  side: "unknown",
+  trust: "possible",
+});
 const shutdown = (reason: string) => event("qmp/shutdown", { line: 9, text: `SHUTDOWN ${reason}` });
 const machine = (facts: Partial<MachineFacts> = {}): MachineFacts => ({
   pvpanic: false,
@@ -33,6 +40,31 @@ const CASES: readonly Case[] = [
     "clean",
     "nothing-failed",
     { confidence: "possible" },
+  ],
+  [
+    "a boot that broke off",
+    [source("console", { findings: [brokenBoot], events: [boot, powerOff] })],
+    "guest-reset",
+    "boot-broke-off",
+    { confidence: "possible", severity: "warning", side: "unknown" },
+  ],
+  [
+    "a boot that broke off, and QEMU that knows of no reset",
+    [
+      source("console", { findings: [brokenBoot], events: [boot, powerOff] }),
+      source("qmp", { events: [shutdown("guest-shutdown")] }),
+    ],
+    "clean",
+    "orderly-shutdown",
+  ],
+  [
+    "a boot that broke off, and a panic that QEMU heard of",
+    [
+      source("console", { findings: [brokenBoot], events: [boot] }),
+      source("qmp", { findings: [panicEvent()] }),
+    ],
+    "guest-panic",
+    "panic-event",
   ],
   ["an orderly power-off", [source("console", { events: [boot, powerOff] })], "clean", "orderly-shutdown"],
   [

@@ -43,6 +43,12 @@ export class Boot implements BootFacts {
    * left when the clock jumps back to where it was.
    */
   outer: Boot | undefined;
+  /** Whether it said that it would end. */
+  isEndTold = false;
+  /** Whether something in it failed that it is not known to have outlived. */
+  hasFailed = false;
+  /** Its banner as a console shows it; undefined without one, and in a journal. */
+  shown: string | undefined;
   /** Lines that it printed after its end. */
   afterDeath = 0;
   /** Whether it began with a banner; else with a clock that went back. */

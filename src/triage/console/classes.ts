@@ -53,6 +53,11 @@ export const CLASSES = {
     "unknown",
     "A system reset interrupt: somebody outside asked for a crash dump.",
   ),
+  "silent-reset": facts(
+    "warning",
+    "unknown",
+    "A boot broke off without an end, and another began: a reset, a triple fault, or somebody outside.",
+  ),
   "init-failure": facts("hang", "guest", "The first process failed: the kernel runs, but nothing else does."),
   "emergency-mode": facts("hang", "guest", "Start-up stopped at a shell that nobody sits at."),
   "boot-failure": facts("hang", "guest", "The machine found nothing to start, or could not start it."),

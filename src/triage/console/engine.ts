@@ -10,6 +10,7 @@ import { matchLandmark, matchSignature, type SignatureMatch } from "./matcher.ts
 import type { ConsoleLine } from "./prefix.ts";
 import { isPrompt, isReportLine, STARTED } from "./report-lines.ts";
 import { SavedLog } from "./saved-log.ts";
+import { isShown, silentResets } from "./silent-resets.ts";
 
 /** A console that tells more has told enough; how many are left out is counted. */
 export const MAX_FINDINGS = 256;
@@ -92,7 +93,8 @@ export class Engine {
       if (matchSignature(line.text)?.signature.role === "panic") this.quoted++;
       return;
     }
-    const found = this.#speaks(line) ? matchLandmark(line.text) : undefined;
+    const told = matchLandmark(line.text);
+    const found = told?.landmark.kind === "going-down" || this.#speaks(line) ? told : undefined;
     if (found !== undefined && this.#isBanner(found.landmark)) {
       this.#begin(line, found.landmark.system!, decoded(found.about, 128));
       return;
@@ -136,6 +138,9 @@ export class Engine {
         if (boot.clock >= 0) boot.end ??= "restart";
         for (const incident of this.#recent) incident.restarts = true;
         break;
+      case "going-down":
+        boot.isEndTold = true;
+        break;
       case "dump-saved":
         boot.dumpSaved = true;
         this.#event("console/dump-saved", line, decoded(line.text, 200));
@@ -147,6 +152,7 @@ export class Engine {
 
   #ends(line: ConsoleLine, kind: "power-down" | "restart" | "kexec"): void {
     this.#boot.end = kind;
+    this.#boot.isEndTold = true;
     for (const incident of this.#recent) {
       if (kind === "kexec") incident.restarts = true;
       if (kind !== "kexec" || incident.panic === undefined) incident.endedInOrder(line);
@@ -157,6 +163,9 @@ export class Engine {
   #begin(line: ConsoleLine, system: Boot["system"], release: string): void {
     const previous = this.#boot;
     const empty = previous.clock < 0.5 && previous.release === undefined && this.#recent.length === 0;
+    previous.hasFailed = this.#recent.some(
+      ({ severity, survived }) => atLeast(severity, "hang") && survived !== true,
+    );
     this.#closeRecent();
     if (!empty) this.#keepBoot(previous);
     const isNested = previous.end === undefined && previous.clock > 0.5 && line.uptime !== undefined;
@@ -170,6 +179,7 @@ export class Engine {
     boot.system = system;
     boot.release = release;
     boot.lastLine = line.number;
+    if (isShown(line)) boot.shown = decoded(line.raw, 200);
     this.#boot = boot;
     this.#lead = undefined;
     this.#tick(line);
@@ -443,7 +453,8 @@ export class Engine {
         text: decoded(last.raw),
       });
     }
-    const findings = [...this.#findings].sort(
+    const reset = silentResets(this.#boots, this.#source);
+    const findings = [...this.#findings, ...(reset === undefined ? [] : [reset])].sort(
       (a, b) => (a.evidence[0]?.line ?? 0) - (b.evidence[0]?.line ?? 0),
     );
     return { findings, events: this.#events, boots: boots.map((boot) => boot.facts()) };

@@ -7,6 +7,7 @@ export type LandmarkKind =
   | "power-down"
   | "restart"
   | "kexec"
+  | "going-down"
   | "dump-saved"
   | "saved-log";
 
@@ -79,6 +80,34 @@ export const LANDMARKS: readonly Landmark[] = [
     ],
     pattern:
       /^(?:kexec_core: )?(Starting new kernel|Starting crashdump kernel|Loading crashdump kernel|Bye!)/,
+  },
+  // systemd src/shutdown/shutdown.c, its targets by their unit names and, until 250, descriptions; sysvinit; busybox init;
+  // drivers/tty/sysrq.c: sysrq_handle_reboot(). Some consoles lose what the kernel says after it.
+  {
+    kind: "going-down",
+    starts: [
+      ...[
+        "systemd-shutdown[",
+        "systemd[1]: Reached target ",
+        "[  OK  ] Reached target ",
+        "systemd[1]: Shutting down",
+      ],
+      ...[
+        "INIT: Switching to runlevel: ",
+        "INIT: Sending processes",
+        "The system is going down",
+        "The system will",
+      ],
+      ...[
+        "Requesting system ",
+        "Sent SIGTERM to all processes",
+        "sysrq: Resetting",
+        "sysrq: SysRq : Resetting",
+      ],
+      ...["SysRq : Resetting", "PM: hibernation: ", "PM: suspend entry", "Rebooting.", "Powering off."],
+    ],
+    pattern:
+      /^(?:systemd-shutdown\[\d+\]: |systemd\[1\]: Shutting down|(?:systemd\[1\]: |\[ {2}OK {2}\] )Reached target (?:\S{0,12}(?:shutdown|reboot|poweroff|halt|kexec|final)\.target|.{0,8}(?:Shutdown|System Reboot|Reboot|Power-Off|Late Shutdown|Final Step|Unmount All))|INIT: Switching to runlevel: [06]|INIT: Sending processes|The system (?:is going down|will (?:reboot|power off|halt)) |Requesting system (?:reboot|poweroff|halt)|Sent SIGTERM to all processes|(?:sysrq: )?(?:SysRq : )?Resetting|PM: hibernation: (?:hibernation entry|Creating image)|PM: suspend entry|Rebooting\.|Powering off\.)/,
   },
   // fs/pstore/platform.c: pstore_dump(); see saved-log.ts
   {

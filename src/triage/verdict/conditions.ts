@@ -48,7 +48,8 @@ const lastReports = (signs: Signs): readonly Occurrence[] =>
   brokenOff(
     signs,
     signs.findings.filter(
-      ({ finding, ofCrashKernel }) => ofCrashKernel !== true && finding?.severity !== "notice",
+      ({ finding, ofCrashKernel }) =>
+        ofCrashKernel !== true && finding?.severity !== "notice" && finding?.class !== "silent-reset",
     ),
   );
 

@@ -232,6 +232,16 @@ export const VERDICT_RULES: readonly VerdictRule[] = [
     why: "The guest's kernel told of a hardware error that it was not built to outlive, and nothing of it is heard afterwards.",
   },
   {
+    id: "boot-broke-off",
+    verdict: "guest-reset",
+    confidence: "possible",
+    severity: "warning",
+    side: "unknown",
+    title: "a boot broke off without an end, and the machine booted anew",
+    when: (signs) => (signs.kinds.has("qmp") ? undefined : any(signs, "brokenBoot")),
+    why: "A boot on the console breaks off, and the next begins, without a panic or an orderly end: a reset, a triple fault, or somebody outside; QEMU's events would say which.",
+  },
+  {
     id: "asked-to-stop",
     verdict: "stopped-by-policy",
     confidence: "certain",

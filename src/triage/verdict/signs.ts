@@ -62,6 +62,8 @@ export const SIGNS = {
     finding: (f, kind) => isOfQemu(kind) && (f.class === "guest-reset" || f.class === "reset-loop"),
     event: event(ENDS, /\bguest-reset\b/),
   },
+  /** A console on which a boot broke off without a word, and another began. */
+  brokenBoot: { finding: classed("silent-reset") },
   /** QEMU says that the guest switched itself off. */
   guestShutdown: {
     finding: classed("guest-shutdown"),
