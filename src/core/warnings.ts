@@ -20,6 +20,7 @@ export const DAMAGE_CODES: ReadonlySet<string> = new Set([
   ...["DMP001", "DMP002", "DMP007", "DMP010", "DMP020", "DMP024"],
   ...["DMP025", "DMP026", "DMP027", "DMP029", "DMP030", "DMP039", "DMP040"],
   "GST010",
+  "GST011",
 ]);
 
 /** Whether a warning tells of damage: `verify` calls such a dump damaged, and `--strict` does not let it pass. */

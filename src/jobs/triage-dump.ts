@@ -1,6 +1,7 @@
 import { GuestcoreError, naming } from "../core/errors.ts";
 import type { JobContext } from "../core/job.ts";
 import type { Warning } from "../core/warnings.ts";
+import { encryptedWarning, looksEncrypted } from "../guest/ciphertext.ts";
 import { findCrash } from "../kernel/crash-log.ts";
 import { spaceOfVmcoreinfo } from "../kernel/kernel-tables.ts";
 import { describeLinux, type LinuxImage } from "../kernel/linux.ts";
@@ -66,6 +67,7 @@ export function triageDump(
       warn(input.warnings);
       const machine = await openTriaged(input, options, warn, context);
       const kernel = await kernelOf(machine, context);
+      if (kernel.image === undefined && looksEncrypted(machine.memory)) warn([encryptedWarning()]);
       if (kernel.logProblem !== undefined) {
         const message = `the kernel's log cannot be read (${kernel.logProblem}): what happened is told by registers and variables alone`;
         warn([{ code: "TRI501", message }]);

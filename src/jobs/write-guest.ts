@@ -3,6 +3,7 @@ import { UnavailableError, UsageError } from "../core/errors.ts";
 import type { JobContext } from "../core/job.ts";
 import { bytesText } from "../core/text.ts";
 import type { Warning } from "../core/warnings.ts";
+import { encryptedWarning, looksEncrypted } from "../guest/ciphertext.ts";
 import type { Guest } from "../guest/guest.ts";
 import type { Output } from "../io/output.ts";
 import { describeLinux, type LinuxImage } from "../kernel/linux.ts";
@@ -183,7 +184,13 @@ class KernelFinder {
   }
 
   async warnings(): Promise<readonly Warning[]> {
-    return [...overlookedWarnings(await this.search()), ...(this.linux?.warnings ?? [])];
+    const search = await this.search();
+    const isUnknown = this.linux === undefined && search.best === undefined;
+    return [
+      ...overlookedWarnings(search),
+      ...(this.linux?.warnings ?? []),
+      ...(isUnknown && looksEncrypted(this.#guest.memory) ? [encryptedWarning()] : []),
+    ];
   }
 
   async view(): Promise<KernelView> {

@@ -153,6 +153,12 @@ export const EXPLANATIONS: Readonly<Record<string, Explanation>> = {
       "A memslot, a vCPU or the structure that leads to them is not in the dump, or makes no sense. What could be read is used; memory of a memslot that is not known is not in the output and not counted as missing.",
     cure: "The dump is truncated or damaged. guestcore guests with --check compares what is known with second-level tables.",
   },
+  GST011: {
+    title: "the guest's memory looks encrypted",
+    meaning:
+      "No kernel was found, and of pages taken at equal distances nearly all are as random as ciphertext is: AMD SEV and Intel TDX keep a guest's memory so that neither its VMM nor its host can read it. What is written out is the ciphertext.",
+    cure: "Nothing reads it from outside. Let the guest make its own dump, with kdump; its console, QMP and pstore can still be triaged.",
+  },
   ...KERNEL_EXPLANATIONS,
   LAY001: {
     title: "the memory layout was rendered anew",
