@@ -44,6 +44,12 @@ test("nor one that failed: that is told already", () => {
   }
 });
 
+test("the first one's banner may be lost", () => {
+  const log = `${new KernelLog().at(80).say("eth0: link up", "eth1: link up")}${new KernelLog().boot()}`;
+  expect(kinds(detect(log))).toEqual(["silent-reset/warning"]);
+  expect(detect(`${new KernelLog().at(80).say("cut")}${new KernelLog().boot()}`).findings).toEqual([]);
+});
+
 test("a journal has no last words, a log without times no boots that are sure", () => {
   const journal = `${running()}${new KernelLog().boot()}`.replaceAll(/^/gm, "Nov 26 10:00:00 vm1 kernel: ");
   expect(detect(journal.trimEnd()).findings).toEqual([]);

@@ -50,13 +50,15 @@ export function silentResets(boots: readonly Boot[], source: string): Finding | 
 
 const CLASS = "silent-reset";
 
+/** Lines with the kernel's time that make a boot of one whose banner is not in the log. */
+const STAMPED_LINES = 2;
+
 function brokeOff(boot: Boot, next: Boot): boolean {
-  const isLinux = boot.system === "linux" && next.system === "linux";
-  const isNext = next.number === boot.number + 1 && next.banner && !next.kdump;
+  const isLinux = boot.system === "linux" || (boot.system === undefined && boot.stamped >= STAMPED_LINES);
+  const isNext = next.number === boot.number + 1 && next.system === "linux" && !next.kdump;
   return (
     isLinux &&
     isNext &&
-    boot.shown !== undefined &&
     next.shown !== undefined &&
     !boot.isEndTold &&
     !boot.hasFailed &&
