@@ -7,7 +7,8 @@ const ADDRESSES = /^\(?(?:\[<?(?:0x)?[0-9a-f]{4,16}>?\] ?){1,2}/;
 /** ` func file.c:12 [inline]` and ` func+… file.c:12`, of logs that went through a symboliser. */
 const INLINED = /^([A-Za-z_$][\w$.]{1,127}) \S{1,200}:\d{1,7} \[inline\]/;
 /** `[<8010c0ec>] (show_stack) from [<…>] (…)`, of arm; since 6.0 ` show_stack from dump_stack+0x…`. */
-const ARM_FROM = /^\(?([A-Za-z_$][\w$.]{1,127})(?:\+0x[0-9a-f/x]{1,20})?\)? (?:\[\w{1,60}\] )?from /;
+const ARM_FROM =
+  /^\(?([A-Za-z_$][\w$.]{1,127})(?:\+0x[0-9a-f/x]{1,20})?\)? (?:\[\w{1,60}\] )?from (?:\[<|[A-Za-z_$][\w$.]{1,127}\+0x)/;
 /** BSD: `func() at func+0x12`, `#1 0xffff at func+0x12`. */
 const BSD_FRAME = /^(?:#\d{1,3} 0x[0-9a-f]{4,16} at )?([A-Za-z_$][\w$.]{1,127})(?:\([^)]{0,200}\) at |\+0x)/;
 const SUFFIX = /\.(?:isra|constprop|part|cold|llvm|lto_priv|localalias|clone|\d).*$/;
@@ -43,6 +44,10 @@ const COUNTERS: readonly RegExp[] = [
   /^epc : (?:[0-9a-f]{4,16} )?(\S{1,160})/,
   /^Stopped at +(\S{1,160}?):/,
   /^(?:epc|ERA|era) *: (?:[0-9a-f]{4,16} )?(\S{1,160})/,
+  // sparc, m68k, parisc; alpha and ia64; arc
+  /^(?:TPC: <|PC: \[<[0-9a-f]{8,16}>\] |IAOQ\[0\]: )([^\s>]{1,160})/,
+  /^(?:pc|ip) is at (\S{1,160})/,
+  /^\[ERET {2}\]: (\S{1,160})/,
 ];
 
 /** The function that a line of registers says the CPU was in. */

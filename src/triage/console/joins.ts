@@ -72,7 +72,10 @@ export function endsIn(incident: Incident, line: ConsoleLine, match: SignatureMa
   if (!isSoon(incident, line)) return false;
   if (kind === "warning") return !HANGS.has(incident.class) && incident.severity !== "notice";
   const reason = match.groups[1] ?? "";
-  if (kind !== "panic" || !FOLLOWS.test(reason)) return false;
+  if (kind !== "panic") return false;
+  // parisc: parisc_terminate() says what happened, and panics with the same words.
+  if (reason.length >= 8 && incident.first.text.startsWith(`${reason}: `)) return true;
+  if (!FOLLOWS.test(reason)) return false;
   return (
     atLeast(incident.severity, "hang") || (incident.class === "oom" && reason.startsWith("Attempted to kill"))
   );

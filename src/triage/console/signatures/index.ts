@@ -7,6 +7,7 @@ import { LINUX_CHECKS } from "./linux-checks.ts";
 import { LINUX_FAULTS } from "./linux-faults.ts";
 import { LINUX_HANGS } from "./linux-hangs.ts";
 import { LINUX_HARDWARE } from "./linux-hardware.ts";
+import { LINUX_MACHINES } from "./linux-machines.ts";
 import { LINUX_PANIC } from "./linux-panic.ts";
 import { LINUX_POWERPC } from "./linux-powerpc.ts";
 import { LINUX_S390 } from "./linux-s390.ts";
@@ -23,6 +24,7 @@ export const SIGNATURES: readonly Signature[] = [
   ...LINUX_CHECKS,
   ...LINUX_HANGS,
   ...LINUX_HARDWARE,
+  ...LINUX_MACHINES,
   ...BSD,
   ...OTHER_KERNELS,
   ...FIRMWARE,

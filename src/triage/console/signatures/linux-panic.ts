@@ -131,6 +131,14 @@ export const LINUX_PANIC = signatures([
     "arch/x86/kernel/doublefault_32.c",
     "cannot return from double fault",
   ),
+  reason(
+    "user-mode-linux",
+    "page-fault",
+    /(?:Kernel mode fault at addr|Segfault with no mm|Kernel tried to access user memory)/,
+    "arch/um/kernel/trap.c: segv()",
+    "Kernel mode fault at addr 0x8, ip 0x600a3c1d",
+    "Segfault with no mm",
+  ),
   {
     id: "linux/panic",
     class: "panic",
