@@ -96,7 +96,7 @@ export const LINUX_PANIC = signatures([
   reason(
     "mce",
     "mce",
-    /(?:Fatal (?:local )?machine check|Fatal Machine check|Timeout: Not all CPUs entered broadcast|Timeout synchronizing machine check|Machine check from unknown source|Panicing machine check|Unrecoverable [mM]achine [cC]heck|Uncorrected hardware memory error|Memory failure on page|[mM]achine check\b)/,
+    /(?:Fatal (?:local )?machine check|Fatal Machine check|Timeout: Not all CPUs entered broadcast|Timeout synchronizing machine check|Machine check from unknown source|Panicing machine check|Unrecoverable [mM]achine [cC]heck|PowerNV Unrecovered Machine Check|Unrecoverable HMI exception|High Priority Machine Check|Uncorrected hardware memory error|Memory failure on page|[mM]achine check\b)/,
     "arch/x86/kernel/cpu/mce/core.c: mce_panic(); arch/powerpc/kernel/traps.c",
     "Fatal local machine check",
     "Fatal Machine check",
