@@ -30,9 +30,10 @@ export const LINUX_PANIC = signatures([
   reason(
     "stack",
     "stack-overflow",
-    /(?:kernel stack overflow|Kernel stack overflow|.{0,40}stack guard hit|low stack detected)/,
+    /(?:kernel stack overflow|Kernel stack overflow|.{0,40}stack guard hit|low stack detected|corrupted stack end detected)/,
     "arch/arm64/kernel/traps.c: panic_bad_stack()",
     "kernel stack overflow",
+    "corrupted stack end detected inside scheduler",
   ),
   reason(
     "soft-lockup",
@@ -130,6 +131,14 @@ export const LINUX_PANIC = signatures([
     /(?:cannot return from double fault|Machine halted|double fault)/,
     "arch/x86/kernel/doublefault_32.c",
     "cannot return from double fault",
+  ),
+  reason(
+    "confidential",
+    "trap",
+    /(?:Unknown #VC exception|Can't handle #VC exception|Returned from Terminate-Request to Hypervisor|Unexpected EPT-violation on private memory|TDCALL \d+ failed|TD misconfiguration)/,
+    "arch/x86/kernel/sev.c: exc_vmm_communication(); arch/x86/coco/tdx/tdx.c",
+    "Returned from Terminate-Request to Hypervisor",
+    "Unexpected EPT-violation on private memory.",
   ),
   reason(
     "user-mode-linux",
