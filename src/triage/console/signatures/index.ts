@@ -11,6 +11,7 @@ import { LINUX_MACHINES } from "./linux-machines.ts";
 import { LINUX_PANIC } from "./linux-panic.ts";
 import { LINUX_POWERPC } from "./linux-powerpc.ts";
 import { LINUX_S390 } from "./linux-s390.ts";
+import { LINUX_STORAGE } from "./linux-storage.ts";
 import { OTHER_KERNELS } from "./other-kernels.ts";
 import { USERLAND } from "./userland.ts";
 
@@ -22,6 +23,7 @@ export const SIGNATURES: readonly Signature[] = [
   ...LINUX_ARM,
   ...LINUX_S390,
   ...LINUX_CHECKS,
+  ...LINUX_STORAGE,
   ...LINUX_HANGS,
   ...LINUX_HARDWARE,
   ...LINUX_MACHINES,

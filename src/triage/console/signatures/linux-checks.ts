@@ -44,12 +44,16 @@ export const LINUX_CHECKS = signatures([
     class: "kcsan",
     starts: ["BUG: KCSAN: "],
     pattern:
-      /^BUG: KCSAN: ([a-z][a-z -]{2,60}?)(?: in (\S{1,200}?)(?:\+0x\S+)?(?: \/ (\S{1,200}?)(?:\+0x\S+)?)?)?$/,
+      /^BUG: KCSAN: ([a-z][a-z: -]{2,60}?)(?: in (\S{1,200}?)(?:\+0x\S+)?(?: \/ (\S{1,200}?)(?:\+0x\S+)?)?)?$/,
     title: "BUG: KCSAN: $1",
     inFrame: true,
     frame: 2,
     source: "kernel/kcsan/report.c: print_report()",
-    examples: ["BUG: KCSAN: data-race in foo / bar", "BUG: KCSAN: data-race in foo+0x1/0x2 / bar+0x3/0x4"],
+    examples: [
+      "BUG: KCSAN: data-race in foo / bar",
+      "BUG: KCSAN: data-race in foo+0x1/0x2 / bar+0x3/0x4",
+      "BUG: KCSAN: assert: race in foo / bar",
+    ],
   },
   {
     id: "linux/kmsan",
@@ -61,6 +65,17 @@ export const LINUX_CHECKS = signatures([
     frame: 2,
     source: "mm/kmsan/report.c: kmsan_report()",
     examples: ["BUG: KMSAN: uninit-value in foo+0x12/0x34"],
+  },
+  {
+    id: "linux/kmemcheck",
+    class: "kmsan",
+    starts: ["WARNING: kmemcheck: Caught "],
+    pattern: /^WARNING: kmemcheck: Caught \d{1,3}-bit read from (\w{4,20}) memory/,
+    title: "kmemcheck: read from $1 memory",
+    inFrame: true,
+    severity: "warning",
+    source: "arch/x86/mm/kmemcheck/error.c: kmemcheck_error_recall(), until 4.14",
+    examples: ["WARNING: kmemcheck: Caught 64-bit read from uninitialized memory (ffff88003d6a1000)"],
   },
   {
     id: "linux/kfence",
@@ -136,6 +151,31 @@ export const LINUX_CHECKS = signatures([
     ],
   },
   {
+    id: "linux/bad-entry",
+    class: "bad-page",
+    contains: ": bad p",
+    pattern: /^\S{1,60}\.[ch]:\d{1,5}: (bad p[mgu4]d) [0-9a-f]{8,16}/,
+    title: "$1",
+    severity: "warning",
+    source: "mm/pgtable-generic.c: pmd_clear_bad()",
+    examples: ["mm/pgtable-generic.c:50: bad pmd ffff88003d6a1000(80000000b7c001e7)"],
+    negatives: ["foo.c:12: bad pmd"],
+  },
+  {
+    id: "linux/slab-allocator",
+    class: "slab-corruption",
+    starts: ["Slab corruption", "slab error in "],
+    pattern:
+      /^(?:Slab corruption(?: \([^)]{1,60}\))?: (\S{1,64}) start=[0-9a-f]{6,16}, len=\d|slab error in \w{1,60}\(\): cache [`'](\S{1,64})': )/,
+    title: "slab corruption: $+",
+    inFrame: true,
+    source: "mm/slab.c: check_poison_obj(), __slab_error(); until 6.7",
+    examples: [
+      "Slab corruption (Not tainted): size-64 start=ffff88003c0a1000, len=64",
+      "slab error in verify_redzone_free(): cache `size-64': memory outside object was overwritten",
+    ],
+  },
+  {
     id: "linux/slab",
     class: "slab-corruption",
     starts: ["BUG "],
@@ -156,15 +196,19 @@ export const LINUX_CHECKS = signatures([
       "BUG: scheduling while atomic",
       "bad: scheduling from",
       "BUG: atomic scheduling",
+      "Debug: sleeping function",
+      "scheduling while atomic: ",
     ],
     pattern:
-      /^(BUG: sleeping function called from invalid context|BUG: scheduling while atomic|bad: scheduling from the idle thread|BUG: atomic scheduling)/,
+      /^((?:BUG|Debug): sleeping function called from invalid context|BUG: scheduling while atomic|scheduling while atomic(?=: .{1,20}\/0x[0-9a-f]{8}\/\d)|bad: scheduling from the idle thread|BUG: atomic scheduling)/,
     title: "$1",
     inFrame: true,
     source: "kernel/sched/core.c: __might_resched(), __schedule_bug()",
     examples: [
       "BUG: scheduling while atomic: init/1/0x00000002",
       "BUG: sleeping function called from invalid context at mm/slab.h:494",
+      "Debug: sleeping function called from invalid context at mm/slab.c:2035",
+      "scheduling while atomic: swapper/0x00000100/0",
     ],
   },
   {
@@ -183,6 +227,8 @@ export const LINUX_CHECKS = signatures([
     starts: [
       "BUG: spinlock ",
       "BUG: rwlock ",
+      "BUG: read-lock ",
+      "BUG: write-lock ",
       "BUG: mutex",
       "BUG: held lock",
       "BUG: bad unlock",
@@ -195,11 +241,15 @@ export const LINUX_CHECKS = signatures([
       "BUG: Invalid wait",
     ],
     pattern:
-      /^(BUG: (?:spinlock [a-z ]{3,30}|rwlock [a-z ]{3,30}|mutex\w*|held lock freed!|bad unlock balance detected!|MAX_\w{3,40} too low!|MAX_\w{3,40}|key|looking up invalid subclass|[iI]nvalid wait context|lock held|rt-mutex))/,
+      /^(BUG: (?:spinlock [a-z ]{3,30}|(?:read|write)-lock lockup|rwlock [a-z ]{3,30}|mutex\w*|held lock freed!|bad unlock balance detected!|MAX_\w{3,40} too low!|MAX_\w{3,40}|key|looking up invalid subclass|[iI]nvalid wait context|lock held|rt-mutex))/,
     title: "$1",
     inFrame: true,
     source: "kernel/locking/spinlock_debug.c: spin_bug(); kernel/locking/lockdep.c",
-    examples: ["BUG: spinlock bad magic on CPU#0, init/1", "BUG: MAX_LOCKDEP_CHAINS too low!"],
+    examples: [
+      "BUG: spinlock bad magic on CPU#0, init/1",
+      "BUG: MAX_LOCKDEP_CHAINS too low!",
+      "BUG: write-lock lockup on CPU#0, init/1, ffff8800",
+    ],
   },
   {
     id: "linux/locks-held",
@@ -231,7 +281,7 @@ export const LINUX_CHECKS = signatures([
       "[ Cannot",
     ],
     pattern:
-      /^(?:WARNING: |\[ INFO: |\[ BUG: |INFO: )(possible circular locking dependency detected|possible recursive locking detected|possible irq lock inversion dependency detected|possible reason: unannotated irqs|(?:[A-Z-]{3,20} ?-> ?)?(?:HARDIRQ|SOFTIRQ|RECLAIM_FS|HARDIRQ-READ|SOFTIRQ-READ|[hs]ard-safe|soft-safe)\b[^\]]{0,80}|inconsistent lock state|suspicious RCU usage|suspicious rcu_dereference_check\(\) usage|[Nn]ested lock was not taken|bad unlock balance detected!?|bad contention detected!?|held lock freed!?|lock held (?:at task exit time|when returning to user space)[^\]]{0,40}|can't find kallsyms|trying to register non-static key|[iI]nvalid wait context)/,
+      /^(?:WARNING: |\[ INFO: |\[ BUG: |INFO: )(possible circular locking dependency detected|possible recursive locking detected|possible irq lock inversion dependency detected|chain_key collision$|possible reason: unannotated irqs|(?:[A-Z-]{3,20} ?-> ?)?(?:HARDIRQ|SOFTIRQ|RECLAIM_FS|HARDIRQ-READ|SOFTIRQ-READ|[hs]ard-safe|soft-safe)\b[^\]]{0,80}|inconsistent lock state|suspicious RCU usage|suspicious rcu_dereference_check\(\) usage|[Nn]ested lock was not taken|bad unlock balance detected!?|bad contention detected!?|held lock freed!?|lock held (?:at task exit time|when returning to user space)[^\]]{0,40}|can't find kallsyms|trying to register non-static key|[iI]nvalid wait context)/,
     title: "WARNING: $1",
     inFrame: true,
     source: "kernel/locking/lockdep.c: print_circular_bug() and its like; until 4.7 in brackets",
@@ -244,6 +294,7 @@ export const LINUX_CHECKS = signatures([
       "[ BUG: Invalid wait context ]",
       "[ BUG: bad unlock balance detected! ]",
       "WARNING: HARDIRQ-safe -> HARDIRQ-unsafe lock order detected",
+      "WARNING: chain_key collision",
     ],
     negatives: ["INFO: lockdep is turned off.", "INFO: task runner: all tasks finished"],
   },
@@ -275,9 +326,9 @@ export const LINUX_CHECKS = signatures([
   {
     id: "linux/warning-at",
     class: "warning",
-    starts: ["WARNING: at ", "Badness at ", "Badness in ", "Warning: at "],
+    starts: ["WARNING: at ", "Badness at ", "Badness in ", "Warning: at ", "BUG: at ", "BUG: warning at "],
     pattern:
-      /^(?:WARNING: at |Warning: at |Badness at |Badness in )(\S{1,200}?)(?::(\d+))?(?:[ !](\S{1,200})?.*)?$/,
+      /^(?:WARNING: at |Warning: at |Badness at |Badness in |BUG: (?:warning )?at )(\S{1,200}?)(?::(\d+))?(?:[ !](\S{1,200})?.*)?$/,
     title: "WARNING",
     inFrame: true,
     frame: 3,
@@ -285,6 +336,7 @@ export const LINUX_CHECKS = signatures([
     examples: [
       "WARNING: at net/sched/sch_generic.c:261 dev_watchdog+0x12/0x34()",
       "Badness at fs/jbd/transaction.c:12",
+      "BUG: warning at kernel/softirq.c:138/local_bh_enable()",
     ],
     negatives: ["WARNING: attempt to load failed", "WARNING: your password will expire in 7 days"],
   },
@@ -292,7 +344,8 @@ export const LINUX_CHECKS = signatures([
     id: "linux/warning-2026",
     class: "warning",
     starts: ["WARNING: "],
-    pattern: /^WARNING: (?:\[[^\]]{1,120}\] )?(\S{1,200}\.[chS]):(\d+) at (\S{1,200}), CPU#\d+/,
+    pattern:
+      /^WARNING: (?:\[[^\]]{1,120}\] )?(\S{1,200}\.[chS]|\S{1,200}\.rs):(\d+) at (\S{1,200}(?: \[\w{1,60}\])?), CPU#\d+/,
     title: "WARNING",
     inFrame: true,
     frame: 3,
@@ -300,6 +353,7 @@ export const LINUX_CHECKS = signatures([
     examples: [
       "WARNING: net/core/dev.c:1234 at foo+0x12/0x34, CPU#1: init/12",
       "WARNING: mm/page.c:12 at 0xffffffff81, CPU#0: a/1",
+      "WARNING: ./include/linux/foo.h:12 at foo+0x1/0x2 [mod], CPU#12: kworker/u8:3/123",
     ],
     negatives: ["WARNING: /etc/ssh/moduli does not exist, using fixed modulus", "WARNING: foo.c:12: unused"],
   },
@@ -311,6 +365,46 @@ export const LINUX_CHECKS = signatures([
     title: "RTNL: assertion failed at $1",
     source: "include/linux/rtnetlink.h: ASSERT_RTNL()",
     examples: ["RTNL: assertion failed at net/core/dev.c (1234)"],
+  },
+  {
+    id: "linux/netdev-watchdog",
+    class: "warning",
+    contains: "NETDEV WATCHDOG: ",
+    pattern:
+      /^(?:[\w.:@ -]{1,80}: )?NETDEV WATCHDOG: (?:CPU: \d+: |[\w.:@-]{1,20}(?: \([\w-]{1,40}\))?: )transmit (?:queue \d+ )?timed out/,
+    title: "NETDEV WATCHDOG: transmit queue timed out",
+    source: "net/sched/sch_generic.c: dev_watchdog()",
+    examples: [
+      "NETDEV WATCHDOG: eth0 (virtio_net): transmit queue 0 timed out",
+      "NETDEV WATCHDOG: eth0: transmit timed out",
+      "virtio_net virtio0 eth0: NETDEV WATCHDOG: CPU: 1: transmit queue 0 timed out 5001 ms",
+    ],
+    negatives: ['grep "NETDEV WATCHDOG: eth0: transmit timed out"'],
+  },
+  {
+    id: "linux/msr",
+    class: "warning",
+    starts: ["unchecked MSR access error: "],
+    pattern: /^unchecked MSR access error: (RD|WR)MSR (?:from|to) 0x[0-9a-f]{1,8} /,
+    title: "unchecked MSR access error: $1MSR",
+    severity: "notice",
+    source: "arch/x86/mm/extable.c: ex_handler_msr(), of an MSR that the hypervisor does not have",
+    examples: [
+      "unchecked MSR access error: RDMSR from 0x852 at rIP: 0xffffffff81070000 (native_read_msr+0x4/0x20)",
+      "unchecked MSR access error: WRMSR to 0x19c (tried to write 0x0000000000000000) at rIP: 0xffffffff81070004",
+    ],
+  },
+  {
+    id: "linux/busy-inodes",
+    class: "warning",
+    starts: ["VFS: Busy inodes after unmount of "],
+    pattern: /^VFS: Busy inodes after unmount of /,
+    title: "VFS: Busy inodes after unmount",
+    source: "fs/super.c: generic_shutdown_super()",
+    examples: [
+      "VFS: Busy inodes after unmount of vda1 (ext4)",
+      "VFS: Busy inodes after unmount of vda1. Self-destruct in 5 seconds.  Have a nice day...",
+    ],
   },
   {
     id: "linux/page-alloc",
@@ -333,66 +427,5 @@ export const LINUX_CHECKS = signatures([
     title: "irq: nobody cared",
     source: "kernel/irq/spurious.c: __report_bad_irq()",
     examples: ['irq 16: nobody cared (try booting with the "irqpoll" option)'],
-  },
-  {
-    id: "linux/fs-shutdown-io",
-    class: "filesystem",
-    starts: ["XFS ("],
-    pattern:
-      /^XFS \([^)]{1,100}\): (?:Log I\/O|I\/O|Metadata I\/O) Error (?:\(0x[0-9a-f]+\) )?[Dd]etected.{0,120}Shutting down/,
-    title: "XFS: file system shut down after an I/O error",
-    side: "hardware",
-    source: "fs/xfs/xfs_fsops.c: xfs_do_force_shutdown()",
-    examples: ["XFS (vda1): Log I/O Error Detected.  Shutting down filesystem"],
-  },
-  {
-    id: "linux/fs-shutdown",
-    class: "filesystem",
-    starts: [
-      "XFS (",
-      "EXT4-fs (",
-      "EXT3-fs (",
-      "BTRFS",
-      "F2FS-fs (",
-      "Aborting journal on",
-      "EXT4-fs error ",
-    ],
-    pattern:
-      /^(XFS|EXT[34]-fs|BTRFS|F2FS-fs)(?: \w{4,8})? \([^)]{1,100}\)(?:: | in )(?=.{0,120}(?:Shutting down filesystem|[Ss]hutting down filesystem|Filesystem has been shut down|Remounting filesystem read-only|forced readonly|Remounting fs as read-only|Stopping filesystem))/,
-    title: "$1: file system shut down or read-only after an error",
-    source:
-      "fs/xfs/xfs_fsops.c: xfs_do_force_shutdown(); fs/ext4/super.c: ext4_handle_error(); fs/btrfs/messages.c: btrfs_handle_fs_error()",
-    examples: [
-      "XFS (vda1): Corruption of in-memory data detected.  Shutting down filesystem",
-      "XFS (vda1): Corruption of in-memory data (0x8) detected at xfs_trans_cancel+0x1/0x2 (fs/xfs/xfs_trans.c:1).  Shutting down filesystem.",
-      "EXT4-fs (vda1): Remounting filesystem read-only",
-      "BTRFS info (device vda1): forced readonly",
-      "BTRFS info (device vda1 state E): forced readonly",
-    ],
-    negatives: ["EXT4-fs (vda1): re-mounted. Opts: (null)", "BTRFS info (device vda1): turning on readonly"],
-  },
-  {
-    id: "linux/fs-error",
-    class: "warning",
-    starts: [
-      "EXT4-fs error ",
-      "EXT4-fs (",
-      "BTRFS critical",
-      "XFS (",
-      "EXT3-fs error",
-      "EXT2-fs error",
-      "JBD2: ",
-      "F2FS-fs (",
-    ],
-    pattern:
-      /^(EXT[234]-fs error|BTRFS critical|XFS|EXT4-fs|JBD2|F2FS-fs)(?: \([^)]{1,100}\))?: (?=.{0,120}(?:error|orruption|Corrupt|orrupt|Shutdown|Remounting filesystem read-only|shutting down))/,
-    title: "$1: file system error",
-    severity: "notice",
-    source: "fs/ext4/super.c: __ext4_error(); fs/xfs/xfs_fsops.c; fs/btrfs/messages.c",
-    examples: [
-      "EXT4-fs error (device vda1): ext4_lookup:1234: inode #12: comm ls: corrupted",
-      "XFS (vda1): Metadata corruption detected at xfs_agf_read_verify+0x1/0x2",
-    ],
-    negatives: ["EXT4-fs (vda1): re-mounted.", "XFS (vda1): Mounting V5 Filesystem"],
   },
 ]);

@@ -99,6 +99,20 @@ export const LINUX_HARDWARE = signatures([
     ],
   },
   {
+    id: "linux/aer-received",
+    class: "hardware-error",
+    contains: ": AER: ",
+    pattern:
+      /^[\w.: -]{1,64}: AER: (?:Multiple )?Uncorrect(?:ed|able) \((?:Fatal|Non-Fatal)\) error (?:message )?received/,
+    title: "PCIe bus error, uncorrected",
+    source: "drivers/pci/pcie/aer.c: aer_print_port_info()",
+    examples: [
+      "pcieport 0000:00:01.0: AER: Uncorrected (Fatal) error received: 0000:01:00.0",
+      "pcieport 0000:00:01.0: AER: Uncorrectable (Non-Fatal) error message received from 0000:01:00.0",
+    ],
+    negatives: ["pcieport 0000:00:1c.0: AER: Corrected error received: 0000:00:1c.0"],
+  },
+  {
     id: "linux/nmi-unknown",
     class: "nmi",
     starts: ["Uhhuh. NMI received"],
@@ -130,25 +144,5 @@ export const LINUX_HARDWARE = signatures([
       "NMI: IOCK error (debug interrupt?) for reason 71 on CPU 0.",
     ],
     negatives: ["NMI: patched"],
-  },
-  {
-    id: "linux/disk-error",
-    class: "hardware-error",
-    starts: [
-      "blk_update_request: I/O error",
-      "Buffer I/O error on dev",
-      "I/O error, dev ",
-      "print_req_error: ",
-    ],
-    pattern:
-      /^(?:(?:blk_update_request|print_req_error): (?:critical \w+ error|I\/O error), dev |I\/O error, dev |Buffer I\/O error on dev)/,
-    title: "I/O error of a block device",
-    side: "host",
-    severity: "notice",
-    source: "block/blk-mq.c: blk_print_req_error(); fs/buffer.c: buffer_io_error()",
-    examples: [
-      "blk_update_request: I/O error, dev vda, sector 1234 op 0x0:(READ) flags 0x0",
-      "I/O error, dev sda, sector 12",
-    ],
   },
 ]);

@@ -1,0 +1,231 @@
+import { signatures } from "../signature.ts";
+
+/** File systems that failed, and block and virtio devices that did: what a kernel outlives unless it is told to panic. */
+export const LINUX_STORAGE = signatures([
+  {
+    id: "linux/fs-shutdown-io",
+    class: "filesystem",
+    starts: ["XFS ("],
+    pattern:
+      /^XFS \([^)]{1,100}\): (?:Log I\/O|I\/O|Metadata I\/O) Error (?:\(0x[0-9a-f]+\) )?[Dd]etected.{0,120}Shutting down/,
+    title: "XFS: file system shut down after an I/O error",
+    side: "hardware",
+    source: "fs/xfs/xfs_fsops.c: xfs_do_force_shutdown()",
+    examples: ["XFS (vda1): Log I/O Error Detected.  Shutting down filesystem"],
+  },
+  {
+    id: "linux/fs-shutdown",
+    class: "filesystem",
+    starts: [
+      "XFS (",
+      "EXT4-fs (",
+      "EXT3-fs (",
+      "BTRFS",
+      "F2FS-fs (",
+      "REISERFS (device ",
+      "NILFS (",
+      "FAT-fs (",
+    ],
+    pattern:
+      /^(XFS|EXT[34]-fs|BTRFS|F2FS-fs|REISERFS|NILFS|FAT-fs)(?: \w{4,8})? \([^)]{1,100}\)(?:: | in )(?=.{0,120}(?:[Ss]hutting down filesystem|Filesystem has been shut down|Remounting filesystem read-only|forced readonly|Remounting fs as read-only|Stopp(?:ing|ed) filesystem|Filesystem has been set read-only))/,
+    title: "$1: file system shut down or read-only after an error",
+    source:
+      "fs/xfs/xfs_fsops.c: xfs_do_force_shutdown(); fs/ext4/super.c: ext4_handle_error(); fs/btrfs/messages.c: btrfs_handle_fs_error()",
+    examples: [
+      "XFS (vda1): Corruption of in-memory data detected.  Shutting down filesystem",
+      "XFS (vda1): Corruption of in-memory data (0x8) detected at xfs_trans_cancel+0x1/0x2 (fs/xfs/xfs_trans.c:1).  Shutting down filesystem.",
+      "EXT4-fs (vda1): Remounting filesystem read-only",
+      "BTRFS info (device vda1): forced readonly",
+      "BTRFS info (device vda1 state E): forced readonly",
+      "F2FS-fs (vda): Stopped filesystem due to reason: 0",
+      "FAT-fs (vda1): Filesystem has been set read-only",
+    ],
+    negatives: [
+      "EXT4-fs (vda1): re-mounted. Opts: (null)",
+      "BTRFS info (device vda1): turning on readonly",
+      "EXT4-fs (vda1): mounted filesystem with ordered data mode. Opts: errors=remount-ro",
+      "EXT4-fs (vda1): mounted filesystem 12345678 r/w with ordered data mode. Quota mode: none.",
+    ],
+  },
+  {
+    id: "linux/fs-read-only",
+    class: "filesystem",
+    starts: [
+      ...["Aborting journal on device ", "Remounting filesystem read-only", "ERROR: (device "],
+      ...["OCFS2: File system is now read-only", "GFS2: fsid=", "gfs2: fsid=", "UBIFS error ("],
+    ],
+    pattern:
+      /^(?:(Aborting journal) on device \S{1,40}\.$|(Remounting filesystem read-only)$|ERROR: \(device \S{1,40}\): (remounting filesystem as read-only)|(OCFS2: File system is now read-only)|(?:GFS2|gfs2): fsid=\S{1,80}: (about to withdraw this file system|withdrawn$)|UBIFS error \([^)]{1,60}\): ubifs_ro_mode\w{0,10}: (switched to read-only mode))/,
+    title: "file system shut down or read-only after an error: $+",
+    source:
+      "fs/jbd2/journal.c: __jbd2_journal_abort_hard(); fs/ext3/super.c, fs/jfs/super.c: handle_error; fs/{ocfs2,gfs2,ubifs}",
+    examples: [
+      "Aborting journal on device vda1-8.",
+      "Remounting filesystem read-only",
+      "ERROR: (device loop0): remounting filesystem as read-only",
+      "GFS2: fsid=a:b.0: about to withdraw this file system",
+      "UBIFS error (ubi0:0 pid 1): ubifs_ro_mode: switched to read-only mode, error -5",
+    ],
+    negatives: [
+      "ERROR: (device loop0): nothing to do",
+      "Remounting filesystem read-only is what mount -o ro does",
+    ],
+  },
+  {
+    id: "linux/fs-error",
+    class: "warning",
+    starts: [
+      ...["EXT4-fs error ", "EXT4-fs (", "EXT3-fs error", "EXT3-fs (", "EXT2-fs error", "JBD2: ", "JBD: "],
+      ...["BTRFS critical", "BTRFS error", "BTRFS: error", "BTRFS warning (device ", "XFS (", "F2FS-fs ("],
+      ...["REISERFS error", "NILFS error", "FAT-fs (", "SQUASHFS error: ", "OCFS2: ERROR ", "GFS2: fsid="],
+    ],
+    pattern:
+      /^(?:(EXT[234]-fs|BTRFS|REISERFS|NILFS|OCFS2):? (?:critical |error |ERROR )?(?<=critical |error |ERROR )\([^)]{1,100}\)(?:: | in )|(BTRFS) warning \([^)]{1,100}\): csum failed |(SQUASHFS) error: |(GFS2): fsid=\S{1,80}: fatal: |(XFS|EXT[34]-fs|JBD2?|F2FS-fs|FAT-fs)(?: \([^)]{1,100}\))?: (?!(?:re-)?mount)(?=.{0,120}(?:[Ee]rror(?!s=)|orruption|Corrupt|orrupt(?!\. Please run)|Shutdown|shutting down)))/,
+    title: "$+: file system error",
+    severity: "notice",
+    source: "fs/ext4/super.c: __ext4_error(); fs/xfs/xfs_fsops.c; fs/btrfs/messages.c; fs/jbd2/journal.c",
+    examples: [
+      "EXT4-fs error (device vda1): ext4_lookup:1234: inode #12: comm ls: corrupted",
+      "EXT4-fs error (device vda1): ext4_journal_check_start:61: Detected aborted journal",
+      "EXT4-fs error (device vda1) in ext4_reserve_inode_write:5642: Journal has aborted",
+      "XFS (vda1): Metadata corruption detected at xfs_agf_read_verify+0x1/0x2",
+      "BTRFS error (device vda): parent transid verify failed on 1 wanted 2 found 3",
+      "BTRFS: error (device vda) in btrfs_commit_transaction:2234: errno=-5 IO failure (Error while writing out transaction)",
+      "JBD2: Error -5 detected when updating journal superblock for vda1-8.",
+      "SQUASHFS error: Unable to read inode 0x1",
+    ],
+    negatives: [
+      "EXT4-fs (vda1): re-mounted.",
+      "XFS (vda1): Mounting V5 Filesystem",
+      "BTRFS info (device vda): using crc32c checksum algorithm",
+      "FAT-fs (vda1): Volume was not properly unmounted. Some data may be corrupt. Please run fsck.",
+      "EXT4-fs (sda1): mounting ext3 file system using the ext4 subsystem",
+    ],
+  },
+  {
+    id: "zfs/panic",
+    class: "kernel-bug",
+    starts: ["PANIC at ", "PANIC: zfs: ", "PANIC: blkptr at "],
+    pattern: /^PANIC(?: at (\S{1,100}:\d{1,6}):(\w{2,80})\(\)$|: (zfs: .{3,80}|blkptr at .{3,80}))/,
+    title: "ZFS: PANIC $+",
+    frame: 2,
+    source: "openzfs module/os/linux/spl/spl-err.c: spl_panic(); the thread stops for good",
+    examples: [
+      "PANIC at dmu.c:1117:dmu_write()",
+      "PANIC: zfs: allocating allocated segment(offset=0 size=1)",
+    ],
+    negatives: ["PANIC at the disco"],
+  },
+  {
+    id: "zfs/suspended",
+    class: "filesystem",
+    starts: ["WARNING: Pool '"],
+    pattern:
+      /^WARNING: Pool '[^']{1,200}' has encountered an uncorrectable I\/O failure and has been suspended/,
+    title: "ZFS: a pool was suspended after an I/O failure",
+    side: "hardware",
+    source: "openzfs module/zfs/zio.c: zio_suspend()",
+    examples: ["WARNING: Pool 'tank' has encountered an uncorrectable I/O failure and has been suspended."],
+  },
+  {
+    id: "linux/disk-error",
+    class: "hardware-error",
+    starts: [
+      ...["blk_update_request: ", "print_req_error: ", "end_request: ", "I/O error, dev ", "critical "],
+      ...["Buffer I/O error on dev", "lost page write due to I/O error", "timeout error, dev "],
+    ],
+    pattern:
+      /^(?:(?:(?:blk_update_request|print_req_error|end_request): )?(?:critical [a-z ]{4,20} error|I\/O error|timeout error), dev \S{1,32}, sector \d|Buffer I\/O error on dev|lost page write due to I\/O error)/,
+    title: "I/O error of a block device",
+    side: "host",
+    severity: "notice",
+    source: "block/blk-mq.c: blk_print_req_error(), blk_update_request(); fs/buffer.c: buffer_io_error()",
+    examples: [
+      "blk_update_request: I/O error, dev vda, sector 1234 op 0x0:(READ) flags 0x0",
+      "I/O error, dev sda, sector 12",
+      "critical medium error, dev sda, sector 12 op 0x0:(READ) flags 0x0 phys_seg 1 prio class 2",
+      "end_request: I/O error, dev vda, sector 1234",
+      "print_req_error: critical space allocation error, dev dm-0, sector 1",
+    ],
+    negatives: ["critical temperature reached, dev 1"],
+  },
+  {
+    id: "linux/disk-gone",
+    class: "hardware-error",
+    contains: "nvme nvme",
+    pattern:
+      /^nvme nvme\d{1,4}: (?:controller is down; will reset: CSTS=0x|I\/O (?:tag )?\d{1,5}.{0,60} timeout, (?:aborting|reset controller|disable controller|completion polled)|Device not ready; aborting|Removing after probe failure)/,
+    title: "an NVMe controller does not answer",
+    side: "host",
+    severity: "notice",
+    source: "drivers/nvme/host/pci.c: nvme_timeout(), nvme_warn_reset(); drivers/nvme/host/core.c",
+    examples: [
+      "nvme nvme0: controller is down; will reset: CSTS=0xffffffff, PCI_STATUS=0xffff",
+      "nvme nvme0: I/O 12 QID 1 timeout, aborting",
+      "nvme nvme0: I/O tag 12 (100c) opcode 0x2 (I/O Cmd) QID 1 timeout, reset controller",
+    ],
+    negatives: ["nvme nvme0: 4/0/0 default/read/poll queues"],
+  },
+  {
+    id: "linux/ata-error",
+    class: "hardware-error",
+    starts: ["ata"],
+    pattern: /^ata\d{1,4}(?:\.\d\d)?: exception Emask 0x[0-9a-f]{1,4} SAct 0x.{0,60} action 0x[1-9a-f]/,
+    title: "an ATA device does not answer",
+    side: "host",
+    severity: "notice",
+    source: "drivers/ata/libata-eh.c: ata_eh_link_report()",
+    examples: ["ata1.00: exception Emask 0x0 SAct 0x0 SErr 0x0 action 0x6 frozen"],
+    negatives: ["ata1.00: ATA-7: QEMU HARDDISK, 2.5+, max UDMA/100", "ata1: SATA max UDMA/133"],
+  },
+  {
+    id: "linux/scsi-error",
+    class: "hardware-error",
+    contains: "hostbyte=DID_",
+    pattern:
+      /^s[dr] \d{1,4}:\d{1,4}:\d{1,4}:\d{1,6}: \[s[dr]\w{1,5}\] (?:tag#\d{1,5} )?(?:FAILED )?Result: hostbyte=DID_(?!OK)\w{3,24} /,
+    title: "a SCSI device does not answer",
+    side: "host",
+    severity: "notice",
+    source: "drivers/scsi/constants.c, drivers/scsi/scsi_logging.c: scsi_print_result()",
+    examples: [
+      "sd 0:0:0:0: [sda] tag#0 FAILED Result: hostbyte=DID_TIME_OUT driverbyte=DRIVER_OK cmd_age=180s",
+      "sd 2:0:0:0: [sda] Result: hostbyte=DID_NO_CONNECT driverbyte=DRIVER_OK",
+    ],
+    negatives: ["sd 2:0:0:0: [sda] tag#1 FAILED Result: hostbyte=DID_OK driverbyte=DRIVER_SENSE"],
+  },
+  {
+    id: "linux/device-mapper",
+    class: "hardware-error",
+    starts: ["device-mapper: verity: ", "device-mapper: thin: ", "device-mapper: multipath: ", "md/raid"],
+    pattern:
+      /^(?:device-mapper: (verity): \S{1,40} (?:metadata|data) block \d+ is corrupted|device-mapper: (thin): \S{1,40} switching pool to (?:read-only|failure|out-of-data-space \(error IO\)) mode|device-mapper: (multipath): \S{1,20} Failing path |(md)\/raid\S{1,12}: (?:Cannot continue operation|Disk failure on))/,
+    title: "$+: a block device lost data or a path",
+    side: "unknown",
+    severity: "notice",
+    source: "drivers/md/dm-verity-target.c, dm-thin.c, dm-mpath.c, raid1.c, raid5.c",
+    examples: [
+      "device-mapper: verity: 254:0: data block 12 is corrupted",
+      "device-mapper: thin: 253:4: switching pool to read-only mode",
+      "md/raid1:md0: Disk failure on sda1, disabling device.",
+    ],
+    negatives: [
+      "device-mapper: verity: sha256 using implementation sha256-avx2",
+      "md/raid1:md0: active with 2 out of 2 mirrors",
+    ],
+  },
+  {
+    id: "linux/virtqueue",
+    class: "hardware-error",
+    contains: ":id ",
+    pattern: /^virtio\w{0,20} virtio\d{1,5}: \S{1,40}:id \d{1,10} (?:out of range|is not a head!)/,
+    title: "a virtqueue is broken: the device gave back what it was not given",
+    side: "host",
+    source: "drivers/virtio/virtio_ring.c: BAD_RING(), virtqueue_get_buf_ctx()",
+    examples: [
+      "virtio_net virtio0: output.0:id 12 is not a head!",
+      "virtio_blk virtio1: req.0:id 4096 out of range",
+    ],
+    negatives: ["virtio_blk virtio1: [vda] 4194304 512-byte logical blocks"],
+  },
+]);
