@@ -24,7 +24,7 @@ const PARTS: readonly RegExp[] = [
   // arch/powerpc/kernel/{process,traps,mce}.c, arch/powerpc/mm: what a machine check goes on with
   /^(?:MCE: CPU\d+: |[LB]E (?:PAGE_SIZE|SMP|NUMA)|CTR: |Kernel attempted to |Sending IPI to other|System (?:crash )?dump|User access of kernel|MMU=|(?:<?[0-9a-f]{8}>? ){3,15}<?[0-9a-f]{8}>?$)/,
   // arch/{mips,sparc,parisc,m68k,xtensa,alpha,arc}/kernel: registers and stacks
-  /^(?:\$ ?\d{1,2} +: |(?:Hi|Lo|Acx|epc|ra|Status|Cause|BadVA|PrId) *: |TSTATE: |[TRN]PC: |[goli][07]: |Caller\[|Instruction DUMP: |(?:s?r\d\d-\d\d|fr\d\d-\d\d) |I[AI][SO]?[QR]: |[da]\d: [0-9a-f]{8}|SR: [0-9a-f]{4} |Frame format=|wb \d stat|push data: |Stack from |a\d\d: |lbeg: |wb: |(?:pc|[vatsg]\d) = |(?:pc|ra|ip) is at |Trace:|\[(?:ECR|EFA|BLINK|ERET|STAT32) *\]: |Disabling lock)/,
+  /^(?:\$ ?\d{1,2} +: |(?:Hi|Lo|Acx|epc|ra|Status|Cause|BadVA|PrId) *: |TSTATE: |[TRN]PC: |[goli][07]: |Caller\[|Instruction DUMP: |(?:s?r\d\d-\d\d|fr\d\d-\d\d) |I[AI][SO]?[QR]: |[da]\d: [0-9a-f]{8}|SR: [0-9a-f]{4} |Frame format=|wb \d stat|push data: |Stack from |a\d\d: |lbeg: |wb: |(?:pc|[vatsg]\d) = |(?:pc|ra|ip) is at |Trace:|[\w/.:@+-]{1,16}\(\d{1,10}\): (?:Oops|Kernel) |\[(?:ECR|EFA|BLINK|ERET|STAT32) *\]: |Disabling lock)/,
   // BSD: ddb and backtraces
   /^(?:cpuid|time =|KDB|#\d+ |--- |Stopped at|Starting stack|end trace|fault (?:virtual )?address|instruction pointer|stack pointer|frame pointer|code segment|processor eflags|current process|trap number|Uptime|\w+\(.*\) at |db|ddb)/,
   // Xen, EDK II

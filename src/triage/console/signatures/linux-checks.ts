@@ -153,7 +153,7 @@ export const LINUX_CHECKS = signatures([
   {
     id: "linux/bad-entry",
     class: "bad-page",
-    contains: ": bad p",
+    starts: ["mm/", "./mm/", "arch/", "include/"],
     pattern: /^\S{1,60}\.[ch]:\d{1,5}: (bad p[mgu4]d) [0-9a-f]{8,16}/,
     title: "$1",
     severity: "warning",
@@ -369,7 +369,31 @@ export const LINUX_CHECKS = signatures([
   {
     id: "linux/netdev-watchdog",
     class: "warning",
-    contains: "NETDEV WATCHDOG: ",
+    starts: [
+      ...[
+        "NETDEV WATCHDOG: ",
+        "virtio_net ",
+        "e1000",
+        "8139cp ",
+        "pcnet32 ",
+        "vmxnet3 ",
+        "hv_netvsc ",
+        "vif ",
+      ],
+      ...[
+        "ena ",
+        "gve ",
+        "igb",
+        "ixgbe",
+        "mlx4_core ",
+        "mlx5_core ",
+        "r8169 ",
+        "tg3 ",
+        "bnxt_en ",
+        "i40e ",
+        "ice ",
+      ],
+    ],
     pattern:
       /^(?:[\w.:@ -]{1,80}: )?NETDEV WATCHDOG: (?:CPU: \d+: |[\w.:@-]{1,20}(?: \([\w-]{1,40}\))?: )transmit (?:queue \d+ )?timed out/,
     title: "NETDEV WATCHDOG: transmit queue timed out",

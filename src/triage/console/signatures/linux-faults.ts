@@ -313,7 +313,10 @@ export const LINUX_FAULTS = signatures([
     class: "warning",
     role: "lead",
     tells: true,
-    contains: ": detected ",
+    starts: [
+      ...["memcpy", "memset", "memmove", "memchr", "memcmp", "memscan", "kmemdup", "strcpy", "strncpy"],
+      ...["strcat", "strncat", "strlcat", "strlen", "strnlen", "strlcpy", "strscpy"],
+    ].map((name) => `${name}: detected `),
     pattern:
       /^(\w{3,12}: detected (?:buffer overflow|field-spanning write))(?:: \d+ byte (?:read|write) of buffer size \d+| \(size \d+\) of (?:single|array of) )/,
     title: "$1",

@@ -101,7 +101,7 @@ export const LINUX_HARDWARE = signatures([
   {
     id: "linux/aer-received",
     class: "hardware-error",
-    contains: ": AER: ",
+    starts: ["pcieport "],
     pattern:
       /^[\w.: -]{1,64}: AER: (?:Multiple )?Uncorrect(?:ed|able) \((?:Fatal|Non-Fatal)\) error (?:message )?received/,
     title: "PCIe bus error, uncorrected",

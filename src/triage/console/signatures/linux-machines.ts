@@ -1,6 +1,6 @@
 import { signatures } from "../signature.ts";
 
-/** mips, loongarch, sparc, parisc, m68k, alpha, ia64, um; and die() of whatever machine has no signature of its own. */
+/** mips, loongarch, sparc, parisc, m68k; and die() of whatever machine has no signature of its own. */
 export const LINUX_MACHINES = signatures([
   {
     id: "mips/kernel-bug",
@@ -55,7 +55,10 @@ export const LINUX_MACHINES = signatures([
   {
     id: "parisc/terminate",
     class: "trap",
-    contains: ": Code=",
+    starts: [
+      ...["Bad Address (", "Kernel Fault: ", "High Priority Machine Check (", "Page fault: ", "Unexpected "],
+      ...["Illegal instruction: ", "Stack overflow: "],
+    ],
     pattern:
       /^([A-Z][\w ():?-]{3,60}): Code=\d{1,3} (?:\([A-Za-z][\w /:()-]{3,60}\) at addr [0-9a-f]{8,16}|regs=[0-9a-fp()rvtal_]{8,18} \(Addr=[0-9a-f]{8,16}\))/,
     title: "$1",
@@ -66,17 +69,6 @@ export const LINUX_MACHINES = signatures([
       "Kernel Fault: Code=26 regs=00000000bd0d8540 (Addr=0000000000000008)",
     ],
     negatives: ["Exited: Code=1 (failure) at addr home"],
-  },
-  {
-    id: "parisc/die",
-    class: "trap",
-    contains: " (code ",
-    pattern: /^[\w/.:()@+-]{1,20} \(pid \d{1,10}\): ([A-Z][\w ]{3,40}) \(code \d{1,3}\)$/,
-    title: "$1",
-    inFrame: true,
-    source: 'arch/parisc/kernel/traps.c: die_if_kernel(); of a process " at …" follows',
-    examples: ["insmod (pid 1234): Protection id trap (code 27)"],
-    negatives: ["a.out (pid 1234): Illegal instruction (code 8) at 0000000000010a4c"],
   },
   {
     id: "m68k/access",
@@ -106,56 +98,36 @@ export const LINUX_MACHINES = signatures([
     examples: ["Oops: 00000000"],
   },
   {
-    id: "alpha/oops",
-    class: "oops",
-    role: "end",
-    contains: "): Oops ",
-    pattern: /^[\w/.:@+-]{1,16}\(\d{1,10}\): Oops -?\d{1,6}$/,
-    title: "Oops",
-    inFrame: true,
-    source: "arch/alpha/kernel/traps.c: die_if_kernel()",
-    examples: ["swapper(1): Oops 0", "modprobe(1234): Oops -1"],
-    negatives: ["talk(1): Oops 0 times"],
-  },
-  {
-    id: "ia64/oops",
-    class: "oops",
-    role: "end",
-    contains: "]: Oops ",
-    pattern: /^[\w/.:@+-]{1,16}\[\d{1,10}\]: Oops \d{1,20} \[\d{1,5}\]$/,
-    title: "Oops",
-    inFrame: true,
-    source: "arch/ia64/kernel/traps.c: die()",
-    examples: ["swapper[1]: Oops 8813272891392 [1]"],
-    negatives: ["httpd[12]: Oops 404 [7] times"],
-  },
-  {
     id: "linux/die",
     class: "trap",
     role: "end",
-    contains: "[#",
+    starts: [
+      ...[
+        "Oops",
+        "Bad pagetable: ",
+        "Kernel ",
+        "Break instruction in kernel code[",
+        "Trap instruction in kernel",
+      ],
+      ...["do_cpu invoked ", "do_fpu invoked ", "do_reserved exception[", "FP exception in kernel code["],
+      ...["Unhandled kernel unaligned ", "Unhandled unaligned exception in kernel: ", "Integer overflow["],
+      ...["Caught multihit exception: ", "Caught unhandled exception - ", "Breakpoint in kernel: "],
+      ...["real-space exception: ", "pc-relative ", "address error", "Illegal "],
+    ],
     pattern:
-      /^(?:([A-Za-z][\w ,.!'()/-]{2,80})(?<! )\[#\d{1,5}\]:$|[\w/.:@+-]{1,16}\(\d{1,10}\): (?:TL\d: )?([A-Z][\w ,.!'()/-]{2,80}) \[#\d{1,5}\]$|([A-Za-z][\w ,.!'()/-]{2,80}): (?:sig: \d{1,3}|[0-9a-f]{4,16}(?: ilc:\d)?) \[#\d{1,5}\](?: [A-Z][A-Z_ ]{2,60})?$|(Oops) \[#\d{1,5}\](?: [A-Z][A-Z_ ]{2,60})?$)/,
+      /^(?:([A-Za-z][\w ,.!'()/-]{2,80})(?<! )\[#\d{1,5}\]:$|([A-Za-z][\w ,.!'()/-]{2,80}): (?:sig: \d{1,3}|[0-9a-f]{4,16}(?: ilc:\d)?) \[#\d{1,5}\](?: [A-Z][A-Z_ ]{2,60})?$|(Oops) \[#\d{1,5}\](?: [A-Z][A-Z_ ]{2,60})?$)/,
     title: "$+",
     inFrame: true,
     source:
-      "die() of arch/{mips,loongarch,sparc,xtensa,s390,sh,csky,…}: what it was given, its number, how the kernel was built",
+      "die() of arch/{mips,loongarch,xtensa,s390,sh,csky}: what it was given, its number, how the kernel was built",
     examples: [
       "Kernel ale access[#1]:",
       "do_cpu invoked from kernel context![#1]:",
-      "insmod(1234): Kernel bad sw trap 5 [#1]",
-      "modprobe(12): Oops [#1]",
       "Unhandled unaligned exception in kernel: sig: 7 [#1] PREEMPT",
       "real-space exception: 0024 ilc:1 [#1] SMP",
       "Bad pagetable: 0009 [#1] PREEMPT SMP NOPTI",
       "Oops [#1]",
     ],
-    negatives: [
-      "see issue [#1]",
-      "See: issue [#1]:",
-      "fixes: closes [#12] and more",
-      "See [#12]:",
-      "- Fix a typo [#3]",
-    ],
+    negatives: ["Kernel command line: see issue [#1]", "Illegal: issue [#1]:", "Oops, see [#12] and more"],
   },
 ]);

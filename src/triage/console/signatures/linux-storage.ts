@@ -152,7 +152,7 @@ export const LINUX_STORAGE = signatures([
   {
     id: "linux/disk-gone",
     class: "hardware-error",
-    contains: "nvme nvme",
+    starts: ["nvme nvme"],
     pattern:
       /^nvme nvme\d{1,4}: (?:controller is down; will reset: CSTS=0x|I\/O (?:tag )?\d{1,5}.{0,60} timeout, (?:aborting|reset controller|disable controller|completion polled)|Device not ready; aborting|Removing after probe failure)/,
     title: "an NVMe controller does not answer",
@@ -181,7 +181,7 @@ export const LINUX_STORAGE = signatures([
   {
     id: "linux/scsi-error",
     class: "hardware-error",
-    contains: "hostbyte=DID_",
+    starts: ["sd ", "sr "],
     pattern:
       /^s[dr] \d{1,4}:\d{1,4}:\d{1,4}:\d{1,6}: \[s[dr]\w{1,5}\] (?:tag#\d{1,5} )?(?:FAILED )?Result: hostbyte=DID_(?!OK)\w{3,24} /,
     title: "a SCSI device does not answer",
@@ -217,7 +217,7 @@ export const LINUX_STORAGE = signatures([
   {
     id: "linux/virtqueue",
     class: "hardware-error",
-    contains: ":id ",
+    starts: ["virtio"],
     pattern: /^virtio\w{0,20} virtio\d{1,5}: \S{1,40}:id \d{1,10} (?:out of range|is not a head!)/,
     title: "a virtqueue is broken: the device gave back what it was not given",
     side: "host",
