@@ -8,6 +8,7 @@ import { readNotes } from "../elf/notes.ts";
 import type { FoundFile } from "../io/artefacts.ts";
 import { readHead } from "../io/head.ts";
 import { textOf } from "../triage/console/encoding.ts";
+import { unwrapped } from "../triage/console/envelopes.ts";
 import type { Detected } from "../triage/finding.ts";
 import { isCommandLine } from "../triage/verdict/machine.ts";
 import type { SourceKind } from "../triage/verdict/types.ts";
@@ -20,6 +21,8 @@ export interface ArtefactHead {
   readonly bytes: Buffer;
   /** The same, one byte a character. */
   readonly text: string;
+  /** The same out of what loggers wrap a console in. */
+  readonly unwrapped: string;
   /** The last of a file that is longer, from a line's beginning on; of a compressed one nothing. */
   readonly tail: Buffer;
   /** What src/dump/identify.ts calls its contents. */
@@ -94,7 +97,7 @@ export const ARTEFACTS: readonly Artefact[] = [
   {
     kind: "console",
     label: "console log",
-    matches: (_, { text }) => hasConsoleLine(text),
+    matches: (_, { unwrapped }) => hasConsoleLine(unwrapped),
   },
   {
     kind: "console",
@@ -201,13 +204,16 @@ export async function recognise(file: Omit<FoundFile, "identity">): Promise<Reco
     });
   }
   const named = file.within.length === 0;
-  const head: ArtefactHead = { bytes, text: textOf(bytes), tail, format, core, named };
+  const text = textOf(bytes);
+  const head: ArtefactHead = { bytes, text, unwrapped: unwrapped(text), tail, format, core, named };
   if (isOwnReport(head.text)) return { kind: "unknown", label: "a report that guestcore wrote" };
   const found = ARTEFACTS.find(({ matches }) => matches(name, head));
   if (found === undefined) return { kind: "unknown", label: phrase ?? "data" };
   const { kind, label } = found;
   if (kind === "dump") return { kind, label: phrase ?? label };
-  return SHARED.has(kind) && hasConsoleLines(head.text) ? { kind, label, also: CONSOLE } : { kind, label };
+  return SHARED.has(kind) && hasConsoleLines(head.unwrapped)
+    ? { kind, label, also: CONSOLE }
+    : { kind, label };
 }
 
 /** Kinds of log that one file may have together with a console. */

@@ -7,11 +7,8 @@ import { atLeast } from "../triage/finding.ts";
 const CONSOLE_LINES: readonly RegExp[] = [
   /^(?:<\d{1,3}>)?\[ {0,6}\d{1,8}\.\d{6}\]/m,
   /^(?:\S{1,64} ){0,6}(?:kernel: )?\[ {0,6}\d{1,8}\.\d{6}\]/m,
-  // Behind what a logger puts before each line, but for quotations; and in its records.
-  /^[^\s>|#/+*-].{0,160}\[ {0,6}\d{1,8}\.\d{6}\]/m,
-  /^(?:- )?\{.{0,300}"(?:log|msg)" ?: ?"[^"]{0,64}\[ {0,6}\d{1,8}\.\d{6}\]/m,
-  /^\{.{0,2000}"_TRANSPORT" ?: ?"kernel"/m,
-  /^ {4}_TRANSPORT=kernel$/m,
+  // Behind what a logger puts before each line, but for quotations.
+  /^[^\s>|#/+*-].{0,160}\[ {0,6}\d{1,8}\.\d{6}(?: <[ \d.]{1,24}>)?\]/m,
   /^.{0,64}(?:Linux version \d|Kernel panic - not syncing|\(XEN\) |Call Trace:|Unable to handle kernel )/m,
   /^.{0,32}(?:SeaBIOS \(|BdsDxe: |U-Boot |iPXE |EFI stub: |OpenBIOS|SLOF |KDBG|GNU GRUB|Welcome to GRUB)/m,
   /^.{0,32}(?:OpenSBI v\d|UEFI firmware \(version|SecCoreStartupWithStack\(0x|Xen \d+\.\d+\S{0,40} \()/m,

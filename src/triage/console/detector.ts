@@ -46,11 +46,15 @@ export class ConsoleDetector {
   readonly #envelopes = new Envelopes();
   readonly #wrappers = new Wrappers();
   /** Lines whose wrapper is being learned; undefined once that was tried. */
-  #held: [text: string, number: number, wall: number | undefined][] | undefined = [];
+  #held: [text: string, number: number][] | undefined = [];
+  /** Lines of the chunk at which a journal goes on with another boot. */
+  #boots: readonly number[] = [];
   #lines = 0;
   #bytes = 0;
   /** Whether the chunk has bytes to clean away. */
   #isDirty = false;
+  /** Whether it has lines with a host's name behind their stamp, as journalctl writes them. */
+  #namesHosts = false;
   /** Next piece of text in the chunk that tells something anywhere in a line. */
   #inside = -1;
   /** Next `[` in the chunk, behind which a stamp may stand in the middle of a line. */
@@ -72,12 +76,14 @@ export class ConsoleDetector {
     this.#bytes += chunk.length;
     // Small pieces stay in the processor's cache while they are looked at several times.
     for (let start = 0; start < chunk.length; start += PIECE) {
-      this.#push(this.#encoding.push(chunk.subarray(start, start + PIECE)));
+      this.#push(this.#envelopes.push(this.#encoding.push(chunk.subarray(start, start + PIECE))));
     }
   }
 
   #push(text: string): void {
+    this.#boots = this.#envelopes.boots;
     this.#isDirty = DIRTY.test(text);
+    this.#namesHosts = text.includes(" kernel: ");
     this.#inside = nextInside(text, 0);
     this.#bracket = -1;
     this.#splitter.push(text);
@@ -93,9 +99,9 @@ export class ConsoleDetector {
 
   /** Ends the last line and gives what was found. */
   end(): ConsoleReport {
-    this.#push(this.#encoding.end());
+    this.#push(this.#envelopes.push(this.#encoding.end()));
+    this.#push(this.#envelopes.end());
     this.#splitter.end();
-    for (const { text, number, wall } of this.#envelopes.end()) this.#wrapped(text, number, wall);
     this.#release();
     const { findings, events, boots } = this.#engine.end(this.#lastLine());
     return {
@@ -119,6 +125,10 @@ export class ConsoleDetector {
 
   #line(text: string, start: number, until: number, isWhole: boolean): void {
     this.#lines++;
+    if (this.#boots[0] === this.#lines) {
+      this.#boots = this.#boots.slice(1);
+      this.#engine.turn(this.#lines);
+    }
     let end = until;
     while (end > start && (text.charCodeAt(end - 1) === 13 || text.charCodeAt(end - 1) === 32)) end--;
     if (end === start) return;
@@ -137,8 +147,9 @@ export class ConsoleDetector {
 
   /** Most lines tell nothing, and that is seen without taking them apart. */
   #isDull(text: string, start: number, end: number): boolean {
+    if (this.#namesHosts) return false;
     if (this.#inside < start) this.#inside = nextInside(text, start);
-    if (this.#inside < end || this.#engine.attentive || this.#isRecord(text, start)) return false;
+    if (this.#inside < end || this.#engine.attentive || (this.#held?.length ?? 0) > 0) return false;
     const quick = this.#quick;
     quickLine(text, start, end, quick);
     const { message, uptime } = quick;
@@ -150,12 +161,6 @@ export class ConsoleDetector {
     return this.#engine.pass(this.#lines, uptime);
   }
 
-  /** Whether a line may be a logger's record, or has to wait for one. */
-  #isRecord(text: string, start: number): boolean {
-    if (this.#envelopes.isOpen || (this.#held?.length ?? 0) > 0) return true;
-    return text.startsWith("{", start) || text.startsWith("- {", start);
-  }
-
   #hasBracket(text: string, start: number, end: number): boolean {
     if (this.#bracket < start) {
       const found = text.indexOf("[", start);
@@ -164,44 +169,36 @@ export class ConsoleDetector {
     return this.#bracket < end;
   }
 
-  #look(line: string): void {
-    const messages = this.#envelopes.open(line, this.#lines);
-    if (messages === undefined) this.#wrapped(line, this.#lines, undefined);
-    else {
-      for (const { text, number, wall } of messages)
-        for (const piece of DIRTY.test(text) ? cleanPieces(text) : [text]) this.#wrapped(piece, number, wall);
-    }
-  }
-
   /** Frees a line of the wrapper that the others have, or holds it until that is known. */
-  #wrapped(line: string, number: number, wall: number | undefined): void {
+  #look(line: string, number = this.#lines): void {
     const wrappers = this.#wrappers;
     const length = wrappers.lengthOf(line);
     if (length > 0) {
-      this.#message(line.slice(length), number, wall ?? wallOfLine(line));
+      this.#message(line.slice(length), number, wallOfLine(line));
       return;
     }
     const found = wrappers.isBare ? "none" : wrappers.learn(line);
     if (found === "learned") {
       const held = this.#held ?? [];
       this.#held = undefined;
-      for (const [text, at, when] of held) this.#wrapped(text, at, when);
-      this.#wrapped(line, number, wall);
+      for (const [text, at] of held) this.#look(text, at);
+      this.#look(line, number);
       return;
     }
     const held = this.#held;
     if (held !== undefined && (found === "maybe" || held.length > 0)) {
-      held.push([line, number, wall]);
+      held.push([line, number]);
       if (wrappers.isBare || held.length > MAX_HELD) this.#release();
-    } else this.#message(line, number, wall);
+    } else this.#message(line, number);
   }
 
   #release(): void {
-    for (const [text, number, wall] of this.#held ?? []) this.#message(text, number, wall);
+    for (const [text, number] of this.#held ?? []) this.#message(text, number);
     this.#held = undefined;
   }
 
-  #message(line: string, number: number, wall: number | undefined): void {
+  /** @param wall when it was, by the wrapper that it was freed of */
+  #message(line: string, number: number, wall?: number): void {
     const inner = innerLine(line);
     if (inner > 0) {
       this.#one(line.slice(0, inner), number, wall);

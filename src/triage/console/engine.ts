@@ -30,6 +30,7 @@ const LEAD_LINES = 5;
 const CONFIRM_LINES = 15;
 /** A kernel that says so much after its end did not end. */
 const LIVES = 2;
+const UNANNOUNCED = "a boot whose banner is not in the log";
 /** A log has the kernel's time when so many of its lines do. */
 const STAMPED_LINES = 2;
 
@@ -168,6 +169,8 @@ export class Engine {
     );
     this.#closeRecent();
     if (!empty) this.#keepBoot(previous);
+    // Announced after all.
+    else if (this.#events.at(-1)?.line === previous.firstLine) this.#events.pop();
     const isNested = previous.end === undefined && previous.clock > 0.5 && line.uptime !== undefined;
     const outer = previous.banner ? previous : (previous.outer ?? previous);
     const boot = new Boot(
@@ -184,6 +187,15 @@ export class Engine {
     this.#lead = undefined;
     this.#tick(line);
     this.#event("console/boot", line, `${system === "linux" ? "Linux " : ""}${release}`);
+  }
+
+  /** The next line is of another boot, by the word of whoever kept the log. */
+  turn(number: number): void {
+    this.#closeRecent();
+    this.#keepBoot(this.#boot);
+    this.#boot = new Boot(this.#numbered, number, false);
+    this.#lead = undefined;
+    this.#event("console/boot", { number, uptime: undefined, wall: undefined }, UNANNOUNCED);
   }
 
   /** Of more boots than are kept the first and the last ones stay; the numbers tell of the others. */
@@ -236,7 +248,7 @@ export class Engine {
     const boot = new Boot(this.#numbered, line.number, false, isNested ? previous : undefined);
     boot.stamped = STAMPED_LINES;
     this.#boot = boot;
-    if (!isNested) this.#event("console/boot", line, "a boot whose banner is not in the log");
+    if (!isNested) this.#event("console/boot", line, UNANNOUNCED);
   }
 
   /**
@@ -417,7 +429,11 @@ export class Engine {
     this.#pending = undefined;
   }
 
-  #event(kind: string, { number, uptime, wall }: ConsoleLine, text: string): void {
+  #event(
+    kind: string,
+    { number, uptime, wall }: Pick<ConsoleLine, "number" | "uptime" | "wall">,
+    text: string,
+  ): void {
     if (this.#events.length >= MAX_EVENTS) return;
     const at = { ...(uptime === undefined ? {} : { uptime }), ...(wall === undefined ? {} : { wall }) };
     this.#events.push({ kind, at, source: this.#source, line: number, text });

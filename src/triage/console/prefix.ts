@@ -15,8 +15,12 @@ export interface ConsoleLine {
   readonly isLevelled: boolean;
 }
 
-/** `[   12.345678]`, with the caller behind it (kernel/printk/printk.c: print_prefix()). */
-const STAMP = /^\[ {0,6}(\d{1,10})\.(\d{1,9})(?:@\d{1,3})?\](?: ?\[ {0,7}([CT]\d{1,10})\])?(?::? |(?=\[)|$)?/;
+/**
+ * `[   12.345678]`, with the caller behind it (kernel/printk/printk.c: print_prefix()); with the time since the line before,
+ * `[   12.345678 <    0.000001>]`, of dmesg -d and `journalctl -o short-delta`.
+ */
+const STAMP =
+  /^\[ {0,6}(\d{1,10})\.(\d{1,9})(?:@\d{1,3}| <[ \d.]{1,24}>)?\](?: ?\[ {0,7}([CT]\d{1,10})\])?(?::? |(?=\[)|$)?/;
 const MIDDLE_STAMP = /\[ {0,4}\d{1,8}\.\d{6}\](?:\[ {0,7}[CT]\d{1,10}\])? /;
 /** Level of a record in a dump of the log, a syslog priority: `<4>`. */
 const LEVEL = /^<\d{1,3}>/;
@@ -25,6 +29,8 @@ const ISO =
   /^\[?(\d{4})[-/](\d\d)[-/](\d\d)[T ](\d\d):(\d\d):(\d\d)(?:[.,](\d{1,9}))?(Z|[+-]\d\d:?\d\d)?\]?:? {0,2}/;
 /** `Jan  2 03:04:05 `, of syslog and ts(1). */
 const SYSLOG = /^(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec) [ \d]\d \d\d:\d\d:\d\d(?:\.\d{1,6})? /;
+/** `Thu 2026-11-26 01:02:03 UTC `, of `journalctl -o short-full`. */
+const FULL = /^(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun) \d{4}-\d\d-\d\d \d\d:\d\d:\d\d(?:\.\d{1,6})? \S{1,8} /;
 /** `[Mon Jan  1 00:00:00 2024] `, of dmesg -T. */
 const DMESG_TIME = /^\[(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun) [A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d \d{4}\] /;
 /** `kern  :warn  : `, of dmesg -x. */
@@ -35,6 +41,8 @@ const EPOCH = /^\d{10}(?:\.\d{1,9})? /;
 const NAMES = /[:=>|"'] ?$/;
 const TIME = /^\[?\d\d:\d\d:\d\d(?:\.\d{1,9})?\]? /;
 const DROPPED = /^\*\* \d{1,10} printk messages dropped \*\* ?/;
+/** `host kernel: `, behind the stamp of `journalctl -o short-monotonic`. */
+const STAMPED_HOST = /^[\w.-]{1,64} kernel: /;
 /** Host and program of syslog; without `kernel` what follows is a program's. */
 const HOST_KERNEL = /^(?:[\w.:-]{1,64} )?kernel: ?/;
 const HOST_PROGRAM = /^[\w.-]{1,64} (?=[\w./-]{1,48}\[\d{1,10}\]: )/;
@@ -80,7 +88,7 @@ function withoutLogger(raw: string): { readonly text: string; readonly wall: num
     wall = wallOf(iso);
     text = text.slice(iso[0].length);
   } else {
-    for (const stamp of [SYSLOG, DMESG_TIME, TIME, EPOCH]) {
+    for (const stamp of [SYSLOG, FULL, DMESG_TIME, TIME, EPOCH]) {
       const [found = ""] = stamp.exec(text) ?? [];
       text = text.slice(found.length);
       if (found !== "") break;
@@ -122,7 +130,7 @@ export function parseLine(raw: string, number: number, clock: number, logged?: n
     text = text.replace(LOGIN, "");
     return { number, raw, text, uptime: undefined, wall, caller: undefined, isLevelled };
   }
-  const message = text.slice(stamp[0].length).replace(LEVEL, "");
+  const message = text.slice(stamp[0].length).replace(LEVEL, "").replace(STAMPED_HOST, "");
   const uptime = secondsOf(stamp[1]!, stamp[2]!);
   return { number, raw, text: message, uptime, wall, caller: stamp[3], isLevelled };
 }
@@ -191,10 +199,12 @@ export function quickLine(text: string, start: number, end: number, into: QuickL
   into.message = at + 2;
 }
 
-/** `Jan  2 03:04:05`, `kernel: `, `kern  :`: a space or colon, and a digit or word, where those have one. */
+/** `Jan  2 03:04:05`, `Thu 2026-11-26 01:02:03`, `kernel: `, `kern  :`: signs and words where those have them. */
 function startsAsSyslog(text: string, start: number, end: number): boolean {
   const fourth = text.charCodeAt(start + 3);
-  if (fourth === 32 && end - start > 16)
-    return text.charCodeAt(start + 9) === 58 && text.charCodeAt(start + 12) === 58;
+  if (fourth === 32 && end - start > 16) {
+    const isSyslog = text.charCodeAt(start + 9) === 58 && text.charCodeAt(start + 12) === 58;
+    return isSyslog || (text.charCodeAt(start + 8) === 45 && text.charCodeAt(start + 11) === 45);
+  }
   return fourth === 110 && text.startsWith("kern", start);
 }

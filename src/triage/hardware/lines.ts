@@ -3,6 +3,8 @@
  * printk put in front. Text is Latin-1, a byte a character.
  */
 
+import { isQuoted } from "../console/prefix.ts";
+
 /** What of a line is looked at; hardware errors take some 200 characters. */
 export const MAX_LINE = 4096;
 const NEWLINE = 10;
@@ -107,6 +109,9 @@ const HUMAN_TIME = /^\[[A-Z][a-z]{2} [A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d \d{4}\
 /** A prompt that waits when the kernel prints. */
 const LOGIN = "login: [";
 const MAX_PROMPT = 100;
+/** printk's time behind whatever a logger put before it. */
+const MIDDLE_TIME = /\[ {0,6}\d{1,8}\.\d{6}\](?:\[ {0,12}[CT]\d{1,10}\])? /;
+const MAX_WRAPPER = 160;
 
 /**
  * Takes off what stands in front of the kernel's own words: escapes, carriage returns, a login prompt, syslog's or the
@@ -120,6 +125,10 @@ export function kernelLine(raw: string): KernelLine {
   const named = text.indexOf(KERNEL);
   if (named > 0 && SYSLOG.test(text.slice(0, named))) text = text.slice(named + KERNEL.length);
   text = text.replace(LEVEL, "");
+  if (text[0] !== "[") {
+    const { index = 0 } = MIDDLE_TIME.exec(text.slice(0, MAX_WRAPPER)) ?? {};
+    if (index > 0 && !isQuoted(text.slice(0, index))) text = text.slice(index);
+  }
   const time = TIME.exec(text);
   if (time !== null) return { text: text.slice(time[0].length), uptime: Number(time[1]) };
   return { text: text.replace(HUMAN_TIME, ""), uptime: undefined };

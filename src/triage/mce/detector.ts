@@ -1,3 +1,5 @@
+import { latin1 } from "../../core/bytes.ts";
+import { Envelopes } from "../console/envelopes.ts";
 import type { Detected, Finding, TimelineEvent } from "../finding.ts";
 import { kernelLine, LineCutter, TextProbe } from "../hardware/lines.ts";
 import { ApeiReader } from "./apei.ts";
@@ -51,6 +53,7 @@ export class MceDetector {
   readonly #readers: readonly RecordReader[];
   readonly #records = new Map<string, { record: McRecord; count: number; lastLine: number }>();
   readonly #probe = new TextProbe();
+  readonly #envelopes = new Envelopes();
   #dropped = 0;
   #hypervisor: string | undefined;
   #injector = false;
@@ -65,10 +68,12 @@ export class MceDetector {
 
   push(bytes: Uint8Array): void {
     this.#probe.push(bytes);
-    this.#cutter.push(bytes);
+    if (this.#envelopes.isPlain) this.#cutter.push(bytes);
+    else this.#cutter.push(Buffer.from(this.#envelopes.push(latin1(bytes)), "latin1"));
   }
 
   end(): MceDetected {
+    this.#cutter.push(Buffer.from(this.#envelopes.end(), "latin1"));
     this.#cutter.end();
     for (const reader of this.#readers) reader.end();
     const records = [...this.#records.values()];
