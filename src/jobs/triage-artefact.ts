@@ -10,6 +10,7 @@ import { readHead } from "../io/head.ts";
 import { textOf } from "../triage/console/encoding.ts";
 import { unwrapped } from "../triage/console/envelopes.ts";
 import type { Detected } from "../triage/finding.ts";
+import { isArchive } from "../triage/pstore/archive.ts";
 import { isCommandLine } from "../triage/verdict/machine.ts";
 import type { SourceKind } from "../triage/verdict/types.ts";
 import { logName, openLog } from "./log-input.ts";
@@ -72,6 +73,7 @@ const NO_DUMP: ReadonlySet<string> = new Set([
 /** Every kind that is known by sight; of several that match, the first counts. */
 export const ARTEFACTS: readonly Artefact[] = [
   { kind: "pstore", label: "pstore files", matches: (name) => isStoreFile(name) },
+  { kind: "pstore", label: "systemd-pstore archive", matches: (_, { bytes }) => isArchive(bytes) },
   // UEFI PI Vol. 3: EFI_FIRMWARE_VOLUME_HEADER.Signature.
   { kind: "pstore", label: "UEFI variable store", matches: (_, { text }) => text.startsWith("_FVH", 40) },
   // QEMU hw/acpi/erst.c: ERST_STORE_MAGIC.

@@ -36,9 +36,7 @@ export function sourcesOf(files: readonly (readonly [FoundFile, Recognised])[]):
     }
   }
   // systemd-pstore lays the text it put together beside the records of each crash.
-  return sources.filter(
-    ({ path, kind }) => !(kind !== "pstore" && basename(path) === "dmesg.txt" && stores.has(dirname(path))),
-  );
+  return sources.filter(({ path }) => !(basename(path) === "dmesg.txt" && stores.has(dirname(path))));
 }
 
 /**
@@ -48,7 +46,7 @@ export function sourcesOf(files: readonly (readonly [FoundFile, Recognised])[]):
  * @param vm all belong to one VM of this name
  */
 export function groupByVm(sources: readonly Source[], vm?: string): VmSources[] {
-  if (vm !== undefined) return [{ name: vm, sources }];
+  if (vm !== undefined) return [{ name: vm, sources: withOneStore(sources) }];
   const belongings = withStems(sources.map((source) => [source, belongingOf(source)] as const));
   const hosts = new Hosts(belongings);
   const groups = new Map<string, { name: string; sources: Source[] }>();
@@ -58,7 +56,31 @@ export function groupByVm(sources: readonly Source[], vm?: string): VmSources[] 
     if (group === undefined) groups.set(key, { name, sources: [source] });
     else group.sources.push(source);
   }
-  return merged([...groups.values()]);
+  return merged([...groups.values()]).map(({ name, sources }) => ({ name, sources: withOneStore(sources) }));
+}
+
+/**
+ * Records of one crash may lie in several directories: systemd-pstore has one for each second, and people keep copies. Those
+ * of a VM are read together.
+ */
+function withOneStore(sources: readonly Source[]): readonly Source[] {
+  const stores = sources.filter(isRecords);
+  const [first] = stores;
+  if (first === undefined || stores.length === 1) return sources;
+  const files = stores.flatMap((store) => store.files);
+  const store = { ...first, path: commonDirectory(stores.map(({ path }) => path)) ?? first.path, files };
+  return sources.flatMap((source) => (source === first ? [store] : isRecords(source) ? [] : [source]));
+}
+
+const isRecords = ({ kind, files, failure }: Source): boolean =>
+  kind === "pstore" && failure === undefined && isStoreFile(basename(files[0]!.path));
+
+/** The nearest directory above all; undefined where that is no place of theirs. */
+function commonDirectory(paths: readonly string[]): string | undefined {
+  const [first, ...others] = paths.map((path) => path.split("/"));
+  const same = first!.findIndex((part, index) => others.some((other) => other[index] !== part));
+  const common = (same < 0 ? first! : first!.slice(0, same)).join("/");
+  return common === "" ? undefined : common;
 }
 
 type Belongings = readonly (readonly [Source, Belonging])[];

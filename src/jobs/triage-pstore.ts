@@ -6,8 +6,8 @@ import type { Warning } from "../core/warnings.ts";
 import { type FileIdentity, FileSource } from "../io/file.ts";
 import { listTree } from "../io/list-tree.ts";
 import { isDirectory } from "../io/tree.ts";
-import { atLeast, type Detected, type Severity } from "../triage/finding.ts";
-import { dumpName } from "../triage/pstore/dumps.ts";
+import { atLeast, type Detected, type Severity, type TimelineEvent } from "../triage/finding.ts";
+import { type Dump, dumpName } from "../triage/pstore/dumps.ts";
 import { nameOf } from "../triage/pstore/names.ts";
 import type { RamoopsParameters } from "../triage/pstore/ramoops-layout.ts";
 import type { PstoreOptions } from "../triage/pstore/read-file.ts";
@@ -71,7 +71,7 @@ export async function triageStore(
   paths: readonly string[],
   options: TriagePstoreOptions,
   context: JobContext,
-): Promise<Detected> {
+): Promise<TriagePstoreResult> {
   const reading = new Reading(options, context);
   const failures: IoError[] = [];
   for (const path of paths) {
@@ -128,20 +128,27 @@ export const failing = ({ findings }: Detected, limit: Severity): boolean =>
 /** What the texts tell that a guest saved. */
 function consoleOf({ crashes, records }: PstoreReport, hook: TriagePstoreOptions["console"]): Detected {
   if (hook === undefined) return { findings: [], events: [] };
-  const texts = [
-    ...crashes.map(({ dumps, text }) => {
-      const last = dumps.at(-1)!;
-      return { source: `${dumpName(last)} in ${last.records.at(-1)!.source}`, text };
-    }),
-    ...records.flatMap(({ type, source, bytes, erased }) =>
-      type === "console" && !erased ? [{ source, text: bytes }] : [],
-    ),
-  ];
-  const all = texts.map(({ source, text }) => hook(source, text));
+  const dumps = crashes.map(({ dumps, text }) => {
+    const last = dumps.at(-1)!;
+    const told = hook(`${dumpName(last)} in ${last.records.at(-1)!.source}`, text);
+    return { findings: told.findings, events: told.events.map((event) => timed(event, last)) };
+  });
+  const consoles = records.flatMap(({ type, source, bytes, erased }) =>
+    type === "console" && !erased ? [hook(source, bytes)] : [],
+  );
+  const all = [...dumps, ...consoles];
   return {
     findings: all.flatMap(({ findings }) => findings),
     events: all.flatMap(({ events }) => events),
   };
+}
+
+/** When something of a dump's text was by the clock that the dump was saved at. */
+function timed(event: TimelineEvent, { time, uptimes }: Dump): TimelineEvent {
+  const { uptime } = event.at ?? {};
+  if (time === undefined || uptime === undefined || uptimes.last === undefined) return event;
+  const before = Math.round(Math.max(0, uptimes.last - uptime) * 1000);
+  return { ...event, at: { uptime, wall: time - before } };
 }
 
 class Reading {

@@ -23,13 +23,17 @@ const qmp: Reader = (input, context) => {
 const dump: Reader = ({ path }, context) =>
   triageDump(path, { guest: undefined, host: {}, console: consoleText }, context);
 
+/** Of a store: a damaged one has as many as it has records. */
+const MAX_WARNINGS = 20;
+
 const pstore: Reader = async ({ path, files }, context) => {
   const options = { console: consoleText };
   const records = files.map((file) => file.path);
-  const { findings, events } = records.some((record) => record !== path)
+  const { warnings, ...detected } = records.some((record) => record !== path)
     ? await triageStore(records, options, context)
     : await triagePstore([path], options, context);
-  return { findings: withRecords(findings), events };
+  for (const warning of warnings.slice(0, MAX_WARNINGS)) context.warn(warning);
+  return withRecords(detected);
 };
 
 /** A console's log is read once, for what a kernel says and for what hardware does. */

@@ -1,4 +1,4 @@
-import type { Evidence, Finding } from "../finding.ts";
+import type { Detected, Evidence, Finding, TimelineEvent } from "../finding.ts";
 
 /** `Panic#1 in PATH`: what the text of a dump put together is called. Its lines are those of no file. */
 const OF_A_DUMP = /^(?:\w{1,40}#\d{1,10}|dump without a first line) in /;
@@ -7,7 +7,7 @@ const OF_A_DUMP = /^(?:\w{1,40}#\d{1,10}|dump without a first line) in /;
  * One finding of one crash: the record knows when and in which file, the console's rules know what it was. What they
  * find in the text of a dump is said to be in the file that has it.
  */
-export function withRecords(findings: readonly Finding[]): Finding[] {
+export function withRecords({ findings, events }: Detected): Detected {
   const told = findings.filter(isOfDump);
   const joined = new Set<Finding>();
   const all = findings.map((finding) => {
@@ -16,9 +16,12 @@ export function withRecords(findings: readonly Finding[]): Finding[] {
     joined.add(of);
     return both(finding, of);
   });
-  return all.flatMap((finding) =>
-    joined.has(finding) ? [] : isOfDump(finding) ? [placed(finding)] : [finding],
-  );
+  return {
+    findings: all.flatMap((finding) =>
+      joined.has(finding) ? [] : isOfDump(finding) ? [placed(finding)] : [finding],
+    ),
+    events: events.map(eventInFile),
+  };
 }
 
 const isOfDump = ({ evidence: [first] }: Finding): boolean =>
@@ -51,6 +54,13 @@ function inFile(one: Evidence): Evidence {
   return name === undefined
     ? one
     : { source: one.source.slice(name.length), text: one.text.replace(LEVEL, "") };
+}
+
+function eventInFile(event: TimelineEvent): TimelineEvent {
+  const name = OF_A_DUMP.exec(event.source)?.[0];
+  if (name === undefined) return event;
+  const { line: _, ...rest } = event;
+  return { ...rest, source: event.source.slice(name.length), text: event.text.replace(LEVEL, "") };
 }
 
 /** What printk puts before a line in a dump. */

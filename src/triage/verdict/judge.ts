@@ -146,12 +146,13 @@ function restsOn(rests: readonly Occurrence[]): string[] {
   const places = new Map<string, string>();
   for (const { source, finding } of rests) {
     if (places.size >= MAX_PLACES && !places.has(source)) break;
-    const { line, offset } = finding?.evidence[0] ?? {};
+    const { source: part = source, line, offset } = finding?.evidence[0] ?? {};
     const at = line === undefined ? (offset === undefined ? "" : ` at offset ${offset}`) : ` line ${line}`;
-    if ((places.get(source) ?? "") === "") places.set(source, at);
+    // A store has many files.
+    if ((places.get(source) ?? source) === source) places.set(source, at === "" ? source : `${part}${at}`);
   }
   if (places.size === 0) return [];
-  return [`It rests on ${[...places].map(([source, at]) => `${source}${at}`).join(", ")}.`];
+  return [`It rests on ${[...places.values()].join(", ")}.`];
 }
 
 const MAX_PLACES = 6;

@@ -80,9 +80,9 @@ function wallOf(
 }
 
 /** Events and findings of a source in its own order; a finding that an event tells of already is that event. */
-function rawEntries({ findings, events }: SourceDetected): Raw[] {
-  const entries: Raw[] = events.filter(isNoRepetition).map(({ kind, at, line, text }, order) => ({
-    kind,
+function rawEntries({ source, kind, findings, events }: SourceDetected): Raw[] {
+  const entries: Raw[] = events.filter(isNoRepetition).map(({ kind: what, at, line, text }, order) => ({
+    kind: what,
     at,
     text,
     place: line ?? order,
@@ -90,7 +90,9 @@ function rawEntries({ findings, events }: SourceDetected): Raw[] {
   }));
   const known = new Map(entries.map((entry, index) => [`${entry.line} ${entry.kind}`, index]));
   for (const [order, { rule, severity, at, title, evidence }] of findings.entries()) {
-    const line = evidence[0]?.line;
+    const [first] = evidence;
+    // A store has many files, each with lines of its own.
+    const line = kind !== "pstore" || first?.source === source ? first?.line : undefined;
     const same = line === undefined ? undefined : known.get(`${line} ${rule}`);
     if (same !== undefined) entries[same] = { ...entries[same]!, severity };
     else {
@@ -98,8 +100,12 @@ function rawEntries({ findings, events }: SourceDetected): Raw[] {
       entries.push({ kind: rule, severity, at, text: title, place, ...(line === undefined ? {} : { line }) });
     }
   }
-  return entries.toSorted((a, b) => a.place - b.place);
+  const isTimed = kind === "pstore" && entries.every(({ line }) => line === undefined);
+  return entries.toSorted(isTimed ? byTime : (a, b) => a.place - b.place);
 }
+
+const byTime = (a: Raw, b: Raw): number =>
+  (a.at?.wall ?? 0) - (b.at?.wall ?? 0) || (a.at?.uptime ?? 0) - (b.at?.uptime ?? 0);
 
 /** The last line of a console may be told of already for what it says. */
 const isNoRepetition = (
