@@ -1,3 +1,6 @@
+/** What `virsh event` and `virsh qemu-monitor-event` print. */
+const OF_DOMAINS = /^.{0,60}event ['"A-Z_a-z-]{1,60} (?:at .{1,80})?for domain /m;
+
 /** The shapes of QMP's messages, bare or in a transcript's wrapper: other programs log JSON too. */
 const QMP_LINES: readonly RegExp[] = [
   /^.{0,200}\{ ?"(?:QMP" ?: ?\{|return" ?:|(?:execute|exec-oob)" ?: ?"|error" ?: ?\{ ?"class" ?:)/m,
@@ -6,11 +9,14 @@ const QMP_LINES: readonly RegExp[] = [
   /^(?=.{0,2000}"(?:timestamp|time|ts|t)" ?:).{0,2000}"event" ?: ?"[A-Z][A-Z0-9_]{2,60}"/m,
   /^\{\s{1,40}"(?:QMP"\s{0,8}:\s{0,8}\{|return"\s{0,8}:)/m,
   /^.{0,200}QEMU_MONITOR_(?:RECV_EVENT|IO_PROCESS|RECV_REPLY)/m,
-  /^.{0,60}event ['"A-Z_a-z-]{1,60} (?:at .{1,80})?for domain /m,
+  OF_DOMAINS,
 ];
 
 /** Whether a text has messages of QMP, or of who logs them. */
 export const isQmp = (text: string): boolean => QMP_LINES.some((line) => line.test(text));
+
+/** Whether a text has events that name the domain they are of. */
+export const namesDomains = (text: string): boolean => OF_DOMAINS.test(text);
 
 /** How each form of a report of guestcore begins (src/report/triage-*.ts, src/report/json.ts). */
 const REPORTS: readonly RegExp[] = [

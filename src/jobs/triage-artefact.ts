@@ -13,8 +13,7 @@ import type { Detected } from "../triage/finding.ts";
 import { isArchive } from "../triage/pstore/archive.ts";
 import { isCommandLine } from "../triage/verdict/machine.ts";
 import type { SourceKind } from "../triage/verdict/types.ts";
-import { logName, openLog } from "./log-input.ts";
-import { isOwnReport, isQmp } from "./log-shapes.ts";
+import { isOwnReport, isQmp, namesDomains } from "./log-shapes.ts";
 import { hasConsoleLine, isConsoleName, tailOf, tellsOfDeath } from "./triage-sight.ts";
 
 /** What tells the kind of a file. */
@@ -42,6 +41,8 @@ export interface ArtefactInput {
   readonly source: string;
   /** The file, or all files of the store, sorted by name. */
   readonly files: readonly FoundFile[];
+  /** Which of the domains that a log tells of; undefined: whatever it tells. */
+  readonly domain?: string | undefined;
   /** QEMU's command line, where the VM has one. */
   readonly commandLine: string | undefined;
 }
@@ -166,6 +167,10 @@ export interface Recognised {
   readonly label: string;
   /** What else it is: a console that QEMU's messages, or its monitor's, go to as well. */
   readonly also?: Recognised;
+  /** Whether it may tell of several domains of libvirt. */
+  readonly hasDomains?: boolean;
+  /** Which of them it is taken for. */
+  readonly domain?: string;
   /** Why it could not be looked at. */
   readonly failure?: GuestcoreError;
 }
@@ -213,9 +218,12 @@ export async function recognise(file: Omit<FoundFile, "identity">): Promise<Reco
   if (found === undefined) return { kind: "unknown", label: phrase ?? "data" };
   const { kind, label } = found;
   if (kind === "dump") return { kind, label: phrase ?? label };
-  return SHARED.has(kind) && hasConsoleLines(head.unwrapped)
-    ? { kind, label, also: CONSOLE }
-    : { kind, label };
+  return {
+    kind,
+    label,
+    ...(SHARED.has(kind) && hasConsoleLines(head.unwrapped) ? { also: CONSOLE } : {}),
+    ...(kind === "qmp" && namesDomains(text) ? { hasDomains: true } : {}),
+  };
 }
 
 /** Kinds of log that one file may have together with a console. */
@@ -229,32 +237,5 @@ function coreOf(source: ByteSource): ArtefactHead["core"] {
     return elfKind(elf, readNotes(source, elf).notes);
   } catch {
     return "vmcore";
-  }
-}
-
-/** A log may be as large as a file can be: detectors' memory does not grow with it. */
-const LOG_LIMIT = 2 ** 50;
-
-/** What reads a log piece by piece. */
-export interface LogDetector<T extends Detected> {
-  push(bytes: Uint8Array): unknown;
-  end(): T;
-}
-
-/** Feeds a log, packed or not, to a detector. */
-export async function feedLog<T extends Detected>(
-  { path }: Pick<ArtefactInput, "path">,
-  detector: LogDetector<T>,
-  context: JobContext,
-): Promise<T> {
-  const log = await openLog(path, LOG_LIMIT, context);
-  try {
-    for await (const chunk of log.chunks) detector.push(chunk);
-    for (const warning of log.warnings) {
-      context.warn({ ...warning, where: { file: logName(path), ...warning.where } });
-    }
-    return detector.end();
-  } finally {
-    log.close();
   }
 }

@@ -45,10 +45,12 @@ interface Belonger {
   readonly path: string;
   readonly kind: SourceKind;
   readonly files: readonly FoundFile[];
+  readonly domain?: string;
 }
 
-export function belongingOf({ path, kind, files }: Belonger): Belonging {
+export function belongingOf({ path, kind, files, domain }: Belonger): Belonging {
   const [file] = files;
+  if (domain !== undefined) return { by: "name", name: domain, key: `libvirt ${domain}` };
   const name = basename(path);
   const libvirt = LIBVIRT_LOG.exec(path)?.[1] ?? AUTO_DUMP.exec(name)?.[1];
   if (libvirt !== undefined) return { by: "name", name: libvirt, key: `libvirt ${libvirt}` };

@@ -3,6 +3,7 @@ import type { FoundFile } from "../io/artefacts.ts";
 import type { SourceKind } from "../triage/verdict/types.ts";
 import { isStoreFile, type Recognised } from "./triage-artefact.ts";
 import { type Belonging, belongingOf, directoryKey } from "./triage-belonging.ts";
+import { withOneStore } from "./triage-stores.ts";
 
 /** An artefact: a file, or the files of a pstore that are read together. */
 export interface Source extends Recognised {
@@ -46,8 +47,8 @@ export function sourcesOf(files: readonly (readonly [FoundFile, Recognised])[]):
  * @param vm all belong to one VM of this name
  */
 export function groupByVm(sources: readonly Source[], vm?: string): VmSources[] {
-  if (vm !== undefined) return [{ name: vm, sources: withOneStore(sources) }];
-  const belongings = withStems(sources.map((source) => [source, belongingOf(source)] as const));
+  if (vm !== undefined) return [{ name: vm, sources: withOneStore(ofOne(sources, vm)) }];
+  const belongings = ofDomains(withStems(sources.map((source) => [source, belongingOf(source)] as const)));
   const hosts = new Hosts(belongings);
   const groups = new Map<string, { name: string; sources: Source[] }>();
   for (const [source, belonging] of belongings) {
@@ -59,28 +60,10 @@ export function groupByVm(sources: readonly Source[], vm?: string): VmSources[] 
   return merged([...groups.values()]).map(({ name, sources }) => ({ name, sources: withOneStore(sources) }));
 }
 
-/**
- * Records of one crash may lie in several directories: systemd-pstore has one for each second, and people keep copies. Those
- * of a VM are read together.
- */
-function withOneStore(sources: readonly Source[]): readonly Source[] {
-  const stores = sources.filter(isRecords);
-  const [first] = stores;
-  if (first === undefined || stores.length === 1) return sources;
-  const files = stores.flatMap((store) => store.files);
-  const store = { ...first, path: commonDirectory(stores.map(({ path }) => path)) ?? first.path, files };
-  return sources.flatMap((source) => (source === first ? [store] : isRecords(source) ? [] : [source]));
-}
-
-const isRecords = ({ kind, files, failure }: Source): boolean =>
-  kind === "pstore" && failure === undefined && isStoreFile(basename(files[0]!.path));
-
-/** The nearest directory above all; undefined where that is no place of theirs. */
-function commonDirectory(paths: readonly string[]): string | undefined {
-  const [first, ...others] = paths.map((path) => path.split("/"));
-  const same = first!.findIndex((part, index) => others.some((other) => other[index] !== part));
-  const common = (same < 0 ? first! : first!.slice(0, same)).join("/");
-  return common === "" ? undefined : common;
+/** Of a log of several domains what it tells of that one, where it does. */
+function ofOne(sources: readonly Source[], vm: string): readonly Source[] {
+  const told = new Set(sources.flatMap(({ path, domain }) => (domain === vm ? [path] : [])));
+  return sources.filter(({ path, domain }) => domain === undefined || domain === vm || !told.has(path));
 }
 
 type Belongings = readonly (readonly [Source, Belonging])[];
@@ -109,6 +92,19 @@ function withStems(belongings: Belongings): Belongings {
     const { by, stem } = belonging;
     const isOwn = by === "directory" && stem !== undefined && (taken.has(stem.key) || split.has(stem.key));
     return [source, isOwn ? { by: "name", name: stem.name, key: stem.key, stem } : belonging];
+  });
+}
+
+/** What a log tells of a domain goes to the VM of that name, wherever there is just one. */
+function ofDomains(belongings: Belongings): Belongings {
+  const keys = new Map<string, Set<string>>();
+  for (const [{ domain }, { name, key }] of belongings) {
+    if (domain === undefined) keys.set(name, (keys.get(name) ?? new Set()).add(key));
+  }
+  return belongings.map(([source, belonging]) => {
+    const [key, ...others] = keys.get(source.domain ?? "") ?? [];
+    const isOne = source.domain !== undefined && key !== undefined && others.length === 0;
+    return [source, isOne ? { ...belonging, key } : belonging];
   });
 }
 

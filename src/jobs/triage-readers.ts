@@ -7,17 +7,21 @@ import { QmpDetector } from "../triage/qmp/detector.ts";
 import { RtasDetector } from "../triage/rtas/detector.ts";
 import type { SourceKind } from "../triage/verdict/types.ts";
 import { consoleText } from "./console-text.ts";
-import { feedLog, type Reader } from "./triage-artefact.ts";
+import type { Reader } from "./triage-artefact.ts";
 import { triageDump } from "./triage-dump.ts";
+import { feedLog } from "./triage-feed.ts";
 import { triagePstore, triageStore } from "./triage-pstore.ts";
 
-const qmp: Reader = (input, context) => {
-  const { source, commandLine } = input;
+const NOTHING: Detected = { findings: [], events: [] };
+
+const qmp: Reader = async (input, context) => {
+  const { source, commandLine, domain } = input;
   const detector = new QmpDetector({
     source,
     ...(commandLine === undefined ? {} : { cmdline: commandLine }),
   });
-  return feedLog(input, detector, context);
+  const report = await feedLog(input, detector, context);
+  return domain === undefined ? report : (report.guests.find(({ name }) => name === domain) ?? NOTHING);
 };
 
 const dump: Reader = ({ path }, context) =>

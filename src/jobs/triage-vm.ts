@@ -1,4 +1,4 @@
-import { GuestcoreError, InterruptedError } from "../core/errors.ts";
+import type { GuestcoreError } from "../core/errors.ts";
 import type { JobContext } from "../core/job.ts";
 import { plural } from "../core/text.ts";
 import type { Warning } from "../core/warnings.ts";
@@ -11,6 +11,7 @@ import type { MachineFacts, SourceDetected, SourceKind, Verdict } from "../triag
 import type { Reader } from "./triage-artefact.ts";
 import { contradictingConsoles } from "./triage-consoles.ts";
 import { inOrder, type Source, type VmSources } from "./triage-group.ts";
+import { isTold } from "./triage-told.ts";
 
 /** A source as a report lists it. */
 export interface SourceFacts {
@@ -44,10 +45,6 @@ export interface VmResult {
 /** Files of a kind nobody knows, and directories, that are named in warnings. */
 export const MAX_NAMED = 20;
 
-/** What is told of in its place, while the others say what they know. */
-export const isTold = (error: unknown): error is GuestcoreError =>
-  error instanceof GuestcoreError && !(error instanceof InterruptedError);
-
 /** Whether it is something of a VM: a file that could not even be looked at may be. */
 export const isArtefact = ({ kind, failure }: Source): boolean => kind !== "unknown" || failure !== undefined;
 
@@ -79,8 +76,8 @@ export async function triageVm(
   const detected: SourceDetected[] = [];
   const failures: GuestcoreError[] = [];
   for (const source of sources) {
-    const { kind, path, files } = source;
-    const input = { path, source: path, files, commandLine };
+    const { kind, path, files, domain } = source;
+    const input = { path, source: path, files, domain, commandLine };
     try {
       const result = await readSource(source, readers[kind], input, { ...context, warn });
       detected.push({ source: path, kind, ...result });

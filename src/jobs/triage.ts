@@ -6,9 +6,11 @@ import { type FoundFile, findArtefacts, MAX_DEPTH, MAX_FILES } from "../io/artef
 import { isStream, STANDARD_INPUT } from "../io/stream.ts";
 import type { SourceKind } from "../triage/verdict/types.ts";
 import { type Reader, type Recognised, recognise, unreadable } from "./triage-artefact.ts";
+import { byDomain } from "./triage-domains.ts";
 import { groupByVm, NO_VM, sourcesOf, type VmSources } from "./triage-group.ts";
 import { READERS } from "./triage-readers.ts";
-import { isArtefact, isTold, type JudgedVm, MAX_NAMED, triageVm, type VmResult } from "./triage-vm.ts";
+import { isTold } from "./triage-told.ts";
+import { isArtefact, type JudgedVm, MAX_NAMED, triageVm, type VmResult } from "./triage-vm.ts";
 
 export type { VmResult } from "./triage-vm.ts";
 
@@ -46,7 +48,7 @@ export async function* triage(
   const recognised: (readonly [FoundFile, Recognised])[] = [];
   for (const file of found.files) {
     const { also, ...first } = await recogniseOrTell(file);
-    recognised.push([file, first]);
+    for (const one of await byDomain(file, first, context)) recognised.push([file, one]);
     if (also !== undefined) recognised.push([file, also]);
     await context.checkpoint();
   }
@@ -84,8 +86,8 @@ function eachOnce({ name, sources }: VmSources): VmSources {
   const known = new Set<string>();
   return {
     name,
-    sources: sources.filter(({ kind, files }) => {
-      const key = `${kind} ${files.map(({ identity }) => identity).join(" ")}`;
+    sources: sources.filter(({ kind, files, domain = "" }) => {
+      const key = `${kind} ${domain} ${files.map(({ identity }) => identity).join(" ")}`;
       const isNew = !known.has(key);
       known.add(key);
       return isNew;

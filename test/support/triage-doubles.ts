@@ -1,5 +1,6 @@
 import { readFileSync } from "node:fs";
-import { feedLog, type Reader } from "../../src/jobs/triage-artefact.ts";
+import type { Reader } from "../../src/jobs/triage-artefact.ts";
+import { feedLog } from "../../src/jobs/triage-feed.ts";
 import type { Detected, Finding, TimelineEvent } from "../../src/triage/finding.ts";
 import type { SourceKind } from "../../src/triage/verdict/types.ts";
 
