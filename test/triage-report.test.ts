@@ -263,6 +263,7 @@ describe("a failure that was outlived", () => {
     expect(triageText(failed, OOPS)).toContain(`\n  ${WORDS}\n`);
     expect(triageMarkdown([failed], OOPS)).toContain(`\`${WORDS}\``);
     expect(triageTap([failed], OOPS)).toContain(WORDS);
+    expect(triageHtml([failed], OOPS)).toContain(`<p class="failure">${WORDS}</p>`);
     const [first, second] = triageGithub(failed, OOPS).split("\n");
     expect(first).toMatch(
       /^::error file=serial.log,line=10,title=web%3A clean%2C fails because of --fail-on oops/,
@@ -279,6 +280,7 @@ describe("a failure that was outlived", () => {
         triageText(result, options),
         triageMarkdown([result], options),
         triageGithub(result, options),
+        triageHtml([result], options),
       ];
       expect([...all, triageJunit([result], options)].join("")).not.toContain("fails because of");
     }

@@ -364,20 +364,44 @@ describe("guestcore triage", () => {
     copyFileSync(join(samples, "paused-in-panic.console.log"), join(top, "console.log"));
     const reports = ["json-file", "junit", "markdown", "html"];
     await command(top, ...reports.flatMap((form) => [`--${form}`, join(top, `console.${form}`)]));
-    for (const form of ["tap", "jsonl"]) {
+    for (const form of ["tap", "jsonl", "github"]) {
       writeFileSync(join(top, `console.${form}`), (await command(join(top, "console.log"), `--${form}`)).out);
+    }
+    const log = join(top, "console.log");
+    const detectors = { verdict: [log], failing: [log, "--fail-on", "warning"], detector: ["console", log] };
+    for (const [name, argv] of Object.entries(detectors)) {
+      writeFileSync(join(top, `${name}.txt`), (await command(...argv)).out);
     }
     const { out } = await command(top, "--json");
     const { result, warnings } = JSON.parse(out);
     expect(result.vms[0].findings.length).toBe(1);
     const named: { path: string; label: string }[] = result.vms[0].sources;
-    expect(named.filter(({ label }) => label === "a report that guestcore wrote").length).toBe(6);
-    expect(warnings.length).toBe(6);
+    expect(named.filter(({ label }) => label === "a report that guestcore wrote").length).toBe(10);
+    expect(warnings.length).toBe(10);
     // What is like one, and is none.
     writeFileSync(join(top, "serial.log"), "# guestcore triage of today\n[    0.000000] Linux version 6\n");
     expect(
       JSON.parse((await command(join(top, "serial.log"), "--json")).out).result.vms[0].sources,
     ).toMatchObject([{ kind: "console" }]);
+    writeFileSync(
+      join(top, "serial.log"),
+      "vm1: guest-panic: x  (certain)\n[    0.000000] Linux version 6\n",
+    );
+    expect((await command(join(top, "serial.log"))).out).toMatch(/console +\S+serial.log {2}0 findings/);
+  });
+
+  test("an earlier report among the artefacts is replaced with --force, and no artefact", async () => {
+    copyFileSync(join(samples, "paused-in-panic.console.log"), join(top, "console.log"));
+    const argv = [top, "--html", join(top, "vm.html"), "--junit", join(top, "vm.xml")];
+    expect((await command(...argv)).status).toBe(1);
+    expect(await command(...argv)).toMatchObject({ status: 2, out: "" });
+    const { status, err, out } = await command(...argv, "--force");
+    expect([status, err]).toEqual([1, ""]);
+    expect(out).not.toContain("vm.html");
+    // One that nothing takes the place of is told of.
+    expect((await command(top, "--html", join(top, "vm.html"), "--force")).err).toMatch(
+      /^warning TRI004: \S+vm\.xml/,
+    );
   });
 
   test("a file is replaced only with --force, an input never", async () => {

@@ -1,3 +1,5 @@
+import { VERDICTS } from "../triage/verdict/types.ts";
+
 /** What `virsh event` and `virsh qemu-monitor-event` print. */
 const OF_DOMAINS = /^.{0,60}event ['"A-Z_a-z-]{1,60} (?:at .{1,80})?for domain /m;
 
@@ -27,6 +29,16 @@ const REPORTS: readonly RegExp[] = [
   /^<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">\n<meta name="viewport"/,
   /^TAP version 14\n1\.\.\d{1,6}\n(?:not )?ok 1 - .{1,4000}\n {2}---\n {2}verdict: /,
   /^\{"type":"(?:finding|verdict)","vm":"/,
+  new RegExp(
+    `^.{1,4000}: (?:${VERDICTS.join("|")}): .{0,4000}  \\((?:certain|likely|possible)\\)\n  (?:why {8}|fails because of --fail-on )`,
+  ),
+  new RegExp(
+    `^::(?:error|warning|notice) (?:file=.{1,4000},)?title=.{1,4000}%3A (?:${VERDICTS.join("|")})[:%]`,
+  ),
+  // Of single detectors: console, qmp, pstore, rtas and mce.
+  /^.{1,4000}:\d{1,9}: (?:panic|oops|hang|warning|notice): .{0,4000}\n {2}lines? \d{1,9}(?: to \d{1,9})?, /,
+  /^.{1,4000}: .{0,4000}\n {2}QEMU .{1,200}, last state .{1,200}\n {2}policy: a panic means /,
+  /^.{1,4000}: \d{1,9} records?, \d{1,9} crash(?:es)?\n\n(?:panic|oops): .{0,4000}\n {2}when {4}/,
 ];
 
 /** Whether a text is a report of guestcore's own, which quotes the artefacts it was made of. */

@@ -3,6 +3,7 @@ import type { JobContext } from "../core/job.ts";
 import { plural, shellWord } from "../core/text.ts";
 import type { Warning } from "../core/warnings.ts";
 import { type FoundFile, findArtefacts, MAX_DEPTH, MAX_FILES } from "../io/artefacts.ts";
+import type { FileIdentity } from "../io/file.ts";
 import { isStream, STANDARD_INPUT } from "../io/stream.ts";
 import type { SourceKind } from "../triage/verdict/types.ts";
 import { type Reader, type Recognised, recognise, unreadable } from "./triage-artefact.ts";
@@ -19,6 +20,8 @@ export interface TriageOptions {
   readonly vm?: string | undefined;
   /** VMs looked at at the same time; results come in order all the same. Default 1. */
   readonly jobs?: number | undefined;
+  /** Files that are about to be written anew: none of them is an artefact. */
+  readonly replaced?: readonly FileIdentity[];
   /** Sees what was found before any of it is read; what it throws ends the run. */
   readonly onFound?: (paths: readonly string[]) => void;
   /** What reads each kind of artefact. */
@@ -43,17 +46,19 @@ export async function* triage(
   }
   if (options.vm?.trim() === "") throw new UsageError("--vm takes the name of a VM");
   const found = findArtefacts(paths);
-  options.onFound?.(found.files.map(({ path }) => path));
+  const replaced = new Set(options.replaced?.map(({ device, inode }) => `${device}:${inode}`));
+  const files = found.files.filter(({ identity }) => !replaced.has(identity));
+  options.onFound?.(files.map(({ path }) => path));
   const warnings = collectingWarnings(found);
   const recognised: (readonly [FoundFile, Recognised])[] = [];
-  for (const file of found.files) {
+  for (const file of files) {
     const { also, ...first } = await recogniseOrTell(file);
     for (const one of await byDomain(file, first, context)) recognised.push([file, one]);
     if (also !== undefined) recognised.push([file, also]);
     await context.checkpoint();
   }
   const vms = groupByVm(sourcesOf(recognised), options.vm).map(eachOnce).toSorted(byName);
-  if (!vms.some(({ sources }) => sources.some(isArtefact))) throw nothing(paths, found.files);
+  if (!vms.some(({ sources }) => sources.some(isArtefact))) throw nothing(paths, files);
   const jobs = Math.max(1, options.jobs ?? 1);
   const running: Promise<JudgedVm>[] = [];
   const begin = (index: number): void => {

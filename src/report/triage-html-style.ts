@@ -7,6 +7,7 @@ export const TRIAGE_CSS = `
 body { color: var(--ink); background: var(--paper); font: 15px/1.45 system-ui, sans-serif; margin: 2rem auto; max-width: 72rem; padding: 0 1rem; }
 h1 { font-size: 1.4rem; margin: 2rem 0 .3rem; } h3 { font-size: 1rem; margin: 1.4rem 0 .3rem; }
 .title { font-size: 1.1rem; margin: .2rem 0 1rem; overflow-wrap: anywhere; }
+.failure { color: var(--bad); font-weight: 600; margin: -.7rem 0 1rem; overflow-wrap: anywhere; }
 .badge { border: 2px solid; border-radius: .3rem; padding: 0 .4rem; }
 .bad, .panic, .oops { color: var(--bad); font-weight: 600; } .good { color: var(--good); } .hang, .warning { color: var(--warn); }
 table { border-collapse: collapse; width: 100%; } th, td { border-bottom: 1px solid var(--line); padding: .25rem .6rem .25rem 0; text-align: left; vertical-align: top; overflow-wrap: anywhere; }

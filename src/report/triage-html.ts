@@ -4,6 +4,7 @@ import type { VmResult } from "../jobs/triage.ts";
 import type { TimelineEntry } from "../triage/verdict/types.ts";
 import { TRIAGE_CSS } from "./triage-html-style.ts";
 import {
+  failureText,
   hasFailed,
   momentText,
   placeText,
@@ -87,10 +88,12 @@ const list = (heading: string, name: string, items: readonly string[]): string[]
 
 function section(result: VmResult, index: number, options: TriageReportOptions): string[] {
   const { verdict } = result;
+  const failure = failureText(result, options);
   return [
     `<section id="vm${index}">`,
     `<h1>${badge(result, options)} ${htmlText(vmName(result))}</h1>`,
     `<p class="title">${htmlText(verdict.title)}</p>`,
+    ...(failure === undefined ? [] : [`<p class="failure">${htmlText(failure)}</p>`]),
     "<dl>",
     ...fact("side that failed", verdict.side),
     ...fact("confidence", verdict.confidence),

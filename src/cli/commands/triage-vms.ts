@@ -68,7 +68,8 @@ async function run(paths: readonly string[], flags: TriageFlags, terminal: Termi
   const verdicts: string[] = [];
   let failed = false;
   const onFound = (found: readonly string[]) => refuseInputs(files, found, flags);
-  for await (const result of triage(paths, { vm, jobs, onFound }, jobContext(terminal, flags))) {
+  const options = { vm, jobs, onFound, replaced: await replacedBy(files, flags) };
+  for await (const result of triage(paths, options, jobContext(terminal, flags))) {
     failed ||= hasFailed(result, { failOn });
     if (streamed !== undefined) {
       const gap = shown === "text" && verdicts.length > 0 ? "\n" : "";
@@ -138,6 +139,16 @@ function prepareFiles(inputs: readonly string[], flags: TriageFlags): WrittenFil
     probeTextFile(path, { force: flags.force, others, option });
   }
   return files;
+}
+
+/** Reports of an earlier run that those of this one take the place of: they may lie among the artefacts. */
+async function replacedBy(
+  files: readonly WrittenFile[],
+  { force }: TriageFlags,
+): Promise<readonly FileIdentity[]> {
+  if (!force || files.length === 0) return [];
+  const { ownReports } = await import("../../jobs/triage-own.ts");
+  return ownReports(files.map(({ path }) => path));
 }
 
 /** @throws UsageError when a report would be written over what was found below a directory */
