@@ -53,6 +53,8 @@ test("the first one's banner may be lost", () => {
 test("a journal has no last words, a log without times no boots that are sure", () => {
   const journal = `${running()}${new KernelLog().boot()}`.replaceAll(/^/gm, "Nov 26 10:00:00 vm1 kernel: ");
   expect(detect(journal.trimEnd()).findings).toEqual([]);
+  const monotonic = `${running()}${new KernelLog().boot()}`.replaceAll(/^(\[.*?\]) /gm, "$1 vm1 kernel: ");
+  expect(detect(monotonic).findings).toEqual([]);
   const bare = `${running()}${new KernelLog().boot()}`.replaceAll(/^\[.*?\] /gm, "");
   expect(detect(bare).findings).toEqual([]);
 });

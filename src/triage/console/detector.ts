@@ -103,7 +103,7 @@ export class ConsoleDetector {
     this.#push(this.#envelopes.end());
     this.#splitter.end();
     this.#release();
-    const { findings, events, boots } = this.#engine.end(this.#lastLine());
+    const { findings, events, boots } = this.#engine.end(this.#lastLine(), this.#envelopes.isJournal);
     return {
       source: this.#source,
       bytes: this.#bytes,

@@ -449,7 +449,11 @@ export class Engine {
     );
   }
 
-  end(last: ConsoleLine | undefined): {
+  /** @param isJournal what a kernel says last is not in the log */
+  end(
+    last: ConsoleLine | undefined,
+    isJournal: boolean,
+  ): {
     readonly findings: readonly Finding[];
     readonly events: readonly TimelineEvent[];
     readonly boots: readonly BootFacts[];
@@ -470,7 +474,7 @@ export class Engine {
         text: decoded(last.raw),
       });
     }
-    const reset = silentResets(this.#boots, this.#source);
+    const reset = isJournal ? undefined : silentResets(this.#boots, this.#source);
     const findings = [...this.#findings, ...(reset === undefined ? [] : [reset])].sort(
       (a, b) => (a.evidence[0]?.line ?? 0) - (b.evidence[0]?.line ?? 0),
     );

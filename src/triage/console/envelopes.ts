@@ -41,6 +41,11 @@ export class Envelopes {
     return this.#boots;
   }
 
+  /** Whether there are records of a journal. */
+  get isJournal(): boolean {
+    return this.#known.size > 0;
+  }
+
   /** @param text one byte a character */
   push(text: string): string {
     if (this.#boots.length > 0) this.#boots = [];

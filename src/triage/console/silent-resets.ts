@@ -5,7 +5,7 @@ import type { ConsoleLine } from "./prefix.ts";
 
 /** Whether a banner is as a console shows it, and not out of a journal, which a kernel's last words never reach. */
 export const isShown = ({ raw, uptime }: ConsoleLine): boolean =>
-  uptime !== undefined && !/\bkernel: ?\[/.test(raw.slice(0, 200));
+  uptime !== undefined && !raw.slice(0, raw.indexOf("Linux version ")).includes("kernel:");
 
 /** Boots that broke off that are told of by their lines. */
 const MAX_EVIDENCE = 12;

@@ -12,6 +12,7 @@ import { LINUX_PANIC } from "./linux-panic.ts";
 import { LINUX_POWERPC } from "./linux-powerpc.ts";
 import { LINUX_S390 } from "./linux-s390.ts";
 import { LINUX_STORAGE } from "./linux-storage.ts";
+import { LINUX_STRUCTURES } from "./linux-structures.ts";
 import { OTHER_KERNELS } from "./other-kernels.ts";
 import { USERLAND } from "./userland.ts";
 
@@ -24,6 +25,7 @@ export const SIGNATURES: readonly Signature[] = [
   ...LINUX_S390,
   ...LINUX_CHECKS,
   ...LINUX_STORAGE,
+  ...LINUX_STRUCTURES,
   ...LINUX_HANGS,
   ...LINUX_HARDWARE,
   ...LINUX_MACHINES,

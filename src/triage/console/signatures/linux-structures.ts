@@ -1,0 +1,76 @@
+import { signatures } from "../signature.ts";
+
+/** What Linux says of its own structures: stacks it cannot unwind, names given twice, objects that nobody points to. */
+export const LINUX_STRUCTURES = signatures([
+  {
+    id: "linux/unwind",
+    class: "warning",
+    starts: ["WARNING: kernel stack ", "WARNING: stack recursion", "WARNING: can't "],
+    pattern:
+      /^WARNING: (kernel stack (?:regs|frame pointer) at [0-9a-fx]{4,18} in .{1,40}:\d{1,10} has bad|stack recursion on stack type \d|can't (?:access|dereference) .{0,40}registers)/,
+    title: "WARNING: the kernel's stack cannot be unwound",
+    inFrame: true,
+    source:
+      "arch/x86/kernel/unwind_frame.c: unwind_next_frame(); arch/x86/kernel/unwind_orc.c: orc_warn(); arch/x86/kernel/dumpstack_64.c",
+    examples: [
+      "WARNING: kernel stack regs at ffff8801d9af7e30 in init:123 has bad 'bp' value ffff8801d9af7f10",
+      "WARNING: kernel stack frame pointer at 00000000abcd1234 in cat:1 has bad value           (null)",
+      "WARNING: stack recursion on stack type 1",
+      "WARNING: can't access registers at entry_SYSCALL_64+0x1/0x2",
+    ],
+    negatives: ["WARNING: can't open /etc/passwd", "WARNING: kernel stack size is 16 KiB"],
+  },
+  {
+    id: "linux/dentry-in-use",
+    class: "kernel-bug",
+    role: "lead",
+    starts: ["BUG: Dentry "],
+    pattern: /^BUG: Dentry [0-9a-fx]{4,18}\{i=[0-9a-f]{1,16},n=.{0,255}\} {1,2}still in use \(-?\d+\)/,
+    title: "a dentry is still in use at unmount",
+    source: "fs/dcache.c: umount_check(); WARN() or BUG() comes next",
+    examples: ["BUG: Dentry 00000000abcdef01{i=c,n=foo}  still in use (1) [unmount of tmpfs tmpfs]"],
+  },
+  {
+    id: "linux/duplicate-name",
+    class: "warning",
+    starts: ["sysfs: cannot create duplicate filename ", "kobject_add_internal failed for "],
+    pattern:
+      /^(?:sysfs: cannot create duplicate filename '|kobject_add_internal failed for .{1,128} with -EEXIST, don't try to register things with the same name)/,
+    title: "a name was registered twice in sysfs",
+    inFrame: true,
+    source: "fs/sysfs/dir.c: sysfs_warn_dup(); lib/kobject.c: kobject_add_internal()",
+    examples: [
+      "sysfs: cannot create duplicate filename '/devices/virtual/net/foo'",
+      "kobject_add_internal failed for foo with -EEXIST, don't try to register things with the same name in the same directory.",
+    ],
+    negatives: ["kobject_add_internal failed for foo (error: -2 parent: bar)"],
+  },
+  {
+    id: "linux/warn-message",
+    class: "warning",
+    role: "lead",
+    tells: true,
+    starts: ["proc_dir_entry ", "DEBUG_LOCKS_WARN_ON(", "remove_proc_entry: "],
+    pattern:
+      /^(proc_dir_entry '[^']{1,200}' already registered|DEBUG_LOCKS_WARN_ON\([^)]{1,120}\)|remove_proc_entry: removing non-empty directory)/,
+    title: "$1",
+    source: "fs/proc/generic.c; include/linux/debug_locks.h: DEBUG_LOCKS_WARN_ON(); WARN() comes next",
+    examples: [
+      "proc_dir_entry 'net/foo' already registered",
+      "DEBUG_LOCKS_WARN_ON(lock->magic != lock)",
+      "remove_proc_entry: removing non-empty directory 'net/rpc', leaking at least 'use-gss-proxy'",
+    ],
+  },
+  {
+    id: "linux/unreferenced",
+    class: "memory-leak",
+    starts: ["unreferenced object 0x"],
+    pattern: /^unreferenced object 0x[0-9a-f]{8,16} \(size \d{1,12}\):/,
+    title: "memory leak",
+    inFrame: true,
+    // As a program reads it out of debugfs; kmemleak.verbose=1 has the kernel print it.
+    speaker: "any",
+    source: "mm/kmemleak.c: print_unreferenced()",
+    examples: ["unreferenced object 0xffff88810a2b3c40 (size 64):"],
+  },
+]);
