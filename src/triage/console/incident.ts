@@ -1,5 +1,6 @@
 import { createHash } from "node:crypto";
 import type { Evidence, Finding, Severity } from "../finding.ts";
+import { STOP_CODES } from "../qmp/stop-codes.ts";
 import { CLASSES, HANGS, type IncidentClass } from "./classes.ts";
 import { counterOf, frameOf, functionOf, isEntry, isHelper } from "./frames.ts";
 import type { SignatureMatch } from "./matcher.ts";
@@ -220,7 +221,8 @@ export class Incident {
       .replaceAll("$+", groups.slice(1).find((group) => group !== undefined) ?? "")
       .replace(/\$(\d)/g, (_, digit: string) => (digit === "1" ? at : (groups[Number(digit)] ?? "")))
       .replace(/:\s*$/, "");
-    const title = signature.inFrame === true && place !== undefined ? `${filled} in ${place}` : filled;
+    const named = this.class === "bugcheck" ? withStopName(filled) : filled;
+    const title = signature.inFrame === true && place !== undefined ? `${named} in ${place}` : named;
     return decoded(withoutAddresses(title), MAX_TITLE);
   }
 
@@ -276,6 +278,13 @@ export class Incident {
 /** A file of the kernel's source without where it was built. */
 const sourceOf = (path: string | undefined): string =>
   (path ?? "").replace(SOURCE_TREE, "$1").replace(/^(?:\.\.?\/)+/, "");
+
+/** A bug check with its name, which Windows does not print. */
+const withStopName = (title: string): string => {
+  const code = /\b(?:0x)?([0-9A-Fa-f]{1,8})$/.exec(title)?.[1];
+  const name = code === undefined ? undefined : STOP_CODES[Number.parseInt(code, 16)];
+  return name === undefined ? title : `${title} ${name}`;
+};
 
 const withoutAddresses = (title: string): string =>
   title.replace(/\b(?:0x)?[0-9a-f]{9,16}\b/g, "ADDR").replace(/\+0x[0-9a-f]{1,8}\/0x[0-9a-f]{1,8}/g, "");

@@ -24,6 +24,7 @@ export const LANDMARKS: readonly Landmark[] = [
   { kind: "linux", starts: ["Linux version "], pattern: /^Linux version (\S{1,128}) \(/, system: "linux" },
   // FreeBSD sys/kern/kern_mib.c, NetBSD and OpenBSD conf/newvers.sh, Xen xen/drivers/char/console.c
   { kind: "system", starts: ["FreeBSD "], pattern: /^(FreeBSD \d\S{0,60})/, system: "freebsd" },
+  { kind: "system", starts: ["DragonFly v"], pattern: /^(DragonFly v\d\S{0,60}) /, system: "freebsd" },
   { kind: "system", starts: ["NetBSD "], pattern: /^(NetBSD \d\S{0,60}) \(/, system: "netbsd" },
   { kind: "system", starts: ["OpenBSD "], pattern: /^(OpenBSD \d\S{0,60}) \(/, system: "openbsd" },
   {

@@ -5,14 +5,16 @@ export const USERLAND = signatures([
   {
     id: "systemd/freeze",
     class: "init-failure",
-    starts: ["systemd[1]: "],
+    starts: ["systemd[1]: ", "[!!!!!!] "],
     pattern:
-      /^systemd\[1\]: (?:Freezing execution\.|Caught <(\w{3,8})>|Freezing\.?$|Failed to (?:allocate manager object|mount API filesystems|load)\b.{0,80}[Ff]reezing)/,
+      /^systemd\[1\]: (?:Freezing execution\.|Caught <(\w{3,8})>|Freezing\.?$|Failed to (?:allocate manager object|mount API filesystems|load|execute default target|start default target|fork off crash shell)\b.{0,80}[Ff]reezing)|^\[!{6}\] (?=.{0,100}(?:[Ff]reezing|Failed to|Caught <))/,
     title: "systemd froze",
     speaker: "any",
     source: "systemd src/core/crash-handler.c: freeze_or_exit_or_reboot()",
     examples: [
       "systemd[1]: Freezing execution.",
+      "systemd[1]: Failed to execute default target. Freezing",
+      "[!!!!!!] Failed to mount API filesystems.",
       "systemd[1]: Caught <SEGV>, core dump failed (child 123, code=killed, status=11/SEGV).",
     ],
     negatives: ["systemd[1]: Started panic-handler test unit (kernel.panic=30)."],
@@ -31,6 +33,9 @@ export const USERLAND = signatures([
     id: "systemd/emergency",
     class: "emergency-mode",
     starts: [
+      "(initramfs)",
+      "You are now being dropped into an emergency shell",
+      "initramfs emergency recovery shell launched",
       "You are in emergency mode",
       "Entering emergency mode",
       'Generating "/run/initramfs/rdsosreport',
@@ -39,7 +44,7 @@ export const USERLAND = signatures([
       "Cannot open access to console, the root account is locked",
     ],
     pattern:
-      /^(?:You are in (emergency|rescue) mode|Entering (emergency) mode|Welcome to (emergency) mode|Cannot open access to console, the root account is locked)/,
+      /^(?:\(initramfs\) ?$|You are now being dropped into an emergency shell|initramfs emergency recovery shell launched|You are in (emergency|rescue) mode|Entering (emergency) mode|Welcome to (emergency) mode|Cannot open access to console, the root account is locked)/,
     title: "start-up stopped in emergency mode",
     speaker: "any",
     source:
@@ -47,7 +52,10 @@ export const USERLAND = signatures([
     examples: [
       'You are in emergency mode. After logging in, type "journalctl -xb" to view',
       "Entering emergency mode. Exit the shell to continue.",
+      "(initramfs) ",
+      "You are now being dropped into an emergency shell.",
     ],
+    negatives: ["(initramfs) is what BusyBox asks with"],
   },
   {
     id: "dracut/timeout",
@@ -65,6 +73,44 @@ export const USERLAND = signatures([
     ],
   },
   {
+    id: "dracut/could-not-boot",
+    class: "boot-failure",
+    starts: ["dracut Warning: ", "Warning: Could not boot."],
+    pattern: /^(?:dracut )?Warning: (?:Could not boot\.|Boot has failed\.)/,
+    title: "dracut could not boot",
+    speaker: "any",
+    source: "dracut modules.d/99base/dracut-lib.sh: emergency_shell()",
+    examples: [
+      "dracut Warning: Could not boot.",
+      'dracut Warning: Boot has failed. To debug this issue add "rdshell"',
+    ],
+  },
+  {
+    id: "fsck/manually",
+    class: "boot-failure",
+    starts: ["/dev/", "UNEXPECTED INCONSISTENCY; RUN fsck"],
+    pattern: /^(?:\/dev\/[\w./-]{1,80}: )?UNEXPECTED INCONSISTENCY; RUN fsck MANUALLY/,
+    title: "fsck wants to be run by hand",
+    severity: "warning",
+    speaker: "any",
+    source: "e2fsprogs e2fsck/problem.c: preenhalt()",
+    examples: ["/dev/vda1: UNEXPECTED INCONSISTENCY; RUN fsck MANUALLY."],
+  },
+  {
+    id: "systemd/switch-root",
+    class: "boot-failure",
+    starts: ["[FAILED] Failed to start "],
+    pattern: /^\[FAILED\] Failed to start (?:initrd-switch-root\.service - )?[sS]witch [rR]oot/,
+    title: "systemd could not go over to the root file system",
+    severity: "warning",
+    speaker: "any",
+    source: "systemd units/initrd-switch-root.service",
+    examples: [
+      "[FAILED] Failed to start Switch Root.",
+      "[FAILED] Failed to start initrd-switch-root.service - Switch Root.",
+    ],
+  },
+  {
     id: "dracut/fatal",
     class: "boot-failure",
     starts: ["dracut: FATAL: ", "dracut: Refusing to continue"],
@@ -77,15 +123,30 @@ export const USERLAND = signatures([
   {
     id: "initramfs/no-root",
     class: "boot-failure",
-    starts: ["ALERT!  ", "Gave up waiting for root", "ERROR: device 'UUID"],
+    starts: [
+      ...[
+        "ALERT! ",
+        "Gave up waiting for root",
+        "No init found. Try passing",
+        "Target filesystem doesn't have",
+      ],
+      ...[
+        "ERROR: Failed to mount '",
+        "ERROR: Root device mounted ",
+        "Mounting root failed.",
+        "An error occurred in stage 1",
+      ],
+    ],
     pattern:
-      /^(?:ALERT! +\S{1,200} does not exist\. {2}Dropping to a shell|Gave up waiting for root (?:file system )?device)/,
+      /^(?:ALERT! +\S{1,200} does not exist\. {1,2}Dropping to a shell|No init found\. Try passing init= bootarg|Target filesystem doesn't have requested |ERROR: Failed to mount '\S{1,200}' on real root|ERROR: Root device mounted successfully, but \S{1,100} does not exist|Mounting root failed\.|An error occurred in stage 1 of the boot process|Gave up waiting for root (?:file system )?device)/,
     title: "initramfs: no root file system",
     speaker: "any",
-    source: "initramfs-tools scripts/local: local_device_setup()",
+    source: "initramfs-tools scripts/local, init; mkinitcpio init_functions; Alpine's and NixOS' initramfs",
     examples: [
       "ALERT!  UUID=1234-5678 does not exist.  Dropping to a shell!",
       "Gave up waiting for root file system device.  Common problems:",
+      "No init found. Try passing init= bootarg.",
+      "ERROR: Failed to mount 'UUID=1234-5678' on real root",
     ],
   },
   {
