@@ -96,3 +96,45 @@ describe("words in passing of a short log", () => {
     expect(detect(`${kdump}`).findings).toMatchObject([{ survived: false, trust: "certain" }]);
   });
 });
+
+describe("a log that somebody prints with the banner of its boot", () => {
+  const boot = `${new KernelLog().boot().later(9).say("a", "b")}`;
+  const panicked = `${new KernelLog().boot().oops("foo_write").panic()}`;
+  const oopsed = `${new KernelLog().boot().oops("foo_write")}`;
+  const later = `${new KernelLog(50).say("e1000: up", "EXT4-fs: mounted")}`;
+
+  test.each([
+    ["a panic, and the shell asks again", `root@vm1:~# cat old.log\n${panicked}root@vm1:~# \n`],
+    ["a panic, and nothing else", `root@vm1:~# zcat old.log.gz\n${panicked}`],
+    ["a panic, and an orderly end", `${panicked}${new KernelLog(50).say("reboot: Power down")}`],
+    ["an oops, and the kernel goes on", `/ # cat old.log\n${oopsed}/ # \n${later}`],
+    ["an oops, and the clock goes on", `[root@vm1 tmp]# dmesg\n${oopsed}${later}`],
+  ])("%s: none of this boot's", (_, log) => {
+    const report = detect(boot + log);
+    expect(report.findings).toEqual([]);
+    expect(report.quoted).toBe(1);
+    expect(report.boots).toHaveLength(1);
+  });
+
+  test.each([
+    ["a command that prints no log", `root@vm1:~# ./crash.sh\n${panicked}`, ["null-deref/panic"]],
+    [
+      "lines of the kernel between",
+      `root@vm1:~# cat x\n${new KernelLog(20).say("c")}${panicked}`,
+      ["null-deref/panic"],
+    ],
+    ["words, no prompt", `it says cat old.log\n${panicked}`, ["null-deref/panic"]],
+    ["an oops of the next boot", `${oopsed}${later}`, ["null-deref/oops"]],
+    ["firmware between", `root@vm1:~# cat x\nSeaBIOS (version 1.16)\n${panicked}`, ["null-deref/panic"]],
+  ])("%s: another boot", (_, log, expected) => {
+    expect(kinds(detect(boot + log))).toEqual(expected);
+  });
+
+  test("a shell's panic of its own behind such a log counts", () => {
+    const log = `${boot}root@vm1:~# cat old.log\n${panicked}root@vm1:~# ./crash\n`;
+    const own = `${new KernelLog(60).oops("bar_read").panic()}`;
+    expect(detect(log + own).findings).toMatchObject([
+      { severity: "panic", details: { guilty: "bar_read" } },
+    ]);
+  });
+});

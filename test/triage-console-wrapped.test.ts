@@ -79,6 +79,24 @@ describe("what loggers wrap lines in", () => {
     expect(kinds(detect(`Linux version 6.1.0 (a@b) (gcc 12) #1 SMP\n${old}\n`))).toEqual([]);
   });
 
+  test.each<[string, (line: string, at: number) => string]>([
+    ["a host's stamps", (line, at) => `${KernelLog.stamp(5000 + at / 10)}${line}`],
+    ["a host's shorter stamps", (line, at) => `[${(at / 10).toFixed(3).padStart(8)}] ${line}`],
+    ["a host's stamps, and a name", (line, at) => `${KernelLog.stamp(5000 + at / 10)}guest: ${line}`],
+  ])("%s, from the firmware on", (_, wrap) => {
+    const log = ["SeaBIOS (version 1.16)", "Booting from ROM..", ...LINES].map(wrap).join("\n");
+    const report = detect(`${log}\n`);
+    expect(kinds(report)).toEqual(["null-deref/panic"]);
+    expect(report.findings[0]!.at!.uptime).toBeLessThan(100);
+    expect(report.boots.at(-1)).toMatchObject({ release: "6.1.0-1-amd64", end: "panic" });
+  });
+
+  test("a log that a kernel is given to print has two stamps too, and is old", () => {
+    const old = LINES.map((line, at) => `${KernelLog.stamp(20 + at / 1000)}${line}\n`).join("");
+    const log = `${new KernelLog().boot()}${old}${new KernelLog(50).say("a", "b", "reboot: Power down")}`;
+    expect(kinds(detect(log))).toEqual([]);
+  });
+
   test("two lines in one shape are no wrapper, and are looked at all the same", () => {
     const text = `boot: [    1.000000] a\nboot: [    2.000000] b\nKernel panic - not syncing: x\n`;
     expect(kinds(detect(text))).toEqual(["panic/panic"]);

@@ -49,6 +49,8 @@ export class Boot implements BootFacts {
   hasFailed = false;
   /** Its banner as a console shows it; undefined without one, and in a journal. */
   shown: string | undefined;
+  /** Whether somebody at a shell had it printed: it goes on until the shell asks again, or the outer boot's clock goes on. */
+  isPrinted = false;
   /** Lines that it printed after its end. */
   afterDeath = 0;
   /** Whether it began with a banner; else with a clock that went back. */

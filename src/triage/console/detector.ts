@@ -59,6 +59,8 @@ export class ConsoleDetector {
   #inside = -1;
   /** Next `[` in the chunk, behind which a stamp may stand in the middle of a line. */
   #bracket = -1;
+  /** The line before the one that is looked at, where it may be a shell's. */
+  #before = "";
   /** The last line that is not empty. */
   #lastText = "";
   #lastStart = 0;
@@ -157,6 +159,7 @@ export class ConsoleDetector {
     if (this.#hasBracket(text, message, end) && (Number.isNaN(uptime) || isStampAt(text, this.#bracket))) {
       return false;
     }
+    this.#before = Number.isNaN(uptime) ? text.slice(start, end) : "";
     if (!Number.isNaN(uptime)) this.#wrappers.bare();
     return this.#engine.pass(this.#lines, uptime);
   }
@@ -177,7 +180,7 @@ export class ConsoleDetector {
       this.#message(line.slice(length), number, wallOfLine(line));
       return;
     }
-    const found = wrappers.isBare ? "none" : wrappers.learn(line);
+    const found = wrappers.learn(line);
     if (found === "learned") {
       const held = this.#held ?? [];
       this.#held = undefined;
@@ -188,7 +191,7 @@ export class ConsoleDetector {
     const held = this.#held;
     if (held !== undefined && (found === "maybe" || held.length > 0)) {
       held.push([line, number]);
-      if (wrappers.isBare || held.length > MAX_HELD) this.#release();
+      if ((wrappers.isBare && found !== "maybe") || held.length > MAX_HELD) this.#release();
     } else this.#message(line, number);
   }
 
@@ -207,6 +210,7 @@ export class ConsoleDetector {
   }
 
   #one(line: string, number: number, wall: number | undefined): void {
-    this.#engine.line(parseLine(line, number, this.#engine.clock, wall));
+    this.#engine.line(parseLine(line, number, this.#engine.clock, wall), this.#before);
+    this.#before = line;
   }
 }

@@ -9,7 +9,7 @@ import type { Landmark } from "./landmarks.ts";
 import { matchLandmark, matchSignature, type SignatureMatch } from "./matcher.ts";
 import type { ConsoleLine } from "./prefix.ts";
 import { isPrompt, isReportLine, STARTED } from "./report-lines.ts";
-import { SavedLog } from "./saved-log.ts";
+import { isShellPrompt, printsLog, SavedLog } from "./saved-log.ts";
 import { isShown, silentResets } from "./silent-resets.ts";
 
 /** A console that tells more has told enough; how many are left out is counted. */
@@ -71,6 +71,7 @@ export class Engine {
   /** Whether every line has to be looked at: a report goes on, or what became of the kernel is not known. */
   get attentive(): boolean {
     if (this.#pending !== undefined || this.#lead !== undefined || this.#saved.isOpen) return true;
+    if (this.#boot.isPrinted) return true;
     return this.#recent.some(({ panic, open }) => panic === undefined || open);
   }
 
@@ -88,8 +89,12 @@ export class Engine {
     return true;
   }
 
-  /** Every line that `pass` may not. */
-  line(line: ConsoleLine): void {
+  /**
+   * Every line that `pass` may not.
+   * @param before the line before it
+   */
+  line(line: ConsoleLine, before: string): void {
+    if (this.#boot.isPrinted && this.#printsNoMore(line)) this.#unquote(line.number);
     if (this.#saved.has(line, this.#boot)) {
       if (matchSignature(line.text)?.signature.role === "panic") this.quoted++;
       return;
@@ -98,15 +103,23 @@ export class Engine {
     const found = told?.landmark.kind === "going-down" || this.#speaks(line) ? told : undefined;
     if (found !== undefined && this.#isBanner(found.landmark)) {
       this.#begin(line, found.landmark.system!, decoded(found.about, 128));
+      this.#boot.isPrinted = this.#boot.outer !== undefined && printsLog(before);
       return;
     }
     const match = matchSignature(line.text);
-    this.#turnClock(line, match);
+    this.#turnClock(line, match, found?.landmark.kind);
     if (found !== undefined) this.#landmark(line, found.landmark, found.about);
     if (match !== undefined && this.#isCredible(line, match)) this.#mark(line, match);
     else this.#text(line);
     this.#confirm(line);
     if (this.#lead !== undefined && line.number > this.#lead.until) this.#lead = undefined;
+  }
+
+  /** Whether a log is over that somebody at a shell had printed. */
+  #printsNoMore({ text, uptime }: ConsoleLine): boolean {
+    const { outer, latest } = this.#boot;
+    if (uptime === undefined) return isShellPrompt(text);
+    return uptime >= outer!.clock && latest < outer!.clock;
   }
 
   /** In a log with the kernel's time, only lines with it are the kernel's. */
@@ -206,14 +219,14 @@ export class Engine {
   }
 
   /** Follows the kernel's clock; where it goes back and no banner says why, a quotation or a boot without one begins. */
-  #turnClock(line: ConsoleLine, match: SignatureMatch | undefined): void {
+  #turnClock(line: ConsoleLine, match: SignatureMatch | undefined, kind: Landmark["kind"] | undefined): void {
     const { uptime } = line;
     const boot = this.#boot;
     if (uptime !== undefined) {
       if (cameBack(boot, uptime)) this.#unquote(line.number);
       else if (wentBack(boot, uptime) && this.#isElsewhere(line, match)) this.#goBack(line, uptime);
     }
-    this.#livesOn(line, match);
+    this.#livesOn(line, match, kind === "power-down" || kind === "restart");
     this.#tick(line);
   }
 
@@ -253,13 +266,18 @@ export class Engine {
 
   /**
    * A boot that nothing announced, whose kernel died and goes on all the same, is the log of another that somebody printed.
-   * What a dead kernel may still say is part of a report.
+   * What a dead kernel may still say is part of a report; an orderly end is none.
    */
-  #livesOn({ number, text, uptime }: ConsoleLine, match: SignatureMatch | undefined): void {
+  #livesOn(
+    { number, text, uptime }: ConsoleLine,
+    match: SignatureMatch | undefined,
+    isOrderly: boolean,
+  ): void {
     const boot = this.#boot;
     if (boot.outer === undefined || boot.end === undefined || uptime === undefined) return;
     if (match !== undefined || isReportLine(text) || uptime < boot.clock) return;
-    if (++boot.afterDeath >= LIVES) this.#unquote(number);
+    const isOuter = isOrderly && boot.end === "panic" && uptime >= boot.outer.clock;
+    if (++boot.afterDeath >= LIVES || isOuter) this.#unquote(number);
   }
 
   #unquote(number: number): void {
@@ -458,6 +476,7 @@ export class Engine {
     readonly events: readonly TimelineEvent[];
     readonly boots: readonly BootFacts[];
   } {
+    if (this.#boot.isPrinted) this.#unquote(this.#boot.lastLine);
     this.#closeRecent();
     this.#boots.push(this.#boot);
     const boots = this.#boots.filter(

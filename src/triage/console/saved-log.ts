@@ -8,6 +8,18 @@ const SLACK = 1;
 /** A log whose lines have no level when so many have none. */
 const PLAIN = 2;
 
+/** A shell's prompt, and what was typed behind it. */
+const PROMPT =
+  /^(?:\[?[\w.-]{1,40}@[\w.:-]{1,40}[^#$%>]{0,80}|[\w.-]{0,40}:?[~/][\w./~-]{0,80}|\([\w-]{1,24}\)|bash-[\d.]{1,8}|sh-[\d.]{1,8})\]? ?[#$%>](?: |$)/;
+const PRINTS =
+  /[#$%>] (?:sudo )?(?:cat|zcat|xzcat|zstdcat|less|more|head|tail|strings|z?grep|dmesg|journalctl|coredumpctl)\b/;
+
+/** Whether somebody asks for a command. */
+export const isShellPrompt = (text: string): boolean => PROMPT.test(text);
+
+/** Whether a line is a shell's, with a command that prints what was logged: a boot right behind it is an old one. */
+export const printsLog = (text: string): boolean => PROMPT.test(text) && PRINTS.test(text);
+
 /**
  * The log of the last boot that somebody prints on this one's console: from the header of a record until this kernel's clock
  * goes on; or lines that show their level, `<4>`, in a log whose others do not.

@@ -6,6 +6,13 @@ const MAX_WRAPPER = 160;
 /** So many lines in one shape make it that of the log. */
 const ENOUGH = 3;
 const MAX_SHAPES = 8;
+/** A host's stamp that looks as the kernel's, and the kernel's behind it: `[ 5000.123456] [    0.000000] `, with a name between. */
+const HOST_STAMP = /^\[ {0,8}\d{1,10}\.\d{1,9}\] ?(?:[\w.-]{1,40}(?::| \|) )?(?=\[ {0,6}\d{1,8}\.\d{6}\])/;
+const HOST_SHAPE = "^\\[ {0,8}\\d{1,10}\\.\\d{1,9}\\] ?(?:[\\w.-]{1,40}(?::| \\|) (?=\\[))?";
+/** The kernel's first words right behind the only stamp. */
+const BANNER = /^(?:\[ {0,6}\d{1,8}\.\d{6}\] )?Linux version \d/;
+/** Lines with a stamp of their own that firmware may have written before: behind more it is the kernel's. */
+const FIRMWARE_LINES = 200;
 
 /**
  * The shape of what stands before a stamp: numbers and gaps may differ, all else is the same line after line. What it ends in
@@ -29,16 +36,17 @@ function shapeOf(prefix: string): string {
 export class Wrappers {
   readonly #counts = new Map<string, number>();
   readonly #known: RegExp[] = [];
-  #isBare = false;
+  #bare = 0;
+  #hasBanner = false;
 
   /** Whether lines of the kernel stand by themselves in this log. */
   get isBare(): boolean {
-    return this.#isBare;
+    return this.#bare > 0;
   }
 
   /** Says that the kernel speaks without a wrapper here. */
   bare(): void {
-    if (this.#known.length === 0) this.#isBare = true;
+    if (this.#known.length === 0) this.#bare++;
   }
 
   /** How much of a line is a wrapper that is known. */
@@ -52,6 +60,10 @@ export class Wrappers {
 
   /** Looks at a line for a wrapper: `maybe` when it has what may be one, `learned` when it has been seen often enough. */
   learn(line: string): "none" | "maybe" | "learned" {
+    if (!this.#hasBanner && this.#bare < FIRMWARE_LINES && HOST_STAMP.test(line))
+      return this.#count(HOST_SHAPE);
+    this.#hasBanner ||= BANNER.test(line);
+    if (this.isBare) return "none";
     const at = line.search(STAMP);
     // In a wrapper no stamp inside a line counts that the kernel's own prefixes do not explain.
     if (parseLine(line, 0, Number.POSITIVE_INFINITY).uptime !== undefined || /^Linux version \d/.test(line)) {
@@ -61,7 +73,10 @@ export class Wrappers {
     if (at <= 0 || at > MAX_WRAPPER) return "none";
     const prefix = line.slice(0, at);
     if (isQuoted(prefix) || !/[A-Za-z0-9]/.test(prefix)) return "none";
-    const shape = shapeOf(prefix);
+    return this.#count(shapeOf(prefix));
+  }
+
+  #count(shape: string): "none" | "maybe" | "learned" {
     const count = (this.#counts.get(shape) ?? 0) + 1;
     if (count === 1 && this.#counts.size >= MAX_SHAPES) return "none";
     this.#counts.set(shape, count);
