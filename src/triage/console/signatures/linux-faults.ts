@@ -1,5 +1,8 @@
 import { signatures } from "../signature.ts";
 
+/** Beginnings, and the same behind the word that die() has had before the reason since 6.10. */
+const died = (...reasons: string[]): string[] => reasons.flatMap((reason) => [reason, `Oops: ${reason}`]);
+
 /** How Linux tells of faults and traps of its own: x86 first, then what all architectures share. */
 export const LINUX_FAULTS = signatures([
   {
@@ -105,8 +108,8 @@ export const LINUX_FAULTS = signatures([
   {
     id: "linux/double-fault",
     class: "double-fault",
-    starts: ["traps: PANIC: double fault", "PANIC: double fault", "double fault: "],
-    pattern: /^(?:traps: )?(?:PANIC: double fault|double fault: [0-9a-f]{4} \[#?\d+\])/,
+    starts: ["traps: PANIC: double fault", "PANIC: double fault", ...died("double fault: ")],
+    pattern: /^(?:traps: )?(?:PANIC: double fault|(?:Oops: )?double fault: [0-9a-f]{4} \[#?\d+\])/,
     title: "PANIC: double fault",
     inFrame: true,
     source: "arch/x86/kernel/traps.c: exc_double_fault()",
@@ -114,6 +117,7 @@ export const LINUX_FAULTS = signatures([
       "traps: PANIC: double fault, error_code: 0x0",
       "PANIC: double fault, error_code: 0x0",
       "double fault: 0000 [#1] PREEMPT SMP KASAN",
+      "Oops: double fault: 0000 [#1] PREEMPT SMP",
     ],
   },
   {
@@ -160,18 +164,20 @@ export const LINUX_FAULTS = signatures([
     class: "trap",
     role: "end",
     starts: [
-      ...["stack segment: ", "alignment check: ", "bounds: ", "int3: ", "coprocessor segment overrun: "],
-      ...["invalid TSS: ", "segment not present: ", "simd exception: ", "fpu exception: ", "debug: "],
-      ...["stack guard page: ", "kernel stack overflow (", "control protection: ", "iret exception: "],
-      ...["overflow: ", "unknown exception: ", "machine check: ", "nmi: ", "control protection fault: "],
+      ...died("stack segment: ", "alignment check: ", "bounds: ", "int3: ", "coprocessor segment overrun: "),
+      ...died("invalid TSS: ", "segment not present: ", "simd exception: ", "fpu exception: ", "debug: "),
+      ...died("stack guard page: ", "kernel stack overflow (", "control protection: ", "iret exception: "),
+      ...died("overflow: ", "unknown exception: ", "machine check: ", "nmi: ", "control protection fault: "),
     ],
-    pattern: /^([a-z][a-z3 ]{2,32})(?: \([a-z -]{1,24}\))?: [0-9a-f]{4} \[#?\d+\]/,
+    pattern: /^(?:Oops: )?([a-z][a-z3 ]{2,32})(?: \([a-z -]{1,24}\))?: [0-9a-f]{4} \[#?\d+\]/,
     title: "$1",
     inFrame: true,
     source: "arch/x86/kernel/traps.c: do_error_trap(), die(); __die_header() prints code and number",
     examples: [
       "stack segment: 0000 [#1] PREEMPT SMP",
       "int3: 0000 [#1] SMP",
+      "Oops: int3: 0000 [#11] PREEMPT SMP NOPTI",
+      "Oops: stack guard page: 0000 [#1] SMP KASAN PTI",
       "stack guard page: 0000 [#1] SMP PTI",
     ],
     negatives: ["overflow: 0000 packets", "debug: 0001 queue"],
@@ -242,6 +248,7 @@ export const LINUX_FAULTS = signatures([
     starts: ["kernel BUG at ", "Kernel BUG at ", "Kernel bug at "],
     pattern: /^[kK]ernel (?:BUG|bug) at (\S{1,200}?)(?::(\d+))?(?:[!\s]|(?<=:\d{1,6})$)/,
     title: "kernel BUG at $1:$2",
+    inFrame: true,
     source: "lib/bug.c: report_bug(); without CONFIG_DEBUG_BUGVERBOSE a function stands for the file",
     examples: [
       "kernel BUG at mm/slub.c:305!",
