@@ -69,4 +69,7 @@ export const isEntry = (name: string): boolean => ENTRIES.test(name);
 
 /** Whether a function only tells of a failure, or is passed through on the way there, and is not to blame for it. */
 export const isHelper = (name: string): boolean =>
-  HELPERS.has(name) || HELPER_STARTS.some((start) => name.startsWith(start));
+  HELPERS.has(name) ||
+  // include/linux/alloc_tag.h: so allocators are called since 6.10
+  name.endsWith("_noprof") ||
+  HELPER_STARTS.some((start) => name.startsWith(start));
