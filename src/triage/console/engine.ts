@@ -311,7 +311,7 @@ export class Engine {
 
   #leads(line: ConsoleLine, match: SignatureMatch): void {
     const current = this.#ofCaller(line);
-    if (current?.open === true && (current.panic !== undefined || !current.closed)) current.absorb(line);
+    if (current?.goesOnWith(line) === true) current.absorb(line);
     const told = match.groups.slice(1).find((group) => group !== undefined);
     const tells = match.signature.tells === true ? told : this.#lead?.tells;
     this.#lead = { line: this.#lead?.line ?? line, match, until: line.number + LEAD_LINES, tells };

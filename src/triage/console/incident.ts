@@ -24,6 +24,9 @@ const HUNG = /^INFO: task (.{1,64}?):(\d{1,10}) |CPU#(\d{1,5}) stuck for \d{1,9}
 const FIRST_PAGE = /^Failing address: 0{13}[0-9a-f]{3} TEID/;
 /** Lockdep's `… at: func+0x12/0x34`. */
 const LOCK_AT = /, at: (?:\[<[0-9a-f]{4,16}>\] )?([A-Za-z_]\S{1,160})/;
+/** Who waits for a stall's end is shown too, and is not to blame for it: kernel/rcu/tree_stall.h. */
+const WAITS_FOR_GRACE = /^(?:rcu: )?RCU grace-period kthread stack dump/;
+const WAITED = /^(?:rcu: Stack dump where|Sending NMI|NMI backtrace|CPU: \d)/;
 const SOURCE_TREE =
   /^\/.{0,200}?\/((?:arch|block|certs|crypto|drivers|fs|include|init|io_uring|ipc|kernel|lib|mm|net|rust|security|sound|virt)\/.*)$/;
 
@@ -64,6 +67,7 @@ export class Incident {
   #named: string | undefined;
   #counter: string | undefined;
   #traceOver = false;
+  #isAside = false;
   readonly #unsure: string[] = [];
   #task: { cpu?: number; pid?: number; comm?: string; taint?: string; release?: string } = {};
 
@@ -142,13 +146,24 @@ export class Incident {
     this.unrelated = 0;
   }
 
+  /** Whether a line that mostly begins a report is of this one: it ends a sanitizer's, and a dead kernel begins none. */
+  goesOnWith({ text }: ConsoleLine): boolean {
+    if (this.panic !== undefined) return true;
+    return !this.closed && this.class !== "slab-corruption" && REPORT_IS_OVER.test(text);
+  }
+
   /** Takes a line of the report. */
   absorb(line: ConsoleLine): void {
-    this.#extend(line);
     const text = line.text.trimStart();
+    if (this.closed && this.panic === undefined && TASK.test(text)) {
+      // Behind the end of a report, whose trace this is has not been told: of dump_stack(), or of show_regs().
+      this.open = false;
+      return;
+    }
+    this.#extend(line);
     if (text.startsWith("Rebooting in ")) this.restarts = true;
     if (REPORT_IS_OVER.test(text) && line.number > this.first.number) this.closed = true;
-    if (this.#readTask(text)) return;
+    if (this.#isOfOthers(text) || this.#readTask(text)) return;
     if (TRACE_IS_OVER.test(text)) {
       this.#traceOver ||= this.frames.length > 0 || !/^(?:-> #|the existing|other info)/.test(text);
       return;
@@ -160,6 +175,12 @@ export class Incident {
       return;
     }
     this.#readFrame(text, line.text);
+  }
+
+  #isOfOthers(text: string): boolean {
+    if (WAITS_FOR_GRACE.test(text)) this.#isAside = true;
+    else if (this.#isAside && WAITED.test(text)) this.#isAside = false;
+    return this.#isAside;
   }
 
   #readTask(text: string): boolean {
@@ -200,15 +221,21 @@ export class Incident {
     if (frame !== undefined) this.#unsure.push(frame);
   }
 
+  /** Its frames; those that the unwinder was not sure of where there are no others. */
+  get #trace(): readonly string[] {
+    return this.frames.length > 0 ? this.frames : this.#unsure;
+  }
+
   /** The first function that is to blame rather than a bearer of the news. */
   get guilty(): string | undefined {
     const named = this.#named;
     if (named !== undefined && !isHelper(named)) return named;
     const counter = this.#counter;
     if (counter !== undefined && !isHelper(counter)) return counter;
-    const frames = this.frames.length > 0 ? this.frames : this.#unsure;
     const isToBlame = (frame: string | undefined) => frame !== undefined && !isEntry(frame);
-    return frames.find((frame) => !isHelper(frame) && !isEntry(frame)) ?? [named, counter].find(isToBlame);
+    return (
+      this.#trace.find((frame) => !isHelper(frame) && !isEntry(frame)) ?? [named, counter].find(isToBlame)
+    );
   }
 
   get title(): string {
@@ -230,7 +257,7 @@ export class Incident {
   get signature(): string {
     const inFrame = this.headline.signature.inFrame === true;
     const place = this.guilty;
-    const callers = this.frames.filter((frame) => !isHelper(frame) && frame !== place);
+    const callers = this.#trace.filter((frame) => !isHelper(frame) && frame !== place);
     const parts =
       inFrame && place !== undefined
         ? [place, ...callers.slice(0, SIGNATURE_FRAMES - 1)]
@@ -262,7 +289,7 @@ export class Incident {
         lastLine: this.last,
         count: this.count,
         guilty: this.guilty ?? null,
-        frames: this.frames,
+        frames: this.#trace,
         panic: this.panic === undefined ? null : decoded(this.panic, MAX_TITLE),
         cpu: task.cpu ?? null,
         pid: task.pid ?? null,

@@ -32,6 +32,8 @@ const SANITIZERS: ReadonlySet<IncidentClass> = new Set([
   "slab-corruption",
   "bad-page",
 ]);
+/** slab_err(), object_err() and kmem_cache_destroy() warn too, behind "BUG kmalloc-64 …". */
+const SLAB_SOURCE = /(?:^|\/)mm\/sl[au]b(?:_common)?\.[ch]$/;
 const isSanitizer = ({ class: kind, headline }: Incident): boolean =>
   SANITIZERS.has(kind) || headline.signature.id === "linux/kasan-null";
 /** Reasons of a panic that are but the end of something else. */
@@ -89,16 +91,26 @@ export function diesOf(incident: Incident, line: ConsoleLine): boolean {
 }
 
 /** Whether a new headline tells of an incident that is there already. */
-export function continues(incident: Incident, line: ConsoleLine, { signature }: SignatureMatch): boolean {
+export function continues(
+  incident: Incident,
+  line: ConsoleLine,
+  { signature, groups }: SignatureMatch,
+): boolean {
   if (incident.severity === "panic" && incident.panic !== undefined) return true;
   if (!sameCaller(incident.caller, line.caller)) return false;
   const kind = signature.class;
   // Two headlines of one report: "PANIC: double fault", "double fault: 0000 [#1]".
-  const isSame = kind === incident.class && !incident.closed && incident.frames.length === 0;
+  const isSame =
+    kind === incident.class && kind !== "slab-corruption" && !incident.closed && incident.frames.length === 0;
   if (isSame && isSoon(incident, line, 1) && incident.last >= line.number - 3) return true;
-  if (kind === incident.class && REPEATED.has(kind)) return isSoon(incident, line, REPEATED_SECONDS);
-  if (isSanitizer(incident)) {
-    return isSoon(incident, line, 1) && ["null-deref", "page-fault", "gpf", "kernel-bug"].includes(kind);
+  if (kind === incident.class && REPEATED.has(kind)) {
+    // A stall that ended is over; the next one has a place of its own.
+    const isOver = kind === "rcu-stall" && incident.survived === true && !incident.open;
+    return !isOver && isSoon(incident, line, REPEATED_SECONDS);
+  }
+  if (isSanitizer(incident) && incident.unrelated === 0 && isSoon(incident, line, 1)) {
+    if (incident.class === "slab-corruption" && kind === "warning") return SLAB_SOURCE.test(groups[1] ?? "");
+    return ["null-deref", "page-fault", "gpf", "kernel-bug"].includes(kind);
   }
   return false;
 }
