@@ -50,6 +50,17 @@ test("landmarks", () => {
   expect(matchLandmark("Linux version of the game")).toBeUndefined();
 });
 
+/** Milliseconds that a pattern takes: the least of some, for a busy machine may take any time for the first. */
+function leastTime(pattern: RegExp, lines: readonly string[]): number {
+  let least = Number.POSITIVE_INFINITY;
+  for (let attempt = 0; attempt < 10 && least >= 50; attempt++) {
+    const began = performance.now();
+    for (const line of lines) pattern.test(line.slice(0, 4096));
+    least = Math.min(least, performance.now() - began);
+  }
+  return least;
+}
+
 /** Text that makes a pattern with nested or overlapping repetitions slow. */
 test("no pattern takes long, whatever the line", () => {
   const fills = ["a", " ", "-", ":", "[", "0", "(", "a-", "a ", "f:", "x\t", "CPU ", ": ", "'", "A->"];
@@ -57,11 +68,10 @@ test("no pattern takes long, whatever the line", () => {
     for (const text of [...signature.examples, ...(signature.starts ?? []), signature.contains ?? ""]) {
       for (const fill of fills) {
         const body = fill.repeat(4096 / fill.length);
-        const began = performance.now();
-        for (const line of [text + body, text.slice(0, text.length / 2) + body, body + text]) {
-          signature.pattern.test(line.slice(0, 4096));
-        }
-        expect(performance.now() - began, `${signature.id} on ${text} and ${fill}`).toBeLessThan(50);
+        const lines = [text + body, text.slice(0, text.length / 2) + body, body + text];
+        expect(leastTime(signature.pattern, lines), `${signature.id} on ${text} and ${fill}`).toBeLessThan(
+          50,
+        );
       }
     }
   }
