@@ -60,3 +60,33 @@ test("a confidential guest that asked in vain to be ended", () => {
   text.panic("Returned from Terminate-Request to Hypervisor");
   expect(kinds(detect(`${text}`))).toEqual(["trap/panic"]);
 });
+
+test("traces that went through a decoder name the guilty one", () => {
+  const oops = log().say(
+    "BUG: kernel NULL pointer dereference, address: 0000000000000008",
+    "RIP: 0010:foo_read (drivers/misc/foo.c:123 (discriminator 3))",
+    "Call Trace:",
+    " <TASK>",
+    "? show_regs (arch/x86/kernel/dumpstack.c:478)",
+    "vfs_read (fs/read_write.c:470)",
+  );
+  expect(detect(`${oops}`).findings[0]!.details!.guilty).toBe("foo_read");
+  const arm = log().say(
+    "8<--- cut here ---",
+    "Unable to handle kernel paging request at virtual address 003dfb44 when read",
+    "PC is at paging_init (include/linux/page-flags.h:284 (discriminator 2))",
+  );
+  expect(titles(detect(`${arm}`))).toEqual(["Unable to handle kernel paging request in paging_init"]);
+  expect(detect(`${arm}`).findings[0]!.details!.firstLine).toBeLessThan(
+    detect(`${arm}`).findings[0]!.evidence[0]!.line!,
+  );
+});
+
+test("a line break that the kernel forgot", () => {
+  const glued =
+    "kasan: GPF could be caused by NULL-ptr deref or user memory accessgeneral protection fault: 0000 [#1] SMP KASAN";
+  expect(kinds(detect(`${log().say(glued, ...trace("foo_read"))}`))).toEqual(["gpf/oops"]);
+  expect(
+    kinds(detect(`${log().say("kasan: GPF could be caused by NULL-ptr deref or user memory access")}`)),
+  ).toEqual([]);
+});

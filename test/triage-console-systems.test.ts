@@ -46,6 +46,17 @@ test("Xen's panic and the trap that it names are one", () => {
   const stars = "(XEN) ****************************************\n";
   const text = `${XEN}${stars}(XEN) Panic on CPU 0:\n(XEN) FATAL TRAP: vec 6, #UD[0000]\n${stars}(XEN) Reboot in five seconds...\n`;
   expect(kinds(detect(text))).toEqual(["hypervisor-crash/panic"]);
+  expect(titles(detect(text))).toEqual(["Xen: panic: FATAL TRAP: vec 6, #UD[0000]"]);
+  const bare = `${XEN}${stars}(XEN) Panic on CPU 0:\n${stars}(XEN) Could not construct domain 0\n`;
+  expect(titles(detect(bare))).toEqual(["Xen: panic"]);
+});
+
+test("a panic whose reason is in the line behind has it in its title", () => {
+  const illumos = "panic[cpu1]/thread=ffffff0146cd1060: \nmutex_enter: bad mutex, lp=0\n";
+  expect(titles(detect(illumos))).toEqual(["panic: mutex_enter: bad mutex, lp=0"]);
+  const zircon =
+    "*** KERNEL PANIC (caller pc: 0xffffffff00123456, stack frame: 0xffffffff00200000):\n*** out of pages\n";
+  expect(titles(detect(zircon))).toEqual(["ZIRCON KERNEL PANIC: out of pages"]);
 });
 
 test("a domain that is shut down in order is none that crashed", () => {

@@ -370,8 +370,8 @@ export class Engine {
 
   #text(line: ConsoleLine): void {
     if (this.#recent.length === 0) return;
-    const isPart = isReportLine(line.text) || isPrompt(line.text);
     const current = this.#ofCaller(line);
+    const isPart = isReportLine(line.text) || isPrompt(line.text) || current?.reasonIn(line) !== undefined;
     if (current !== undefined && isPart) current.absorb(line);
     if (isPart || line.text.trim() === "") return;
     for (const incident of this.#recent) this.#goesOn(incident, line);

@@ -9,6 +9,8 @@ const INLINED = /^([A-Za-z_$][\w$.]{1,127}) \S{1,200}:\d{1,7} \[inline\]/;
 /** `[<8010c0ec>] (show_stack) from [<…>] (…)`, of arm; since 6.0 ` show_stack from dump_stack+0x…`. */
 const ARM_FROM =
   /^\(?([A-Za-z_$][\w$.]{1,127})(?:\+0x[0-9a-f/x]{1,20})?\)? (?:\[\w{1,60}\] )?from (?:\[<|[A-Za-z_$][\w$.]{1,127}\+0x)/;
+/** ` func (fs/foo.c:12 (discriminator 3))`, of logs that went through scripts/decode_stacktrace.sh. */
+const DECODED = /^([A-Za-z_$][\w$.]{1,127}) \((?:[\w./-]{1,200}\.[chSs]|\?\?):[\d?]/;
 /** BSD: `func() at func+0x12`, `#1 0xffff at func+0x12`. */
 const BSD_FRAME = /^(?:#\d{1,3} 0x[0-9a-f]{4,16} at )?([A-Za-z_$][\w$.]{1,127})(?:\([^)]{0,200}\) at |\+0x)/;
 const SUFFIX = /\.(?:isra|constprop|part|cold|llvm|lto_priv|localalias|clone|\d).*$/;
@@ -27,7 +29,12 @@ export function functionOf(text: string | undefined): string | undefined {
 export function frameOf(text: string): string | undefined {
   const line = text.trimStart().replace(ADDRESSES, "");
   if (line.startsWith("? ")) return undefined;
-  const found = SYMBOL.exec(line) ?? INLINED.exec(line) ?? ARM_FROM.exec(line) ?? BSD_FRAME.exec(line);
+  const found =
+    SYMBOL.exec(line) ??
+    INLINED.exec(line) ??
+    DECODED.exec(line) ??
+    ARM_FROM.exec(line) ??
+    BSD_FRAME.exec(line);
   return found === null ? undefined : normalised(found[1]!);
 }
 
@@ -55,7 +62,9 @@ export function counterOf(text: string): string | undefined {
   const line = text.trimStart();
   for (const pattern of COUNTERS) {
     const found = pattern.exec(line);
-    if (found !== null) return SYMBOL.test(found[1]!) ? functionOf(found[1]) : undefined;
+    if (found === null) continue;
+    const rest = line.slice(line.indexOf(found[1]!));
+    return SYMBOL.test(rest) || DECODED.test(rest) ? functionOf(found[1]) : undefined;
   }
   return undefined;
 }

@@ -54,6 +54,8 @@ export class Incident {
   unrelated = 0;
   count = 1;
   survived: boolean | undefined;
+  /** What the line behind its first one said of it. */
+  #reason: string | undefined;
   /** What a line before its first one said of it. */
   told: string | undefined;
   panic: string | undefined;
@@ -140,7 +142,13 @@ export class Incident {
     if (this.severity !== "panic" && severity === "oops") this.severity = severity;
   }
 
+  /** Why, where the line behind the first one says it. */
+  reasonIn({ number, text }: ConsoleLine): string | undefined {
+    return number === this.first.number + 1 ? this.headline.signature.next?.exec(text)?.[1] : undefined;
+  }
+
   #extend(line: ConsoleLine): void {
+    this.#reason ??= this.reasonIn(line);
     this.last = Math.max(this.last, line.number);
     if (line.uptime !== undefined && line.uptime > this.clock) this.clock = line.uptime;
     this.unrelated = 0;
@@ -248,7 +256,8 @@ export class Incident {
       .replaceAll("$+", groups.slice(1).find((group) => group !== undefined) ?? "")
       .replace(/\$(\d)/g, (_, digit: string) => (digit === "1" ? at : (groups[Number(digit)] ?? "")))
       .replace(/:\s*$/, "");
-    const named = this.class === "bugcheck" ? withStopName(filled) : filled;
+    const reasoned = this.#reason === undefined ? filled : `${filled}: ${this.#reason}`;
+    const named = this.class === "bugcheck" ? withStopName(reasoned) : reasoned;
     const title = signature.inFrame === true && place !== undefined ? `${named} in ${place}` : named;
     return decoded(withoutAddresses(title), MAX_TITLE);
   }

@@ -31,6 +31,8 @@ export interface Signature {
   readonly inFrame?: boolean;
   /** Of a lead: a warning that follows has its title, where its first group is there. */
   readonly tells?: boolean;
+  /** What the line behind has in its first group is what happened. */
+  readonly next?: RegExp;
   /** Group of the pattern that names the guilty function. */
   readonly frame?: number;
   /** Where it differs from that of the class. */

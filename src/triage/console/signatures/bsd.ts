@@ -108,7 +108,7 @@ export const BSD = signatures([
     class: "oom",
     starts: ["pid "],
     pattern:
-      /^pid \d+ \([^)]{1,40}\),(?: jid \d+,)? uid \d+,? was killed: (?:out of swap space|failed to reclaim memory|a thread waited too long to allocate a page)/,
+      /^pid \d+ \([^)]{1,40}\),(?: jid \d+,?)?(?: uid \d+,?)? was killed: (?:out of swap space|failed to reclaim memory|a thread waited too long to allocate a page)/,
     title: "out of memory: a process was killed",
     source: "FreeBSD sys/vm/vm_pageout.c: vm_pageout_oom()",
     examples: [
@@ -225,6 +225,7 @@ export const BSD = signatures([
     starts: ["panic[cpu"],
     pattern: /^panic\[cpu\d{1,5}\]\/thread=[0-9a-f]{4,16}: ?(.{0,200})/,
     title: "panic: $1",
+    next: /^([a-zA-Z].{3,160})/,
     speaker: "any",
     source: "illumos usr/src/uts/common/os/panic.c: panicsys()",
     examples: [

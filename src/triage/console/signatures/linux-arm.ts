@@ -5,11 +5,7 @@ export const LINUX_ARM = signatures([
   {
     id: "arm/null-deref",
     class: "null-deref",
-    starts: [
-      "Unable to handle kernel NULL pointer dereference",
-      "Unable to handle NULL pointer",
-      "8<--- cut here",
-    ],
+    starts: ["Unable to handle kernel NULL pointer dereference", "Unable to handle NULL pointer"],
     pattern: /^Unable to handle (?:kernel )?NULL pointer dereference at virtual address/,
     title: "Unable to handle kernel NULL pointer dereference",
     inFrame: true,

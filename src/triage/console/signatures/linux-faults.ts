@@ -76,9 +76,9 @@ export const LINUX_FAULTS = signatures([
   {
     id: "linux/gpf",
     class: "gpf",
-    starts: ["general protection fault", "Oops: general protection fault"],
+    starts: ["general protection fault", "Oops: general protection fault", "kasan: GPF could be caused by"],
     pattern:
-      /^(?:Oops: )?general protection fault(?:, (?:maybe|probably|kernel NULL|kernel)[^:]{0,80}[^:]{0,80})?(?::? [^:[]{0,90})?: [0-9a-f]{4} \[#?\d+\]/,
+      /^(?:kasan: GPF could be caused by NULL-ptr deref or user memory access)?(?:Oops: )?general protection fault(?:, (?:maybe|probably|kernel NULL|kernel)[^:]{0,80}[^:]{0,80})?(?::? [^:[]{0,90})?: [0-9a-f]{4} \[#?\d+\]/,
     title: "general protection fault",
     inFrame: true,
     source: 'arch/x86/kernel/traps.c: exc_general_protection(); "Oops: " since 6.10',
@@ -87,6 +87,7 @@ export const LINUX_FAULTS = signatures([
       "general protection fault: 0000 [#1] SMP",
       "general protection fault, maybe for address 0x0: 0000 [#1] SMP",
       "general protection fault: 0000 [1] SMP",
+      "kasan: GPF could be caused by NULL-ptr deref or user memory accessgeneral protection fault: 0000 [#1] SMP KASAN",
       "Oops: general protection fault, probably for non-canonical address 0xdffffc0000000000: 0000 [#1] SMP KASAN",
     ],
     negatives: [
@@ -354,10 +355,10 @@ export const LINUX_FAULTS = signatures([
     id: "linux/report-begins",
     class: "warning",
     role: "lead",
-    starts: ["------------[ cut here", "=================="],
-    pattern: /^(?:-{12}\[ cut here \]-{12}$|={18,100}$)/,
+    starts: ["------------[ cut here", "==================", "8<--- cut here ---"],
+    pattern: /^(?:-{12}\[ cut here \]-{12}$|8<--- cut here ---$|={18,100}$)/,
     title: "report",
     source: "include/asm-generic/bug.h: CUT_HERE; mm/kasan/report.c: start_report()",
-    examples: ["------------[ cut here ]------------"],
+    examples: ["------------[ cut here ]------------", "8<--- cut here ---"],
   },
 ]);

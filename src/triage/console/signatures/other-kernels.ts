@@ -10,6 +10,7 @@ export const OTHER_KERNELS = signatures([
     starts: ["(XEN) Panic on CPU ", "Panic on CPU "],
     pattern: /^(?:\(XEN\) )?Panic on CPU \d+:/,
     title: "Xen: panic",
+    next: /^\(XEN\) ([^*\s].{2,160})/,
     source: "Xen xen/drivers/char/console.c: panic()",
     examples: ["(XEN) Panic on CPU 0:"],
   },
@@ -190,7 +191,7 @@ export const OTHER_KERNELS = signatures([
       "thread 'crosvm_vcpu",
     ],
     pattern:
-      /^(?:\[[\w.:/@-]{1,120}\] )?(?:Firecracker panicked at (.{1,120})|thread '(?:fc_vcpu \d+|vcpu\d+|vmm|crosvm_vcpu\d+)' panicked at (.{1,120}))/,
+      /^(?:\[[\w.:/@ -]{1,120}\] )?(?:Firecracker panicked at (.{1,120})|thread '(?:fc_vcpu \d+|vcpu\d+|vmm|crosvm_vcpu\d+)' panicked at (.{1,120}))/,
     title: "the virtual machine monitor panicked",
     severity: "panic",
     speaker: "any",
@@ -208,14 +209,20 @@ export const OTHER_KERNELS = signatures([
   {
     id: "vmm/vcpu",
     class: "hypervisor-crash",
-    starts: ["[anonymous-instance:", "Unexpected exit reason on vcpu run", "Failure during vcpu run: "],
-    pattern: /^(?:\[[\w.:/@-]{1,120}\] )?(Unexpected exit reason on vcpu run|Failure during vcpu run): /,
+    starts: [
+      "[anonymous-instance:",
+      "Unexpected exit reason on vcpu run",
+      "Failure during vcpu run: ",
+      "ERROR ",
+    ],
+    pattern:
+      /^(?:\[[\w.:/@ -]{1,120}\] |ERROR [\w:]{1,60}\] )?(Unexpected exit reason on vcpu run|Failure during vcpu run): /,
     title: "$1",
     severity: "panic",
     speaker: "any",
     source: "Firecracker src/vmm/src/vstate/vcpu.rs: handle_kvm_exit(), and what descends from it",
     examples: [
-      "[anonymous-instance:fc_vcpu0] Failure during vcpu run: Bad address (os error 14)",
+      "[anonymous-instance:fc_vcpu 0] Failure during vcpu run: Bad address (os error 14)",
       "Unexpected exit reason on vcpu run: InternalError",
     ],
   },
@@ -242,6 +249,7 @@ export const OTHER_KERNELS = signatures([
     pattern:
       /^(?:ZIRCON KERNEL PANIC|panic \(caller 0x[0-9a-f]+|\*\*\* KERNEL PANIC \(caller pc: 0x[0-9a-f]+)/,
     title: "ZIRCON KERNEL PANIC",
+    next: /^\*\*\* (.{3,160})/,
     speaker: "any",
     source: "Zircon kernel/platform: panic()",
     examples: [
