@@ -105,6 +105,28 @@ describe("virsh", () => {
     expect(classes(read("event 'lifecycle' for domain 'web1': Stopped Crashed"))).toEqual(["qemu-abort"]);
     expect(classes(read("event 'watchdog' for domain 'web1': poweroff"))).toEqual(["watchdog"]);
   });
+
+  test("an I/O error is one, however many events tell of it", () => {
+    const of = (kind: string, rest: string) => `event '${kind}' for domain 'web1': ${rest}\n`;
+    const pair = [
+      of("io-error", "/img/a b (virtio-disk0) pause"),
+      of("io-error-reason", "/img/a b (virtio-disk0) pause due to enospc"),
+    ];
+    const [found, ...others] = read(`${pair.join("")}${of("lifecycle", "Suspended I/O error")}`).findings;
+    expect(others).toEqual([]);
+    expect(found).toMatchObject({
+      class: "io-error",
+      severity: "hang",
+      details: { disk: "virtio-disk0", action: "stop" },
+    });
+    expect(read(pair[1]!).findings[0]!.title).toContain("no space is left");
+    // Two errors of one kind are two.
+    expect(read(`${pair[0]}${pair[0]}`).findings[0]!.title).toContain("2 times");
+    expect(read(of("io-error", "/img/a () report")).findings).toMatchObject([
+      { severity: "warning", details: { disk: "/img/a" } },
+    ]);
+    expect(read("event 'io-error' for domain 'web1': what ever\n").guests).toEqual([]);
+  });
 });
 
 describe("libvirt's domain log and QEMU's standard error", () => {

@@ -355,12 +355,33 @@ describe("sources that agree or differ", () => {
   const dead = source("console", { findings: [finding()] });
   const quiet = source("qmp");
   const told = source("qmp", { findings: [panicEvent()], events: [event("qmp/stop", { line: 5 })] });
+  const remounted = source("console", {
+    findings: [finding({ rule: "console/linux/fs-shutdown", class: "filesystem", severity: "warning" })],
+  });
+  const noRead = source("console", {
+    findings: [
+      finding({
+        rule: "console/linux/disk-error",
+        class: "hardware-error",
+        side: "host",
+        severity: "notice",
+      }),
+    ],
+  });
+  const noDisk = source("qmp", {
+    findings: [finding({ rule: "qmp/io-error", class: "io-error", severity: "warning", side: "host" })],
+  });
 
   test.each<[string, readonly SourceDetected[], readonly string[], MachineFacts?]>([
     ["console and event", [dead, told], ["console-and-event"]],
     ["no device", [dead, quiet], ["no-device"], machine()],
     ["a device and no event", [dead, quiet], ["device-without-event"], machine({ pvpanic: true })],
     ["no command line", [dead, quiet], []],
+    ["a file system, and the host's disk behind it", [remounted, noDisk], ["disk-errors"]],
+    ["a disk, and the host's behind it", [noRead, noDisk], ["disk-errors"]],
+    ["a file system, and nothing of the host", [remounted, quiet], ["disk-errors-of-the-guest"]],
+    ["a file system, and no word of QEMU", [remounted], []],
+    ["the host's disk alone", [source("console", { events: [boot] }), noDisk], []],
     [
       "an event the console has not",
       [source("console", { events: [boot] }), told],

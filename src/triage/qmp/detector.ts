@@ -11,7 +11,7 @@ import { type Qemucall, QemucallReader } from "./port-trace.ts";
 import { type QmpDamage, type QmpReport, reportOf } from "./report.ts";
 import { type Stamp, stampOf } from "./stamp.ts";
 import { saidBy } from "./text-lines.ts";
-import { type MonitorEvent, monitorEventOf, monitorSaid, virshLineOf } from "./virsh.ts";
+import { ioErrorKey, type MonitorEvent, monitorEventOf, monitorSaid, virshLineOf } from "./virsh.ts";
 
 export interface QmpDetectorOptions {
   /** The input as it was named. */
@@ -21,7 +21,7 @@ export interface QmpDetectorOptions {
 }
 
 const MAX_GUESTS = 64;
-/** Of the line of a logger. */
+/** Of a logger's line. */
 const MAX_INNER = 4000;
 /** Events that libvirt logs twice stand near each other. */
 const REMEMBERED = 32;
@@ -39,6 +39,7 @@ export class QmpDetector {
   readonly #ports = new QemucallReader();
   readonly #calls: Qemucall[] = [];
   #lastKey = "";
+  #ioError: ReturnType<typeof ioErrorKey>;
   #head: Head = { text: "", stamp: {}, event: undefined, monitor: undefined, blank: true };
   #lost = 0;
   /** A command line that goes on over several lines. */
@@ -131,12 +132,21 @@ export class QmpDetector {
     }
     const virsh = virshLineOf(text.trim());
     if (virsh !== undefined) {
+      if (this.#isSecondIoError(text.trim())) return;
       this.#say(virsh.said, { key: virsh.domain, line, text, head: text });
       return;
     }
     const said = saidBy(text);
     if (said?.kind === "port") this.#qemucall(said);
     if (said !== undefined) this.#say(said, { key: this.#keyOf(text), line, text: raw, head: text });
+  }
+
+  /** libvirt tells of an error on a disk by two events, and `virsh event --all` prints both. */
+  #isSecondIoError(line: string): boolean {
+    const [before, now] = [this.#ioError, ioErrorKey(line)];
+    const isSecond = before !== undefined && now?.of === before.of && now.kind !== before.kind;
+    this.#ioError = isSecond ? undefined : now;
+    return isSecond;
   }
 
   #qemucall({ access }: Extract<Said, { kind: "port" }>): void {

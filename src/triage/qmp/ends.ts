@@ -62,7 +62,9 @@ export function lifecycle(guest: Guest, fact: Fact, event: string, detail: strin
       noteShutoff(guest, fact, detail.toLowerCase());
       break;
     case "Suspended":
-      if (/I\/O/.test(detail)) guest.incident("io-error", fact, detail);
+      // The error itself may have been told of.
+      if (/I\/O/.test(detail) && guest.stopsTo?.state !== "io-error")
+        guest.incident("io-error", fact, detail);
       if (detail === "Watchdog") guest.incident("watchdog", fact, "pause");
       if (/I\/O/.test(detail)) guest.stopsTo = { state: "io-error", fact };
       noteStop(guest, fact);

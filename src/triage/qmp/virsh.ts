@@ -18,6 +18,12 @@ const MONITOR =
 const LIFECYCLE =
   /(?:^|[\s:])event '(lifecycle|watchdog|reboot)' for domain '?([^':]{1,200})'?(?:: (.{1,100}))?$/;
 
+/** virshEventIOErrorPrint, virshEventIOErrorReasonPrint: `PATH (ALIAS) ACTION`, `PATH (ALIAS) ACTION due to REASON`. */
+const IO_ERROR =
+  /(?:^|[\s:])event 'io-error(?:-reason)?' for domain '?([^':]{1,200})'?: (.{0,400}) \((.{0,100})\) (none|pause|report)(?: due to (.{0,60}))?$/;
+/** libvirt's names of QEMU's BlockErrorAction. */
+const ACTIONS: Readonly<Record<string, string>> = { none: "ignore", pause: "stop", report: "report" };
+
 export interface MonitorEvent {
   readonly name: string;
   readonly domain: string;
@@ -45,7 +51,7 @@ export const monitorSaid = ({ name, wall }: MonitorEvent, data: Json | undefined
 export function virshLineOf(line: string): VirshLine | undefined {
   if (!line.includes("for domain")) return undefined;
   const found = LIFECYCLE.exec(line);
-  if (found === null) return undefined;
+  if (found === null) return ioErrorOf(line);
   const [, kind, name, rest = ""] = found;
   const domain = name!.trim();
   const [event = "", ...detail] = rest.trim().split(" ");
@@ -54,4 +60,24 @@ export function virshLineOf(line: string): VirshLine | undefined {
   // virsh tells of a reboot without saying who asked for it.
   const qmp = kind === "watchdog" ? "WATCHDOG" : "RESET";
   return { domain, said: { kind: "event", name: qmp, data, wall: undefined } };
+}
+
+function ioErrorOf(line: string): VirshLine | undefined {
+  const found = IO_ERROR.exec(line);
+  if (found === null) return undefined;
+  const [, domain, path, alias, action, reason] = found;
+  const data = {
+    device: alias === "" ? path! : alias!,
+    action: ACTIONS[action!]!,
+    nospace: reason === "enospc",
+    ...(reason === undefined || reason === "" ? {} : { reason }),
+  };
+  return { domain: domain!.trim(), said: { kind: "event", name: "BLOCK_IO_ERROR", data, wall: undefined } };
+}
+
+/** Both events tell of one error; which of them this line is of, and of what. */
+export function ioErrorKey(line: string): { readonly kind: string; readonly of: string } | undefined {
+  const kind = /event '(io-error(?:-reason)?)'/.exec(line)?.[1];
+  const found = kind === undefined ? null : IO_ERROR.exec(line);
+  return found === null ? undefined : { kind: kind!, of: found.slice(1, 5).join(" ") };
 }

@@ -1,7 +1,9 @@
 import { atLeast, type Finding, SEVERITIES, type Severity, type Trust } from "../finding.ts";
-import { compareSources, isSame } from "./agreement.ts";
+import { compareSources } from "./compare.ts";
 import { nextSteps } from "./next.ts";
-import { VERDICT_RULES, type VerdictRule } from "./rules.ts";
+import type { VerdictRule } from "./rule.ts";
+import { VERDICT_RULES } from "./rules.ts";
+import { isSame } from "./same.ts";
 import { type Occurrence, readSigns, type Signs } from "./signs.ts";
 import { mergeTimeline } from "./timeline.ts";
 import type { JudgeContext, SourceDetected, Verdict } from "./types.ts";

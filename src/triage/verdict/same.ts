@@ -1,39 +1,19 @@
-import type { Verdict } from "./types.ts";
+import type { Finding } from "../finding.ts";
 
-/** VMs that died of one failure. */
-export interface SameFailure {
-  readonly signature: string;
-  /** Of the first VM that had it. */
-  readonly title: string;
-  readonly count: number;
-  /** Their names, the first ones. */
-  readonly vms: readonly string[];
-}
+const SAME_WORDS = 12;
+/** Titles without addresses and numbers, for a comparison of what two sources wrote of one failure. */
+const bare = (text: string): string =>
+  text
+    .slice(0, 400)
+    .toLowerCase()
+    .replace(/0x[0-9a-f]+|\d+/g, "")
+    .replace(/[^a-z]+/g, " ")
+    .trim();
 
-const MAX_SIGNATURES = 10_000;
-const MAX_VMS = 100;
-const MAX_SHOWN = 100;
-
-/** Finds out which VMs failed alike, as they come: by the signature of what decided. */
-export class SameFailures {
-  readonly #known = new Map<string, { title: string; count: number; vms: string[] }>();
-
-  add(vm: string, { signature, title }: Pick<Verdict, "signature" | "title">): void {
-    if (signature === undefined) return;
-    const known = this.#known.get(signature);
-    if (known === undefined) {
-      if (this.#known.size < MAX_SIGNATURES) this.#known.set(signature, { title, count: 1, vms: [vm] });
-      return;
-    }
-    known.count++;
-    if (known.vms.length < MAX_VMS) known.vms.push(vm);
-  }
-
-  /** Failures that several VMs had, the commonest first. */
-  end(): SameFailure[] {
-    return [...this.#known]
-      .flatMap(([signature, { title, count, vms }]) => (count > 1 ? [{ signature, title, count, vms }] : []))
-      .sort((a, b) => b.count - a.count || (a.signature < b.signature ? -1 : 1))
-      .slice(0, MAX_SHOWN);
-  }
+/** Whether two findings are of one failure: equal signatures, or one title within the other. */
+export function isSame(a: Finding, b: Finding): boolean {
+  if (a.signature !== undefined && a.signature === b.signature) return true;
+  const [one, other] = [bare(a.title), bare(b.title)];
+  const [short, long] = one.length < other.length ? [one, other] : [other, one];
+  return short.length >= SAME_WORDS ? long.includes(short) : short === long;
 }

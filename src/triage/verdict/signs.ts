@@ -113,6 +113,12 @@ export const SIGNS = {
   /** Nothing is left to be looked at: the process of QEMU is gone. */
   gone: { event: event(["qmp/exit", "qmp/abort", "qmp/killed"]) },
   memoryFailure: { finding: classed("memory-failure"), event: event(["qmp/memory-failure"]) },
+  /** The guest's kernel could not read or write a disk, or gave a file system up. */
+  guestDiskError: {
+    finding: (f, kind) => !isOfQemu(kind) && (f.class === "filesystem" || f.rule.endsWith("/disk-error")),
+  },
+  /** QEMU could not, for the guest. */
+  hostDiskError: { finding: (f, kind) => isOfQemu(kind) && f.class === "io-error" },
   /** Whoever ran QEMU waited for its end in vain. */
   timeout: { finding: classed("timeout"), event: event(["qmp/timeout"]) },
   lastLine: { event: event(["console/end"]) },
