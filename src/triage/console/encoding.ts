@@ -10,43 +10,43 @@ function markOf(bytes: Uint8Array): Encoding | "utf-8" | undefined {
   return bytes[0] === 0xef && bytes[1] === 0xbb && bytes[2] === 0xbf ? "utf-8" : undefined;
 }
 
-/** Text as UTF-8, one byte a character, of whatever its byte order mark says it is. */
+/** Text as bytes of UTF-8, of whatever its byte order mark says it is. */
 export class TextBytes {
   #decoder: TextDecoder | undefined;
   /** The first bytes, while they are too few for a mark. */
   #head: Uint8Array | undefined = new Uint8Array(0);
 
-  push(bytes: Uint8Array): string {
+  push(bytes: Uint8Array): Uint8Array {
     if (this.#head !== undefined) {
       const head = Buffer.concat([this.#head, bytes]);
       if (head.length < 3) {
         this.#head = head;
-        return "";
+        return new Uint8Array(0);
       }
       this.#head = undefined;
       return this.#begin(head);
     }
-    if (this.#decoder === undefined) return latin1(bytes);
-    return latin1(Buffer.from(this.#decoder.decode(bytes, { stream: true })));
+    if (this.#decoder === undefined) return bytes;
+    return Buffer.from(this.#decoder.decode(bytes, { stream: true }));
   }
 
-  end(): string {
+  end(): Uint8Array {
     const head = this.#head;
     this.#head = undefined;
-    return head === undefined ? "" : this.#begin(head);
+    return head === undefined ? new Uint8Array(0) : this.#begin(head);
   }
 
-  #begin(head: Uint8Array): string {
+  #begin(head: Uint8Array): Uint8Array {
     const mark = markOf(head);
-    if (mark === undefined) return latin1(head);
-    if (mark === "utf-8") return latin1(head.subarray(3));
+    if (mark === undefined) return head;
+    if (mark === "utf-8") return head.subarray(3);
     this.#decoder = new TextDecoder(mark);
-    return latin1(Buffer.from(this.#decoder.decode(head, { stream: true })));
+    return Buffer.from(this.#decoder.decode(head, { stream: true }));
   }
 }
 
-/** The beginning of a text, by its byte order mark. */
+/** The beginning of a text, by its byte order mark, one byte a character. */
 export function textOf(head: Uint8Array): string {
   const text = new TextBytes();
-  return text.push(head) + text.end();
+  return latin1(text.push(head)) + latin1(text.end());
 }

@@ -11,6 +11,7 @@ import type { ConsoleLine } from "./prefix.ts";
 import { isPrompt, isReportLine, STARTED } from "./report-lines.ts";
 import { isShellPrompt, printsLog, SavedLog } from "./saved-log.ts";
 import { isShown, silentResets } from "./silent-resets.ts";
+import type { Stamp } from "./stamps.ts";
 
 /** A console that tells more has told enough; how many are left out is counted. */
 export const MAX_FINDINGS = 256;
@@ -75,11 +76,15 @@ export class Engine {
     return this.#recent.some(({ panic, open }) => panic === undefined || open);
   }
 
-  /** A line that begins like none that tells anything, by its time alone; false when it must be looked at after all. */
-  pass(number: number, uptime: number): boolean {
+  /** A line that tells nothing, by its time alone; false when it must be looked at after all. */
+  pass(number: number, { uptime }: Stamp, isLevelled: boolean): boolean {
     const boot = this.#boot;
     if (uptime < boot.clock - 1 || (boot.outer !== undefined && (!boot.banner || boot.end !== undefined)))
       return false;
+    if (isLevelled) {
+      if (boot.levelled === 0) return false;
+      boot.levelled++;
+    }
     boot.lastLine = number;
     if (uptime >= 0) {
       boot.stamped++;
@@ -91,9 +96,9 @@ export class Engine {
 
   /**
    * Every line that `pass` may not.
-   * @param before the line before it
+   * @param before gives the line before it
    */
-  line(line: ConsoleLine, before: string): void {
+  line(line: ConsoleLine, before: () => string): void {
     if (this.#boot.isPrinted && this.#printsNoMore(line)) this.#unquote(line.number);
     if (this.#saved.has(line, this.#boot)) {
       if (matchSignature(line.text)?.signature.role === "panic") this.quoted++;
@@ -103,7 +108,7 @@ export class Engine {
     const found = told?.landmark.kind === "going-down" || this.#speaks(line) ? told : undefined;
     if (found !== undefined && this.#isBanner(found.landmark)) {
       this.#begin(line, found.landmark.system!, decoded(found.about, 128));
-      this.#boot.isPrinted = this.#boot.outer !== undefined && printsLog(before);
+      this.#boot.isPrinted = this.#boot.outer !== undefined && printsLog(before());
       return;
     }
     const match = matchSignature(line.text);

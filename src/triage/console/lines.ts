@@ -1,61 +1,6 @@
 /** What a line keeps; the rest of a longer one is passed over. printk's own limit is 1024 for one record. */
 export const LINE_LIMIT = 4096;
 
-/**
- * Receives each line: characters `start` to `end` of `text`, one byte a character, without its line break.
- * `isWhole`: it lies in one piece of the input, and `text` is that piece.
- */
-export type LineSink = (text: string, start: number, end: number, isWhole: boolean) => void;
-
-/** Splits text into lines; keeps at most LINE_LIMIT bytes of the one that has not ended. */
-export class LineSplitter {
-  /** Lines that were cut. */
-  cut = 0;
-  readonly #sink: LineSink;
-  #rest = "";
-  #restIsCut = false;
-
-  constructor(sink: LineSink) {
-    this.#sink = sink;
-  }
-
-  push(text: string): void {
-    let start = 0;
-    for (let end = text.indexOf("\n"); end !== -1; end = text.indexOf("\n", start)) {
-      if (this.#rest !== "") this.#finish(text.slice(start, end));
-      else this.#line(text, start, end);
-      start = end + 1;
-    }
-    if (start < text.length) this.#keep(text.slice(start, start + LINE_LIMIT), text.length - start);
-  }
-
-  /** Gives the last line, if it had no line break. */
-  end(): void {
-    if (this.#rest !== "") this.#finish("");
-  }
-
-  #line(text: string, start: number, end: number): void {
-    if (end - start > LINE_LIMIT) this.cut++;
-    this.#sink(text, start, Math.min(end, start + LINE_LIMIT), true);
-  }
-
-  /** @param length of what `text` is the beginning of */
-  #keep(text: string, length: number): void {
-    const room = LINE_LIMIT - this.#rest.length;
-    if (length > room) this.#restIsCut = true;
-    this.#rest += text.slice(0, room);
-  }
-
-  #finish(text: string): void {
-    this.#keep(text, text.length);
-    const line = this.#rest;
-    if (this.#restIsCut) this.cut++;
-    this.#rest = "";
-    this.#restIsCut = false;
-    this.#sink(line, 0, line.length, false);
-  }
-}
-
 /** Whether bytes need cleaning: escapes, NULs, backspaces, and carriage returns inside a line. */
 // biome-ignore lint/suspicious/noControlCharactersInRegex: these are the characters to clean away
 export const DIRTY = /[\x00\x08\x1b]|\r[^\r\n]/;
@@ -77,3 +22,37 @@ export const cleanPieces = (line: string): string[] =>
     .replace(CONTROLS, "")
     .split("\r")
     .filter((piece) => piece !== "");
+
+const ESCAPE = 27;
+const MAX_PARAMETERS = 32;
+/** Of the control sequences with numbers those that move the cursor or clear, as above. */
+const MOVE_ENDS = Buffer.from("HJfABEF");
+
+/**
+ * Copies a line without the control sequences in it that neither move the cursor nor clear, which mostly are colours.
+ * @returns how long it is; -1 when it has anything else to clean away
+ */
+export function copyUnpainted(bytes: Uint8Array, start: number, end: number, target: Uint8Array): number {
+  let length = 0;
+  for (let at = start; at < end; at++) {
+    const byte = bytes[at]!;
+    if (byte === ESCAPE) {
+      const last = paintEnd(bytes, at);
+      if (last < 0 || last >= end) return -1;
+      at = last;
+    } else if (byte === 0 || byte === 8 || byte === 13) return -1;
+    else target[length++] = byte;
+  }
+  return length;
+}
+
+/** The last byte of `ESC [ 0;32 m`; -1 for any other sequence. */
+function paintEnd(bytes: Uint8Array, start: number): number {
+  // "["
+  if (bytes[start + 1] !== 91) return -1;
+  let at = start + 2;
+  // Digits and ";".
+  while ((bytes[at]! >= 48 && bytes[at]! <= 57) || bytes[at] === 59) at++;
+  const isEnd = bytes[at]! >= 64 && bytes[at]! <= 126 && !MOVE_ENDS.includes(bytes[at]!);
+  return isEnd && at - start <= MAX_PARAMETERS ? at : -1;
+}

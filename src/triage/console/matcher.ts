@@ -40,37 +40,43 @@ const ANY_FLOATING = new RegExp(
   [...new Set(FLOATING.map(({ contains }) => contains!.replace(/[.*+?^${}()|[\]\\]/g, "\\$&")))].join("|"),
 );
 
-const NEXT_FLOATING = new RegExp(ANY_FLOATING.source, "g");
-
 /** Beginnings of all lines that may tell something, by their first two characters. */
-const STARTS = new Map<number, string[]>();
+const STARTS = new Map<number, Buffer[]>();
 for (const [key, candidates] of [...BY_START, ...LANDMARKS_BY_START]) {
-  STARTS.set(key, [...new Set([...(STARTS.get(key) ?? []), ...candidates.map(({ start }) => start)])]);
+  const starts = new Set(candidates.map(({ start }) => start));
+  STARTS.set(key, [...(STARTS.get(key) ?? []), ...[...starts].map((start) => Buffer.from(start, "latin1"))]);
 }
 
-/** Whether a line that begins at `at` may be one that a signature or landmark matches by its beginning. */
-export function mayTell(text: string, at: number): boolean {
-  const key = keyOf(text, at);
-  return MARKED[key] === 1 && STARTS.get(key)!.some((start) => text.startsWith(start, at));
+/** Whether a text that begins at `at` may be one that a signature or landmark matches by its beginning. */
+export function mayBegin(bytes: Uint8Array, at: number): boolean {
+  const key = (bytes[at]! << 8) | bytes[at + 1]!;
+  if (MARKED[key] === 0) return false;
+  for (const start of STARTS.get(key)!) if (isAt(start, bytes, at)) return true;
+  return false;
 }
 
-/** Whether a piece of text is in it that only a line that tells something has. */
-export const mayTellInside = (text: string): boolean => ANY_FLOATING.test(text);
+function isAt(start: Uint8Array, bytes: Uint8Array, at: number): boolean {
+  for (let i = 0; i < start.length; i++) if (bytes[at + i] !== start[i]) return false;
+  return true;
+}
 
-/** Where the next such piece is, from `from` on; Infinity without one. */
-export function nextInside(text: string, from: number): number {
-  NEXT_FLOATING.lastIndex = from;
-  return NEXT_FLOATING.exec(text)?.index ?? Number.POSITIVE_INFINITY;
+/** Whether a signature matches a text by its beginning. */
+export const beginsSignature = (text: string): boolean =>
+  text.length >= 2 && matchByStart(text) !== undefined;
+
+function matchByStart(text: string): SignatureMatch | undefined {
+  for (const { start, item } of BY_START.get(keyOf(text, 0)) ?? []) {
+    const groups = text.startsWith(start) ? item.pattern.exec(text) : null;
+    if (groups !== null) return { signature: item, groups };
+  }
+  return undefined;
 }
 
 /** The first signature of the list that a line, freed of its prefix, matches. */
 export function matchSignature(text: string): SignatureMatch | undefined {
   if (text.length < 2) return undefined;
-  for (const { start, item } of BY_START.get(keyOf(text, 0)) ?? []) {
-    const groups = text.startsWith(start) ? item.pattern.exec(text) : null;
-    if (groups !== null) return { signature: item, groups };
-  }
-  if (!mayTellInside(text)) return undefined;
+  const match = matchByStart(text);
+  if (match !== undefined || !ANY_FLOATING.test(text)) return match;
   for (const signature of FLOATING) {
     const groups = text.includes(signature.contains!) ? signature.pattern.exec(text) : null;
     if (groups !== null) return { signature, groups };

@@ -19,9 +19,9 @@ export interface Signature {
   readonly id: string;
   readonly class: IncidentClass;
   readonly role: Role;
-  /** Each at least two characters; a line begins with one of them. Or: */
+  /** Each at least three characters; a line begins with one of them. Or: */
   readonly starts?: readonly string[];
-  /** A piece of text that a line must have, for those whose beginning is open. */
+  /** A piece of text, at least seven characters, that a line must have: for those whose beginning is open. */
   readonly contains?: string;
   /** Anchored at the start of a line, and linear in its length. */
   readonly pattern: RegExp;

@@ -44,6 +44,11 @@ export class Wrappers {
     return this.#bare > 0;
   }
 
+  /** How many wrappers were learned. */
+  get count(): number {
+    return this.#known.length;
+  }
+
   /** Says that the kernel speaks without a wrapper here. */
   bare(): void {
     if (this.#known.length === 0) this.#bare++;
