@@ -1,17 +1,16 @@
 import { UnsupportedError, UsageError } from "../core/errors.ts";
 import type { JobContext } from "../core/job.ts";
-import { plural, shellWord } from "../core/text.ts";
+import { plural } from "../core/text.ts";
 import type { Warning } from "../core/warnings.ts";
 import { type FoundFile, findArtefacts, MAX_DEPTH, MAX_FILES } from "../io/artefacts.ts";
 import type { FileIdentity } from "../io/file.ts";
-import { isStream, STANDARD_INPUT } from "../io/stream.ts";
+import { STANDARD_INPUT } from "../io/stream.ts";
 import type { SourceKind } from "../triage/verdict/types.ts";
-import { type Reader, type Recognised, recognise, unreadable } from "./triage-artefact.ts";
+import type { Reader, Recognised } from "./triage-artefact.ts";
+import { TriageCrew } from "./triage-crew.ts";
 import { byDomain } from "./triage-domains.ts";
 import { groupByVm, NO_VM, sourcesOf, type VmSources } from "./triage-group.ts";
-import { READERS } from "./triage-readers.ts";
-import { isTold } from "./triage-told.ts";
-import { isArtefact, type JudgedVm, MAX_NAMED, triageVm, type VmResult } from "./triage-vm.ts";
+import { isArtefact, type JudgedVm, MAX_NAMED, type VmResult } from "./triage-vm.ts";
 
 export type { VmResult } from "./triage-vm.ts";
 
@@ -45,37 +44,49 @@ export async function* triage(
     });
   }
   if (options.vm?.trim() === "") throw new UsageError("--vm takes the name of a VM");
+  const jobs = Math.max(1, options.jobs ?? 1);
   const found = findArtefacts(paths);
   const replaced = new Set(options.replaced?.map(({ device, inode }) => `${device}:${inode}`));
   const files = found.files.filter(({ identity }) => !replaced.has(identity));
   options.onFound?.(files.map(({ path }) => path));
   const warnings = collectingWarnings(found);
-  const recognised: (readonly [FoundFile, Recognised])[] = [];
-  for (const file of files) {
-    const { also, ...first } = await recogniseOrTell(file);
-    for (const one of await byDomain(file, first, context)) recognised.push([file, one]);
-    if (also !== undefined) recognised.push([file, also]);
-    await context.checkpoint();
+  const crew = new TriageCrew({ jobs, readers: options.readers }, files.length, context);
+  try {
+    const recognised: (readonly [FoundFile, Recognised])[] = [];
+    for await (const [file, { also, ...first }] of crew.recognise(files)) {
+      for (const one of await byDomain(file, first, context)) recognised.push([file, one]);
+      if (also !== undefined) recognised.push([file, also]);
+    }
+    const vms = groupByVm(sourcesOf(recognised), options.vm).map(eachOnce).toSorted(byName);
+    if (!vms.some(({ sources }) => sources.some(isArtefact))) throw nothing(paths, files);
+    yield* judgeAll(vms, warnings, crew);
+  } finally {
+    await crew.close();
   }
-  const vms = groupByVm(sourcesOf(recognised), options.vm).map(eachOnce).toSorted(byName);
-  if (!vms.some(({ sources }) => sources.some(isArtefact))) throw nothing(paths, files);
-  const jobs = Math.max(1, options.jobs ?? 1);
+}
+
+/** VMs of which nothing could be read are told of beside others; by themselves they are an error. */
+async function* judgeAll(
+  vms: readonly VmSources[],
+  warnings: readonly Warning[],
+  crew: TriageCrew,
+): AsyncGenerator<VmResult> {
   const running: Promise<JudgedVm>[] = [];
   const begin = (index: number): void => {
     const vm = vms[index];
     if (vm === undefined) return;
-    const result = triageVm(vm, options.readers ?? READERS, index === 0 ? warnings : [], context);
+    const result = crew.judge(vm, index === 0 ? warnings : []);
     // Whoever waits for it hears of its failure; until then it is no unhandled one.
     result.catch(() => {});
     running[index] = result;
   };
-  for (let index = 0; index < Math.min(jobs, vms.length); index++) begin(index);
-  // VMs of which nothing could be read are told of beside others; by themselves they are an error.
+  crew.begin(vms);
+  for (let index = 0; index < crew.ahead; index++) begin(index);
   let held: JudgedVm[] | undefined = [];
   for (let index = 0; index < vms.length; index++) {
-    const judged = await running[index]!;
+    const judged = await crew.told(running[index]!);
     delete running[index];
-    begin(index + jobs);
+    begin(index + crew.ahead);
     held?.push(judged);
     if (held !== undefined && !judged.isRead) continue;
     for (const { result } of held ?? [judged]) yield result;
@@ -145,20 +156,4 @@ function collectingWarnings({ passedOver, unlisted, beyond }: ReturnType<typeof 
     });
   }
   return warnings;
-}
-
-/** A file that cannot be read is told of in its place: the others say what they know. */
-async function recogniseOrTell(file: FoundFile): Promise<Recognised> {
-  if (isStream(file.path)) {
-    throw new UnsupportedError("not a regular file", {
-      where: { file: file.path },
-      hint: `a pipe is read by the detectors: guestcore triage console ${shellWord(file.path)}`,
-    });
-  }
-  try {
-    return await recognise(file);
-  } catch (error) {
-    if (file.within.length === 0 || !isTold(error)) throw error;
-    return unreadable(file, error);
-  }
 }
