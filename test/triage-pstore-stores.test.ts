@@ -319,6 +319,18 @@ describe("other stores", () => {
     expect(texts(Buffer.concat([oops, panic]), "dmesg-1")).toEqual([oops.toString(), panic.toString()]);
   });
 
+  test("virtio-pstore: appended blocks of LZ4, which have no end, are told apart by their first lines", () => {
+    const both = Buffer.concat([lz4Block(oops), lz4Block(panic), lz4Block(oops)]);
+    const wanted = [oops.toString(), panic.toString(), oops.toString()];
+    expect(texts(both, "dmesg-1.enc.z")).toEqual(wanted);
+    // A first line that the log quotes begins no block.
+    const quoting = Buffer.concat([
+      panic,
+      Buffer.from("<4>[    9.000000] it says\nPanic#1 Part1\nand more\n"),
+    ]);
+    expect(texts(lz4Block(quoting), "dmesg-1.enc.z")).toEqual([quoting.toString()]);
+  });
+
   test("in the guest's own pstore a name in .enc.z is told", () => {
     const { problems } = pstoreReport([{ path: "dmesg-ramoops-0.enc.z", bytes: packed }]);
     expect(problems.map(({ code }) => code)).toEqual(["TRI304"]);

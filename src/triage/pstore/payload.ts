@@ -82,7 +82,7 @@ function unpacked(facts: RecordFacts, bytes: Uint8Array, hints: PayloadHints): S
   const problems: Problem[] = [];
   for (let at = 0; at < bytes.length && records.length < MAX_APPENDED; ) {
     const rest = bytes.subarray(at);
-    const found = unpackRecord(rest, hints.log);
+    const found = unpackRecord(rest, hints.log, hints.appended);
     if (found === undefined) {
       if (isPadding(rest, records.length)) break;
       problems.push(unknownProblem(facts, at, records.length > 0));

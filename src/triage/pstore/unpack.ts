@@ -69,12 +69,13 @@ const CANDIDATES: readonly Candidate[] = [
 /**
  * Unpacks a record by the first algorithm that makes one of it.
  * @param log whether a line of the log will do as the beginning, as in powerpc's NVRAM
+ * @param appended whether others may follow it
  * @returns undefined when none does
  */
-export function unpackRecord(bytes: Uint8Array, log = false): UnpackedRecord | undefined {
+export function unpackRecord(bytes: Uint8Array, log = false, appended = false): UnpackedRecord | undefined {
   for (const { algorithm, suits, unpack } of CANDIDATES) {
     if (!suits(bytes) || !mayBeLiteral(algorithm, bytes, log)) continue;
-    const unpacked = unpack(bytes);
+    const unpacked = unpack(algorithm === "lz4" && appended ? firstBlock(bytes) : bytes);
     if (headerOf(unpacked.bytes) !== undefined || (log && looksLikeLog(unpacked.bytes))) {
       return { algorithm, ...unpacked };
     }
@@ -87,6 +88,34 @@ function mayBeLiteral(algorithm: Algorithm, bytes: Uint8Array, log: boolean): bo
   if (algorithm !== "lzo" && algorithm !== "lz4") return true;
   const head = latin1(bytes.subarray(0, 64));
   return REASONS.some((reason) => head.includes(reason)) || (log && head.includes("["));
+}
+
+/** The first line of a dump, as it stands in the first bytes of an LZ4 block. */
+const FIRST_LINE = new RegExp(`(?:${REASONS.join("|")})#\\d{1,9} Part\\d{1,9}\\n`, "g");
+/** A token, and what its length of literals goes on in. */
+const MAX_TOKEN = 4;
+/** Blocks that are tried as the end of the first. */
+const MAX_TRIED = 64;
+
+/** An LZ4 block has no end mark: the next one begins with a token and the first line of a dump, behind literals of this. */
+function firstBlock(bytes: Uint8Array): Uint8Array {
+  const lines = [...latin1(bytes).matchAll(FIRST_LINE)].slice(1, MAX_TRIED);
+  for (const { index } of lines) {
+    for (let start = index - MAX_TOKEN; start < index; start++) {
+      if (start <= 0 || literalsAt(bytes, start) !== index) continue;
+      const block = bytes.subarray(0, start);
+      if (unpackLz4(block, MAX_UNPACKED).fault === undefined) return block;
+    }
+  }
+  return bytes;
+}
+
+/** Where the literals of an LZ4 token begin. */
+function literalsAt(bytes: Uint8Array, token: number): number {
+  let at = token + 1;
+  if (bytes[token]! >> 4 !== 15) return at;
+  while (bytes[at] === 255) at++;
+  return at + 1;
 }
 
 /** Bytes of a stream that tell whether a text comes out: tables of codes take some hundred. */
