@@ -12,6 +12,7 @@ const QMP_LINES: readonly RegExp[] = [
   /^\{\s{1,40}"(?:QMP"\s{0,8}:\s{0,8}\{|return"\s{0,8}:)/m,
   /^.{0,200}QEMU_MONITOR_(?:RECV_EVENT|IO_PROCESS|RECV_REPLY)/m,
   OF_DOMAINS,
+  /^.{0,80}\{"component": ?"virt-launcher"/m,
 ];
 
 /** Whether a text has messages of QMP, or of who logs them. */

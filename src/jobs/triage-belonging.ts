@@ -20,6 +20,11 @@ const AUTO_DUMP = /^\d{1,9}-(.{1,200})-\d{4}-\d\d-\d\d-\d\d:\d\d:\d\d(?:\..{1,8}
 /** /var/log/libvirt/qemu/NAME.log, rotated ones too. */
 const LIBVIRT_LOG =
   /(?:^|\/)libvirt\/qemu\/(?:log\/)?([^/]{1,200}?)(?:-serial\d)?\.log(?:\.\d{1,3})?(?:\.gz|\.zst)?$/;
+/**
+ * Kubernetes' /var/log/pods/NAMESPACE_POD_UID/CONTAINER/N.log and /var/log/containers/POD_NAMESPACE_CONTAINER-ID.log; KubeVirt calls
+ * the pod of a VM virt-launcher-NAME-SUFFIX.
+ */
+const LAUNCHER = /(?:^|[/_])virt-launcher-([a-z0-9](?:[a-z0-9.-]{0,200}[a-z0-9])?)-[a-z0-9]{5}(?=[/_.]|$)/;
 /** Kata and Firecracker name sandboxes by 64 hexadecimal digits or a UUID, EVE domains by a UUID. */
 const SANDBOX =
   /^(?:[0-9a-f]{64}|[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}(?:\.\d{1,4}\.\d{1,4})?)$/;
@@ -28,6 +33,9 @@ const INNER =
   /^(?:(?:sys-fs-|systemd-|virtio-)?pstore|efivars|dumps?|crash(?:es)?|cores?|logs?|qmp|console|serial|hypervisor|sandbox|state|\d{1,20}|\d{4}-\d\d-\d\d.*|vmcore-.*)$/i;
 /** The same where what is in them is a store's: a name alone does not make one. */
 const INNER_STORE = /^(?:(?:sys-fs-|systemd-|virtio-)?pstore.*)$/i;
+
+/** logrotate's dateext: `web.log-20261120.gz`. */
+const DATE = /(?<=\.(?:log|txt|out))-\d{8}(?:-?\d{1,10})?(?=(?:\.gz|\.zst)?$)/;
 
 /** What a file tells of the VM it belongs to. */
 export interface Belonging {
@@ -48,12 +56,15 @@ interface Belonger {
   readonly domain?: string;
 }
 
-export function belongingOf({ path, kind, files, domain }: Belonger): Belonging {
+export function belongingOf({ path: whole, kind, files, domain }: Belonger): Belonging {
   const [file] = files;
+  const path = whole.replace(DATE, "");
   if (domain !== undefined) return { by: "name", name: domain, key: `libvirt ${domain}` };
   const name = basename(path);
   const libvirt = LIBVIRT_LOG.exec(path)?.[1] ?? AUTO_DUMP.exec(name)?.[1];
   if (libvirt !== undefined) return { by: "name", name: libvirt, key: `libvirt ${libvirt}` };
+  const launched = LAUNCHER.exec(path)?.[1];
+  if (launched !== undefined) return { by: "name", name: launched, key: `launcher ${launched}` };
   const sandbox = path.split("/").findLast((part) => SANDBOX.test(part));
   if (sandbox !== undefined) return { by: "name", name: sandbox, key: `sandbox ${sandbox}` };
   const isStore = files.length > 1 || isStoreFile(name);

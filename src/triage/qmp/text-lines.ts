@@ -5,6 +5,7 @@ import { portAccessOf } from "./port-trace.ts";
 import { isRunState } from "./run-state.ts";
 import { bodyOf } from "./stamp.ts";
 import { startErrorOf } from "./start-errors.ts";
+import { launcherSaid } from "./virt-launcher.ts";
 
 /**
  * Lines of libvirt, QEMU and virsh that say what happened to a machine. Every pattern begins at the line's first word or at
@@ -214,7 +215,7 @@ const s390 = (
 const ANY = new RegExp(
   [
     ...RULES.map(({ phrase }) => phrase),
-    ...["Assertion `", "pio_", "cpu_", "_ops_", "qemu", "kvm", "KVM kernel module"],
+    ...["Assertion `", "pio_", "cpu_", "_ops_", "qemu", "kvm", "KVM kernel module", "DomainLifecycle event "],
   ]
     .map(literal)
     .join("|"),
@@ -238,7 +239,7 @@ export function saidBy(line: string): Said | undefined {
     const says = found === null ? undefined : said(found);
     if (says !== undefined) return says;
   }
-  return startErrorOf(body);
+  return launcherSaid(body) ?? startErrorOf(body);
 }
 
 /** Takes `QEMU[1071]: ` of a host's journal away, with all before it. */
