@@ -12,20 +12,25 @@ export interface LogDetector<T extends Detected> {
   end(): T;
 }
 
-/** Feeds a log, packed or not, to a detector. */
+/** The bytes of a log, packed or not. */
+export async function* logChunks(path: string, context: JobContext): AsyncGenerator<Buffer> {
+  const log = await openLog(path, LOG_LIMIT, context);
+  try {
+    yield* log.chunks;
+    for (const warning of log.warnings) {
+      context.warn({ ...warning, where: { file: logName(path), ...warning.where } });
+    }
+  } finally {
+    log.close();
+  }
+}
+
+/** Feeds a log to a detector. */
 export async function feedLog<T extends Detected>(
   { path }: Pick<ArtefactInput, "path">,
   detector: LogDetector<T>,
   context: JobContext,
 ): Promise<T> {
-  const log = await openLog(path, LOG_LIMIT, context);
-  try {
-    for await (const chunk of log.chunks) detector.push(chunk);
-    for (const warning of log.warnings) {
-      context.warn({ ...warning, where: { file: logName(path), ...warning.where } });
-    }
-    return detector.end();
-  } finally {
-    log.close();
-  }
+  for await (const chunk of logChunks(path, context)) detector.push(chunk);
+  return detector.end();
 }

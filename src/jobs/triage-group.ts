@@ -3,6 +3,7 @@ import type { FoundFile } from "../io/artefacts.ts";
 import type { SourceKind } from "../triage/verdict/types.ts";
 import { isStoreFile, type Recognised } from "./triage-artefact.ts";
 import { type Belonging, belongingOf, directoryKey } from "./triage-belonging.ts";
+import { withRotated } from "./triage-rotated.ts";
 import { withOneStore } from "./triage-stores.ts";
 
 /** An artefact: a file, or the files of a pstore that are read together. */
@@ -47,7 +48,7 @@ export function sourcesOf(files: readonly (readonly [FoundFile, Recognised])[]):
  * @param vm all belong to one VM of this name
  */
 export function groupByVm(sources: readonly Source[], vm?: string): VmSources[] {
-  if (vm !== undefined) return [{ name: vm, sources: withOneStore(ofOne(sources, vm)) }];
+  if (vm !== undefined) return [{ name: vm, sources: withRotated(withOneStore(ofOne(sources, vm))) }];
   const belongings = ofDomains(withStems(sources.map((source) => [source, belongingOf(source)] as const)));
   const hosts = new Hosts(belongings);
   const groups = new Map<string, { name: string; sources: Source[] }>();
@@ -57,7 +58,10 @@ export function groupByVm(sources: readonly Source[], vm?: string): VmSources[] 
     if (group === undefined) groups.set(key, { name, sources: [source] });
     else group.sources.push(source);
   }
-  return merged([...groups.values()]).map(({ name, sources }) => ({ name, sources: withOneStore(sources) }));
+  return merged([...groups.values()]).map(({ name, sources }) => ({
+    name,
+    sources: withRotated(withOneStore(sources)),
+  }));
 }
 
 /** Of a log of several domains what it tells of that one, where it does. */

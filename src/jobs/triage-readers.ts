@@ -11,6 +11,7 @@ import type { Reader } from "./triage-artefact.ts";
 import { triageDump } from "./triage-dump.ts";
 import { feedLog } from "./triage-feed.ts";
 import { triagePstore, triageStore } from "./triage-pstore.ts";
+import { feedParts } from "./triage-rotated.ts";
 
 const NOTHING: Detected = { findings: [], events: [] };
 
@@ -63,7 +64,10 @@ class ConsoleAndHardware {
 
 /** What reads each kind of artefact; what has no line here is recognised, and told of as not read. */
 export const READERS: Readonly<Partial<Record<SourceKind, Reader>>> = {
-  console: (input, context) => feedLog(input, new ConsoleAndHardware({ source: input.source }), context),
+  console: (input, context) => {
+    const detector = new ConsoleAndHardware({ source: input.source });
+    return input.files.length > 1 ? feedParts(input, detector, context) : feedLog(input, detector, context);
+  },
   qmp,
   "qemu-log": qmp,
   "libvirt-log": qmp,

@@ -54,6 +54,8 @@ export interface Finding {
   /** Whether what failed went on afterwards; undefined where that cannot be told. */
   readonly survived?: boolean;
   readonly at?: Moment;
+  /** Where it stands among all else of its source, where lines of the evidence do not tell: those of a log's parts. */
+  readonly place?: number;
   /** The first is the most telling one. */
   readonly evidence: readonly Evidence[];
   /** Facts of this kind of finding, by name, for machines and for the details of a report: JSON values. */
@@ -67,6 +69,8 @@ export interface TimelineEvent {
   readonly at?: Moment;
   readonly source: string;
   readonly line?: number;
+  /** As a finding's. */
+  readonly place?: number;
   readonly text: string;
 }
 

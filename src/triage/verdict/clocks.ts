@@ -1,4 +1,4 @@
-import type { Occurrence, SignName, Signs } from "./signs.ts";
+import { type Occurrence, placeOf, type SignName, type Signs } from "./signs.ts";
 import type { SourceDetected } from "./types.ts";
 
 /** The part of a console's log that is of one boot: uptimes compare within it. Places are those of occurrences. */
@@ -30,7 +30,9 @@ const PAIRS: readonly { readonly guest: SignName; readonly host: SignName; reado
 /** The boots of every console, in order. What precedes the first that is told of is a boot too. */
 function bootsOf({ source, kind, events }: SourceDetected): Boot[] {
   if (kind !== "console") return [];
-  const starts = events.flatMap(({ kind, line }, order) => (kind === "console/boot" ? [line ?? order] : []));
+  const starts = events.flatMap((event, order) =>
+    event.kind === "console/boot" ? [placeOf(event, order)] : [],
+  );
   const bounds = [...new Set([0, ...starts])].sort((a, b) => a - b);
   return bounds.map((first, index) => ({
     source,
@@ -67,7 +69,7 @@ export function anchorsOf(
     if (kind !== "console") continue;
     const stamped = events.find(({ at }) => at?.uptime !== undefined && at.wall !== undefined);
     if (stamped === undefined) continue;
-    const place = stamped.line ?? events.indexOf(stamped);
+    const place = placeOf(stamped, events.indexOf(stamped));
     add(bootOf({ source, place }), stamped.at!.wall! - stamped.at!.uptime! * 1000, "stamped lines");
   }
   for (const { guest, host, what } of PAIRS) {

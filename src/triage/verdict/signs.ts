@@ -139,6 +139,9 @@ export type Signs = Readonly<Record<SignName, readonly Occurrence[]>> & {
 export const placeKey = ({ source, kind }: Pick<Occurrence, "source" | "kind">): string =>
   `${kind} ${source}`;
 
+/** Where an event stands among all else of its source. */
+export const placeOf = ({ place, line }: TimelineEvent, order: number): number => place ?? line ?? order;
+
 /** How many of the places, which ascend, are at that one or before it. */
 export function countUpTo(places: readonly number[], place: number): number {
   let [low, high] = [0, places.length];
@@ -152,7 +155,7 @@ export function countUpTo(places: readonly number[], place: number): number {
 
 const STARTS: ReadonlySet<string> = new Set(["console/boot", "qmp/greeting", "qmp/start", "qmp/reset"]);
 const placesOf = ({ events }: SourceDetected, isOne: (kind: string) => boolean): readonly number[] =>
-  events.flatMap(({ kind, line }, order) => (isOne(kind) ? [line ?? order] : [])).sort((a, b) => a - b);
+  events.flatMap((event, order) => (isOne(event.kind) ? [placeOf(event, order)] : [])).sort((a, b) => a - b);
 
 /** Looks for every sign in every source: linear in findings and events. */
 export function readSigns(sources: readonly SourceDetected[]): Signs {
@@ -180,7 +183,7 @@ function readFindings(detected: SourceDetected, found: Found, all: Occurrence[])
   const isOfCrashKernel = crashKernelOf(detected);
   for (const [order, finding] of findings.entries()) {
     const { at, title: text, evidence } = finding;
-    const place = evidence[0]?.line ?? order;
+    const place = finding.place ?? evidence[0]?.line ?? order;
     const ofCrashKernel = isOfCrashKernel(place);
     const occurrence: Occurrence = { source, kind, at, text, place, finding, ofCrashKernel };
     all.push(occurrence);
@@ -204,10 +207,10 @@ function crashKernelOf(source: SourceDetected): (place: number) => boolean {
 
 function readEvents({ source, kind, events }: SourceDetected, found: Found): void {
   for (const [order, event] of events.entries()) {
-    const { at, text, line } = event;
+    const { at, text } = event;
     for (const name of NAMES) {
       if (RULES[name].event?.(event, kind) !== true) continue;
-      found[name].push({ source, kind, at, text, place: line ?? order });
+      found[name].push({ source, kind, at, text, place: placeOf(event, order) });
     }
   }
 }

@@ -1,6 +1,6 @@
 import type { Moment, Severity, TimelineEvent } from "../finding.ts";
 import { type Anchor, anchorsOf } from "./clocks.ts";
-import type { Signs } from "./signs.ts";
+import { placeOf, type Signs } from "./signs.ts";
 import type { Clock, SourceDetected, SourceKind, Timeline, TimelineEntry } from "./types.ts";
 
 /** Entries kept; the first and the last tell most. */
@@ -14,6 +14,8 @@ const GUEST_CLOCK: ReadonlySet<SourceKind> = new Set(["pstore", "rtas", "dump", 
 interface Raw {
   readonly at: Moment | undefined;
   readonly place: number;
+  /** The source, or the file of it. */
+  readonly part: string;
   readonly line?: number;
   readonly kind: string;
   readonly severity?: Severity;
@@ -81,23 +83,27 @@ function wallOf(
 
 /** Events and findings of a source in its own order; a finding that an event tells of already is that event. */
 function rawEntries({ source, kind, findings, events }: SourceDetected): Raw[] {
-  const entries: Raw[] = events.filter(isNoRepetition).map(({ kind: what, at, line, text }, order) => ({
-    kind: what,
-    at,
-    text,
-    place: line ?? order,
-    ...(line === undefined ? {} : { line }),
+  const entries: Raw[] = events.filter(isNoRepetition).map((event, order) => ({
+    kind: event.kind,
+    at: event.at,
+    text: event.text,
+    place: placeOf(event, order),
+    part: event.place === undefined ? source : event.source,
+    ...(event.line === undefined ? {} : { line: event.line }),
   }));
-  const known = new Map(entries.map((entry, index) => [`${entry.line} ${entry.kind}`, index]));
-  for (const [order, { rule, severity, at, title, evidence }] of findings.entries()) {
+  const known = new Map(entries.map((entry, index) => [`${entry.part} ${entry.line} ${entry.kind}`, index]));
+  for (const [order, finding] of findings.entries()) {
+    const { rule, severity, at, title, evidence } = finding;
     const [first] = evidence;
     // A store has many files, each with lines of its own.
     const line = kind !== "pstore" || first?.source === source ? first?.line : undefined;
-    const same = line === undefined ? undefined : known.get(`${line} ${rule}`);
+    const part = finding.place === undefined ? source : (first?.source ?? source);
+    const same = line === undefined ? undefined : known.get(`${part} ${line} ${rule}`);
     if (same !== undefined) entries[same] = { ...entries[same]!, severity };
     else {
-      const place = line ?? order;
-      entries.push({ kind: rule, severity, at, text: title, place, ...(line === undefined ? {} : { line }) });
+      const place = finding.place ?? line ?? order;
+      const more = line === undefined ? {} : { line };
+      entries.push({ kind: rule, severity, at, text: title, place, part, ...more });
     }
   }
   const isTimed = kind === "pstore" && entries.every(({ line }) => line === undefined);
@@ -127,7 +133,7 @@ function placeSource(source: SourceDetected, anchors: readonly Anchor[], skew: n
     if (known && (latest === undefined || time > latest)) later = false;
     else if (!known && latest !== undefined) later = true;
     if (known) latest = Math.max(latest ?? time, time);
-    return { entry: entryOf(raw, name, kind, wall, clockOf(raw.at, ofGuest, joined)), time: latest, later };
+    return { entry: entryOf(raw, kind, wall, clockOf(raw.at, ofGuest, joined)), time: latest, later };
   });
   // What comes before the first known time of a source is put right before it.
   const first = placed.find(({ time }) => time !== undefined)?.time;
@@ -142,8 +148,7 @@ function clockOf(at: Moment | undefined, ofGuest: boolean, joined: number | unde
 }
 
 const entryOf = (
-  { at, line, kind, severity, text }: Raw,
-  source: string,
+  { at, part: source, line, kind, severity, text }: Raw,
   sourceKind: SourceKind,
   wall: number | undefined,
   clock: Clock,

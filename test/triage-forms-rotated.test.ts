@@ -1,0 +1,72 @@
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { dirname, join } from "node:path";
+import { gzipSync } from "node:zlib";
+import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { KernelLog } from "./support/triage-console.ts";
+import { judged } from "./support/triage-run.ts";
+
+let top: string;
+beforeEach(() => {
+  top = mkdtempSync(join(tmpdir(), "guestcore-forms-"));
+});
+afterEach(() => rmSync(top, { recursive: true }));
+
+function put(name: string, contents: string | Buffer): string {
+  const path = join(top, name);
+  mkdirSync(dirname(path), { recursive: true });
+  writeFileSync(path, contents);
+  return path;
+}
+
+const boot = `${new KernelLog().boot()}`;
+const oops = `${new KernelLog(5).oops("foo_write")}`;
+const later = `${new KernelLog(90).say("usb 1-1: a", "usb 1-2: b", "usb 1-3: c", "usb 1-4: d")}`;
+
+describe("a console that was rotated", () => {
+  test.each([
+    ["virtlogd", "console.log.1", "console.log.0", "console.log"],
+    ["logrotate, packed", "vm1.log.2.gz", "vm1.log.1", "vm1.log"],
+    ["logrotate, by date", "vm1.log-20261119.gz", "vm1.log-20261120", "vm1.log"],
+    ["of which the last is gone", "vm1.log.3", "vm1.log.2", "vm1.log.1"],
+  ])("%s: is one log", async (_, first, second, third) => {
+    const pack = (name: string, text: string) => (name.endsWith(".gz") ? gzipSync(text) : text);
+    const oldest = put(`vm/${first}`, pack(first, boot));
+    const told = put(`vm/${second}`, oops.trimEnd());
+    const newest = put(`vm/${third}`, later);
+    const { results, warnings } = await judged([top]);
+    const [{ verdict, sources, input }] = results as [(typeof results)[number]];
+    expect([results.length, warnings]).toEqual([1, []]);
+    expect(sources).toMatchObject([
+      { kind: "console", path: newest, label: "console log, rotated: 3 files" },
+    ]);
+    expect(input.length).toBe(3);
+    // What the file with the oops alone does not tell.
+    expect([verdict.verdict, verdict.findings.map(({ survived }) => survived)]).toEqual(["clean", [true]]);
+    expect(verdict.findings[0]!.evidence[0]).toMatchObject({ source: told, line: 1 });
+    expect(verdict.timeline.entries.map(({ source, line }) => [source, line])).toEqual([
+      [oldest, 1],
+      [told, 1],
+      [newest, 4],
+    ]);
+  });
+
+  test.each([
+    ["a copy that is packed", "vm1.log", "vm1.log.gz"],
+    ["two ports", "serial.0", "serial.1"],
+    ["logs of two VMs", "db.log", "web.log"],
+  ])("%s: is none", async (_, one, other) => {
+    put(`vm/${one}`, one.endsWith(".gz") ? gzipSync(boot) : boot);
+    put(`vm/${other}`, other.endsWith(".gz") ? gzipSync(boot) : boot);
+    const { results } = await judged([top]);
+    expect(results.flatMap(({ sources }) => sources).length).toBe(2);
+  });
+
+  test("an order of places that lines do not tell decides what ended what", async () => {
+    // The panic's line is beyond that of the power-off, which comes later in the next file.
+    put("vm/console.log.1", `${boot}${"x\n".repeat(50)}${oops}`);
+    put("vm/console.log", `${later}${new KernelLog(99).say("reboot: Power down")}`);
+    const { results } = await judged([top]);
+    expect(results[0]!.verdict).toMatchObject({ verdict: "clean", rule: "orderly-shutdown" });
+  });
+});
