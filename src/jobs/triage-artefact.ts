@@ -7,7 +7,6 @@ import { readElf } from "../elf/header.ts";
 import { readNotes } from "../elf/notes.ts";
 import type { FoundFile } from "../io/artefacts.ts";
 import { readHead } from "../io/head.ts";
-import { textOf } from "../triage/console/encoding.ts";
 import { unwrapped } from "../triage/console/envelopes.ts";
 import type { Detected } from "../triage/finding.ts";
 import { isArchive } from "../triage/pstore/archive.ts";
@@ -15,6 +14,7 @@ import { isCommandLine } from "../triage/verdict/machine.ts";
 import type { SourceKind } from "../triage/verdict/types.ts";
 import { isOwnReport, isQmp, namesDomains } from "./log-shapes.ts";
 import { hasConsoleLine, isConsoleName, tailOf, tellsOfDeath } from "./triage-sight.ts";
+import { headText } from "./utf16.ts";
 
 /** What tells the kind of a file. */
 export interface ArtefactHead {
@@ -211,7 +211,7 @@ export async function recognise(file: Omit<FoundFile, "identity">): Promise<Reco
     });
   }
   const named = file.within.length === 0;
-  const text = textOf(bytes);
+  const text = headText(bytes);
   const head: ArtefactHead = { bytes, text, unwrapped: unwrapped(text), tail, format, core, named };
   if (isOwnReport(head.text)) return { kind: "unknown", label: "a report that guestcore wrote" };
   const found = ARTEFACTS.find(({ matches }) => matches(name, head));

@@ -12,6 +12,7 @@ import type { Reader } from "./triage-artefact.ts";
 import { contradictingConsoles } from "./triage-consoles.ts";
 import { inOrder, type Source, type VmSources } from "./triage-group.ts";
 import { isTold } from "./triage-told.ts";
+import { headText } from "./utf16.ts";
 
 /** A source as a report lists it. */
 export interface SourceFacts {
@@ -128,7 +129,8 @@ async function commandLineOf(sources: readonly Source[]): Promise<string | undef
   const source = sources.find(({ kind }) => kind === "cmdline");
   if (source === undefined) return undefined;
   const { bytes } = await readHead(source.path);
-  return bytes.toString("utf8", 0, MAX_COMMAND_LINE);
+  const text = headText(bytes).slice(0, MAX_COMMAND_LINE);
+  return Buffer.from(text, "latin1").toString();
 }
 
 function tellUnknown(sources: readonly Source[], warn: (warning: Warning) => void): void {

@@ -1,3 +1,6 @@
+import { latin1 } from "../core/bytes.ts";
+import { textOf } from "../triage/console/encoding.ts";
+
 /** How the bytes of a log become one byte a character. */
 export function narrowingOf(head: Buffer): (chunk: Buffer) => Buffer {
   const low = lowByteOf(head);
@@ -20,4 +23,16 @@ function lowByteOf(head: Buffer): 0 | 1 | undefined {
   if ((a === 0xff && b === 0xfe) || (a !== 0 && b === 0 && c !== 0 && d === 0)) return 0;
   if ((a === 0xfe && b === 0xff) || (a === 0 && b !== 0 && c === 0 && d !== 0)) return 1;
   return undefined;
+}
+
+/** Bytes by which UTF-16 without a byte order mark is told from other bytes. */
+const LOOKED_AT = 256;
+
+/** The beginning of a text, one byte a character, whatever it is encoded in; of other bytes the bytes. */
+export function headText(head: Buffer): string {
+  const low = lowByteOf(head);
+  if (low === undefined || head[0] === 0xff || head[0] === 0xfe) return textOf(head);
+  const high = head.subarray(0, LOOKED_AT).filter((_, at) => at % 2 !== low);
+  const zeros = high.filter((byte) => byte === 0).length;
+  return zeros * 10 < high.length * 9 ? textOf(head) : latin1(narrowingOf(head)(head));
 }
