@@ -207,3 +207,30 @@ test("of a loop that waits, whoever loops is guilty", () => {
     .toString();
   expect(titles(detect(text))).toEqual(["BUG: soft lockup in foo_wait"]);
 });
+
+test("a warning of a module, as Linux tells it since 6.18", () => {
+  const text = log()
+    .say(CUT, "WARNING: drivers/foo.c:102 at foo_open+0x9/0x10 [foo], CPU#1: sh/110", TASK, END, ...alive)
+    .toString();
+  expect(detect(text).findings).toMatchObject([{ class: "warning", title: "WARNING in foo_open" }]);
+});
+
+test("work that leaves a lock behind is named", () => {
+  for (const detail of [
+    "     preempt=0x00000001 lock=0->0 RCU=0->0 workfn=foo_work [foo]",
+    "     last function: foo_work [foo]",
+  ]) {
+    const text = log()
+      .say("BUG: workqueue leaked atomic, lock or RCU: kworker/0:1[11]", detail, TASK, "Call Trace:")
+      .say(" dump_stack_lvl+0x64/0x80", " process_one_work+0x3a9/0x3c0", ...alive)
+      .toString();
+    expect(detect(text).findings).toMatchObject([
+      {
+        class: "lockdep",
+        severity: "warning",
+        title: expect.stringMatching(/ in foo_work$/),
+        survived: true,
+      },
+    ]);
+  }
+});

@@ -178,7 +178,14 @@ export const HELPERS: ReadonlySet<string> = new Set([
     "new_slab",
     "do_slab_free",
   ],
-  ...["allocate_slab", "put_cpu_partial", "flush_cpu_slab", "slab_free_hook", "cache_from_obj", "slab_bug"],
+  ...[
+    "allocate_slab",
+    "put_cpu_partial",
+    "flush_cpu_slab",
+    "slab_free_hook",
+    "cache_from_obj",
+    "warn_free_bad_obj",
+  ],
   ...["kmem_cache_create", "kmem_cache_create_usercopy", "kmem_cache_destroy", "kfree_sensitive", "kzfree"],
   ...["rmqueue", "rmqueue_bulk", "rmqueue_pcplist", "post_alloc_hook", "prep_new_page", "check_new_pages"],
   ...["alloc_pages", "alloc_pages_mpol", "alloc_pages_node", "alloc_pages_current", "alloc_pages_vma"],
@@ -313,6 +320,7 @@ export const HELPERS: ReadonlySet<string> = new Set([
   ...["pvclock_clocksource_read", "sched_clock", "sched_clock_cpu", "local_clock", "native_sched_clock"],
   ...["delay_tsc", "delay_loop", "delay_halt", "udelay", "touch_softlockup_watchdog", "rep_nop", "cpu_relax"],
   ...["__delay", "__udelay", "__ndelay", "__const_udelay", "arch_counter_get_cntvct", "get_cycles"],
+  ...["msleep", "msleep_interruptible", "usleep_range", "usleep_range_state", "schedule_hrtimeout", "ssleep"],
   // mm/oom_kill.c
   ...["dump_header", "oom_kill_process", "out_of_memory", "warn_alloc", "warn_alloc_failed"],
   // kernel/sched/core.c, kernel/printk: debug checks and printing

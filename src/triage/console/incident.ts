@@ -22,8 +22,8 @@ const OLD_TASK = /^Pid: (\d{1,10}), comm: (.{1,40}?) (Not tainted|Tainted: [\w ]
 const HUNG = /^INFO: task (.{1,64}?):(\d{1,10}) |CPU#(\d{1,5}) stuck for \d{1,9}s! \[(.{1,40}?):(\d{1,10})\]/;
 /** Where an address lies in the first page, s390 calls a NULL dereference a fault as any other. */
 const FIRST_PAGE = /^Failing address: 0{13}[0-9a-f]{3} TEID/;
-/** Lockdep's `… at: func+0x12/0x34`. */
-const LOCK_AT = /, at: (?:\[<[0-9a-f]{4,16}>\] )?([A-Za-z_]\S{1,160})/;
+/** Lockdep's `… at: func+0x12/0x34`, and the work that left a lock behind. */
+const LOCK_AT = /(?:, at: (?:\[<[0-9a-f]{4,16}>\] )?| workfn=|^last function: )([A-Za-z_]\S{1,160})/;
 /** Who waits for a stall's end is shown too, and is not to blame for it: kernel/rcu/tree_stall.h. */
 const WAITS_FOR_GRACE = /^(?:rcu: )?RCU grace-period kthread stack dump/;
 const WAITED = /^(?:rcu: Stack dump where|Sending NMI|NMI backtrace|CPU: \d)/;

@@ -257,6 +257,20 @@ export const LINUX_CHECKS = signatures([
     ],
   },
   {
+    id: "linux/workqueue-leak",
+    class: "lockdep",
+    starts: ["BUG: workqueue leaked"],
+    pattern: /^BUG: workqueue leaked (atomic, lock or RCU|lock or atomic)/,
+    title: "BUG: workqueue leaked $1",
+    inFrame: true,
+    source: "kernel/workqueue.c: process_one_work(); the next line names the work",
+    examples: [
+      "BUG: workqueue leaked atomic, lock or RCU: kworker/0:1[11]",
+      "BUG: workqueue leaked lock or atomic: kworker/u4:2/0x00000000/33",
+    ],
+    negatives: ["BUG: workqueue leaks are bad"],
+  },
+  {
     id: "linux/locks-held",
     class: "lockdep",
     starts: ["WARNING: ", "[ BUG: "],
@@ -350,7 +364,7 @@ export const LINUX_CHECKS = signatures([
     class: "warning",
     starts: ["WARNING: "],
     pattern:
-      /^WARNING: (?:\[[^\]]{1,120}\] )?(\S{1,200}\.[chS]|\S{1,200}\.rs):(\d+) at (\S{1,200}(?: \[\w{1,60}\])?), CPU#\d+/,
+      /^WARNING: (?:\[[^\]]{1,120}\] )?(\S{1,200}\.(?:[chS]|rs)):(\d+) at (\S{1,200}?)(?: \[[\w. -]{1,120}\])?, CPU#\d+/,
     title: "WARNING",
     inFrame: true,
     frame: 3,
@@ -358,7 +372,7 @@ export const LINUX_CHECKS = signatures([
     examples: [
       "WARNING: net/core/dev.c:1234 at foo+0x12/0x34, CPU#1: init/12",
       "WARNING: mm/page.c:12 at 0xffffffff81, CPU#0: a/1",
-      "WARNING: ./include/linux/foo.h:12 at foo+0x1/0x2 [mod], CPU#12: kworker/u8:3/123",
+      "WARNING: drivers/net/foo.c:102 at foo_open+0x9/0x10 [foo], CPU#1: sh/110",
     ],
     negatives: ["WARNING: /etc/ssh/moduli does not exist, using fixed modulus", "WARNING: foo.c:12: unused"],
   },

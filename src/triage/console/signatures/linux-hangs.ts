@@ -144,10 +144,10 @@ export const LINUX_HANGS = signatures([
   {
     id: "linux/workqueue",
     class: "workqueue-stall",
-    starts: ["BUG: workqueue lockup", "BUG: workqueue leaked"],
-    pattern: /^BUG: workqueue (lockup|leaked atomic, lock or RCU|leaked lock or atomic)/,
-    title: "BUG: workqueue $1",
-    source: "kernel/workqueue.c: wq_watchdog_timer_fn(), process_one_work()",
+    starts: ["BUG: workqueue lockup"],
+    pattern: /^BUG: workqueue lockup/,
+    title: "BUG: workqueue lockup",
+    source: "kernel/workqueue.c: wq_watchdog_timer_fn()",
     examples: ["BUG: workqueue lockup - pool cpus=0 node=0 flags=0x0 nice=0 stuck for 33s!"],
   },
   {
