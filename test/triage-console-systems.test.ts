@@ -125,3 +125,18 @@ test("what programs say is none of it", () => {
     );
   expect(kinds(detect(`${text}`))).toEqual([]);
 });
+
+test("NetBSD on riscv has the frame in front of vpanic()", () => {
+  const panic = '[  13.8099930] panic: kernel diagnostic assertion "x" failed: file "a.c", line 948\n';
+  const frame = "[  13.8399887] fp ffffffc2c10cfbd0 vpanic() at ffffffc000357940 netbsd:vpanic+0x140\n";
+  expect(kinds(detect(panic + frame))).toEqual(["panic/panic"]);
+  expect(kinds(detect(panic))).toEqual([]);
+});
+
+test("a logger's time of day may end in a colon", () => {
+  const line = '"Synchronous Abort" handler, esr 0x96000010, far 0x51000d8';
+  expect(kinds(detect(`02:58:27.819: Starting kernel ...\n02:58:27.819: ${line}\n`))).toEqual([
+    "firmware-crash/panic",
+  ]);
+  expect(kinds(detect(`at 02:58:27.819: ${line}\n`))).toEqual([]);
+});

@@ -39,7 +39,7 @@ const DMESG_LEVEL = /^[a-z]{3,8} {0,5}:[a-z]{3,6} {0,5}: /;
 const EPOCH = /^\d{10}(?:\.\d{1,9})? /;
 /** What a name, a quotation or an assignment ends in. */
 const NAMES = /[:=>|"'] ?$/;
-const TIME = /^\[?\d\d:\d\d:\d\d(?:\.\d{1,9})?\]? /;
+const TIME = /^\[?\d\d:\d\d:\d\d(?:\.\d{1,9})?\]?:? /;
 const DROPPED = /^\*\* \d{1,10} printk messages dropped \*\* ?/;
 /** `host kernel: `, behind the stamp of `journalctl -o short-monotonic`. */
 const STAMPED_HOST = /^[\w.-]{1,64} kernel: /;

@@ -5,7 +5,7 @@ const FREEBSD_CONFIRM =
 const OPENBSD_CONFIRM =
   /^(?:Stopped at|Starting stack trace|panic\(|ddb(?:\{\d+\})?>|TID +PID|RUN AT LEAST|\*? *\d+ +\d+ +\d+ +0x|end trace frame|syncing disks|End of stack trace)/;
 const NETBSD_CONFIRM =
-  /^(?:cpu\d+: Begin traceback|vpanic\(\) at|Stopped in pid|db(?:\{\d+\})?>|fatal breakpoint trap|dumping to dev|\?\(\) at|trap type \d)/;
+  /^(?:cpu\d+: Begin traceback|(?:fp [0-9a-f]{8,16} )?vpanic\(\) at|Stopped in pid|db(?:\{\d+\})?>|fatal breakpoint trap|dumping to dev|\?\(\) at|trap type \d)/;
 
 /** FreeBSD, NetBSD and OpenBSD. Their panics begin with a word that programs use too: something has to confirm them. */
 export const BSD = signatures([
