@@ -1,4 +1,5 @@
 import type { Signature } from "../signature.ts";
+import { BOOT_LOADERS } from "./boot-loaders.ts";
 import { BSD } from "./bsd.ts";
 import { FIRMWARE } from "./firmware.ts";
 import { GARBLED } from "./garbled.ts";
@@ -15,6 +16,7 @@ import { LINUX_STORAGE } from "./linux-storage.ts";
 import { LINUX_STRUCTURES } from "./linux-structures.ts";
 import { OTHER_KERNELS } from "./other-kernels.ts";
 import { USERLAND } from "./userland.ts";
+import { XEN } from "./xen.ts";
 
 /** Every signature; of those that match a line the first counts, the exact before the general before the garbled. */
 export const SIGNATURES: readonly Signature[] = [
@@ -30,8 +32,10 @@ export const SIGNATURES: readonly Signature[] = [
   ...LINUX_HARDWARE,
   ...LINUX_MACHINES,
   ...BSD,
+  ...XEN,
   ...OTHER_KERNELS,
   ...FIRMWARE,
+  ...BOOT_LOADERS,
   ...USERLAND,
   ...GARBLED,
 ];

@@ -1,0 +1,138 @@
+import { signatures } from "../signature.ts";
+
+/** GRUB, U-Boot, iPXE, SLOF, what a PC says that finds nothing to boot, and kernels that cannot unpack themselves. */
+export const BOOT_LOADERS = signatures([
+  {
+    id: "pc/no-boot",
+    class: "boot-failure",
+    starts: [
+      "FATAL: No bootable medium found!",
+      "FATAL: INT18: BOOT FAILURE",
+      "Missing operating system",
+      "Operating ",
+    ],
+    pattern:
+      /^(?:FATAL: No bootable medium found!|FATAL: INT18: BOOT FAILURE|Missing operating system\.?$|Operating [sS]ystem not found\.?$)/,
+    title: "nothing to boot",
+    speaker: "any",
+    source: "VirtualBox's and Bochs' BIOS; boot sectors",
+    examples: ["FATAL: No bootable medium found! System halted.", "Operating System not found"],
+  },
+  {
+    id: "linux/decompressor",
+    class: "boot-failure",
+    starts: [" -- System halted", "-- System halted"],
+    pattern: /^ ?-- System halted/,
+    title: "the kernel could not unpack itself",
+    speaker: "any",
+    source: "Linux arch/x86/boot/compressed/error.c: error()",
+    examples: [" -- System halted"],
+    negatives: ["reboot: System halted"],
+  },
+  {
+    id: "grub/shell",
+    class: "boot-failure",
+    starts: ["Minimal BASH-like", "   Minimal BASH-like", "  Minimal BASH-like"],
+    pattern: /^ {0,3}Minimal BASH-like line editing is supported\./,
+    title: "GRUB stopped at its command line",
+    speaker: "any",
+    source: "GRUB grub-core/normal/main.c: grub_normal_reader_init()",
+    examples: ["   Minimal BASH-like line editing is supported. For the first word, TAB"],
+  },
+  {
+    id: "grub/error",
+    class: "boot-failure",
+    starts: ["error: ", "alloc magic is broken at "],
+    pattern:
+      /^(?:error: (?:\S{1,120}\.c:\d{1,5}:)?(you need to load the kernel first|bad shim signature|verification requested but nobody cares|invalid arch-(?:in)?dependent ELF magic|kernel too old)\b|(alloc magic is broken) at 0x)/,
+    title: "GRUB: $+",
+    severity: "warning",
+    speaker: "any",
+    source: "GRUB grub-core/loader, grub-core/kern/{verifiers,efi/sb,mm}.c",
+    examples: [
+      "error: ../../grub-core/loader/i386/efi/linux.c:258:you need to load the kernel first.",
+      "error: bad shim signature.",
+      "alloc magic is broken at 0x7f1c2a0: 0",
+    ],
+    negatives: ["error: file not found", "error: no suitable video mode found."],
+  },
+  {
+    id: "grub/rescue",
+    class: "boot-failure",
+    starts: ["grub rescue>", "Entering rescue mode..."],
+    pattern: /^(?:grub rescue>|Entering rescue mode\.\.\.|Aborted\. Press any key to exit\.)/,
+    title: "GRUB stopped at its rescue shell",
+    speaker: "any",
+    source: "GRUB grub-core/kern/rescue_reader.c, grub-core/kern/main.c",
+    examples: ["grub rescue>", "Entering rescue mode..."],
+  },
+  {
+    id: "ipxe/no-boot",
+    class: "boot-failure",
+    starts: ["No more network devices", "E3404: Not a bootable device", "E3401", "E3407", "E3406"],
+    pattern: /^(?:No more network devices|E34\d\d: .{3,80})/,
+    title: "nothing to boot",
+    speaker: "any",
+    source: "iPXE src/usr/autoboot.c; SLOF board-qemu/slof",
+    examples: ["No more network devices", "E3404: Not a bootable device!"],
+  },
+  {
+    id: "uboot/no-boot",
+    class: "boot-failure",
+    starts: [
+      ...[
+        "SPL: failed to boot from all boot devices",
+        "SPL: Unsupported Boot Device!",
+        "ERROR: can't get kernel image!",
+      ],
+      ...[
+        "Bad Linux ARM64 Image magic!",
+        "Bad Linux RISCV Image magic!",
+        "Wrong Image Format for bootm command",
+      ],
+      ...["initcall sequence ", "initcall failed at call "],
+    ],
+    pattern:
+      /^(SPL: failed to boot from all boot devices|SPL: Unsupported Boot Device!|ERROR: can't get kernel image!|Bad Linux (?:ARM64|RISCV) Image magic!|Wrong Image Format for bootm command|initcall (?:sequence [0-9a-f]{8,16} )?failed at (?:call|event) [0-9a-f]{8,16})/,
+    title: "U-Boot: $1",
+    speaker: "any",
+    source: "U-Boot common/spl/spl.c, boot/bootm.c, arch/{arm,riscv}/lib/image.c, lib/initcall.c",
+    examples: [
+      "SPL: failed to boot from all boot devices",
+      "ERROR: can't get kernel image!",
+      "initcall sequence 00000000bffa1c20 failed at call 00000000bff4c0de (err=-19)",
+    ],
+  },
+  {
+    id: "uboot/riscv-exception",
+    class: "firmware-crash",
+    role: "panic",
+    starts: ["Unhandled exception: "],
+    pattern:
+      /^Unhandled exception: ((?:Instruction|Load|Store\/AMO) (?:address misaligned|access fault|page fault)|Illegal instruction|Breakpoint|Environment call)/,
+    title: "U-Boot: $1",
+    speaker: "any",
+    source: "U-Boot arch/riscv/lib/interrupts.c: _exit_trap()",
+    examples: ["Unhandled exception: Load access fault", "Unhandled exception: Illegal instruction"],
+    negatives: ["Unhandled exception: System.NullReferenceException"],
+  },
+  {
+    id: "uboot/exception",
+    class: "firmware-crash",
+    role: "panic",
+    starts: [
+      '"Synchronous Abort" handler',
+      '"Error" handler, esr',
+      "### ERROR ### Please RESET",
+      "prefetch abort",
+      "data abort",
+      "undefined instruction",
+    ],
+    pattern:
+      /^(?:"(?:Synchronous Abort|Error)" handler, esr|### ERROR ### Please RESET the board ###|(?:data|prefetch) abort$|undefined instruction$)/,
+    title: "U-Boot exception",
+    speaker: "any",
+    source: "U-Boot arch/arm/lib/interrupts_64.c: do_sync(); lib/hang.c: hang()",
+    examples: ['"Synchronous Abort" handler, esr 0x96000004', "### ERROR ### Please RESET the board ###"],
+  },
+]);
