@@ -234,3 +234,14 @@ test("work that leaves a lock behind is named", () => {
     ]);
   }
 });
+
+test("where the counter is in no function, who jumped there is guilty", () => {
+  const fault = (counter: string) =>
+    log()
+      .say("Unable to handle kernel NULL pointer dereference at virtual address 0000000000000000")
+      .say("Internal error: Oops: 0000000086000004 [#3] SMP", TASK, `pc : ${counter}`)
+      .say("lr : foo_call+0x1c/0x38 [foo]", "Call trace:", " 0x0 (P)", " foo_write+0x10/0x20 [foo]")
+      .toString();
+  expect(titles(detect(fault("0x0")))[0]).toMatch(/ in foo_call$/);
+  expect(titles(detect(fault("foo_read+0x8/0x10")))[0]).toMatch(/ in foo_read$/);
+});

@@ -69,6 +69,15 @@ export function counterOf(text: string): string | undefined {
   return undefined;
 }
 
+/** Who called what the CPU was in, where that keeps the return address in a register: arm, arm64, riscv. */
+const LINK = /^(?:lr : |LR is at | *ra : )(?:\[<[0-9a-f]{4,16}>\] ?)?([A-Za-z_]\S{1,160})/;
+
+/** The function that a line of registers says the CPU was to return to. */
+export function linkOf(text: string): string | undefined {
+  const found = LINK.exec(text);
+  return found !== null && SYMBOL.test(found[1]!) ? functionOf(found[1]) : undefined;
+}
+
 /** Where every system call, thread or exception comes through: arch/{x86/entry,arm64/kernel,powerpc/kernel,s390/kernel,riscv/kernel}. */
 const ENTRIES =
   /^(?:do_syscall_\d+|do_syscall_x64|x64_sys_call|__do_fast_syscall_32|do_(?:fast_syscall|int80_syscall)_32|entry_(?:SYSCALL|SYSENTER|INT80)\w*|el0t?_\w*|do_el0_svc\w*|el0_svc\w*|ret_from_\w+|ret_fast_syscall|syscall_(?:exit_to_user_mode|return|call)\w{0,40}|system_call\w*|__do_syscall|__se_sys_\w+|invoke_syscall|asm_\w+|do_trap_ecall_u|handle_syscall|do_syscall|interrupt_return\w*|sysret_check|system_call_fastpath)$/;

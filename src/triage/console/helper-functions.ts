@@ -83,6 +83,8 @@ export const HELPERS: ReadonlySet<string> = new Set([
   ...["kmsan_internal_check_memory", "kmsan_warning", "ubsan_epilogue", "handle_overflow", "val_to_string"],
   ...["kasan_save_stack", "kasan_set_track", "kasan_save_track", "kasan_slab_free", "kasan_atomics_report"],
   // include/linux, lib: what is called for others
+  ...["rep_stos_alternative", "rep_movs_alternative", "__arch_copy_to_user", "__arch_copy_from_user"],
+  ...["__arch_clear_user", "clear_user", "clear_user_rep_good", "clear_page_erms", "clear_page_rep"],
   ...["memcpy", "memset", "memmove", "memcmp", "memchr", "strlen", "strnlen", "strcmp", "strncmp", "strcpy"],
   ...["strncpy", "strlcpy", "strscpy", "strchr", "strstr", "string", "vsnprintf", "snprintf", "sprintf"],
   ...[

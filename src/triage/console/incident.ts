@@ -2,7 +2,7 @@ import { createHash } from "node:crypto";
 import type { Evidence, Finding, Severity } from "../finding.ts";
 import { STOP_CODES } from "../qmp/stop-codes.ts";
 import { CLASSES, HANGS, type IncidentClass } from "./classes.ts";
-import { counterOf, frameOf, functionOf, isEntry, isHelper } from "./frames.ts";
+import { counterOf, frameOf, functionOf, isEntry, isHelper, linkOf } from "./frames.ts";
 import type { SignatureMatch } from "./matcher.ts";
 import type { ConsoleLine } from "./prefix.ts";
 import { REPORT_IS_OVER, TRACE_IS_OVER } from "./report-lines.ts";
@@ -27,6 +27,8 @@ const LOCK_AT = /(?:, at: (?:\[<[0-9a-f]{4,16}>\] )?| workfn=|^last function: )(
 /** Who waits for a stall's end is shown too, and is not to blame for it: kernel/rcu/tree_stall.h. */
 const WAITS_FOR_GRACE = /^(?:rcu: )?RCU grace-period kthread stack dump/;
 const WAITED = /^(?:rcu: Stack dump where|Sending NMI|NMI backtrace|CPU: \d)/;
+/** Whose reports lie between two rules of equal signs. */
+const RULED: ReadonlySet<IncidentClass> = new Set(["kasan", "kfence", "kcsan", "kmsan", "ubsan"]);
 const SOURCE_TREE =
   /^\/.{0,200}?\/((?:arch|block|certs|crypto|drivers|fs|include|init|io_uring|ipc|kernel|lib|mm|net|rust|security|sound|virt)\/.*)$/;
 
@@ -68,6 +70,8 @@ export class Incident {
   readonly #source: string;
   #named: string | undefined;
   #counter: string | undefined;
+  /** Who jumped to where the counter is, which is in no function then. */
+  #link: string | undefined;
   #traceOver = false;
   #isAside = false;
   readonly #unsure: string[] = [];
@@ -157,7 +161,9 @@ export class Incident {
   /** Whether a line that mostly begins a report is of this one: it ends a sanitizer's, and a dead kernel begins none. */
   goesOnWith({ text }: ConsoleLine): boolean {
     if (this.panic !== undefined) return true;
-    return !this.closed && this.class !== "slab-corruption" && REPORT_IS_OVER.test(text);
+    const isRuled =
+      RULED.has(this.headline.signature.class) || this.headline.signature.id === "linux/kasan-null";
+    return isRuled && !this.closed && REPORT_IS_OVER.test(text);
   }
 
   /** Takes a line of the report. */
@@ -216,6 +222,7 @@ export class Incident {
         this.#counter = counter;
       return;
     }
+    if (!this.#traceOver) this.#link ??= linkOf(text);
     if (this.#traceOver || this.frames.length >= MAX_FRAMES) return;
     const frame = frameOf(whole);
     if (frame !== undefined) this.frames.push(frame);
@@ -238,7 +245,7 @@ export class Incident {
   get guilty(): string | undefined {
     const named = this.#named;
     if (named !== undefined && !isHelper(named)) return named;
-    const counter = this.#counter;
+    const counter = this.#counter ?? this.#link;
     if (counter !== undefined && !isHelper(counter)) return counter;
     const isToBlame = (frame: string | undefined) => frame !== undefined && !isEntry(frame);
     return (
