@@ -65,6 +65,8 @@ describe("what a file is", () => {
     ["x.log", "2024-09-30 16:30:49.506+0000: starting up libvirt version: 9.0.0\n", "libvirt-log"],
     ["x.log", "qemu-system-x86_64: terminating on signal 15\n", "qemu-log"],
     ["x.log", "KVM internal error. Suberror: 1\n", "qemu-log"],
+    ["x.log", "kvm: -drive file=x: Could not open 'x': No such file or directory\n", "qemu-log"],
+    ["x.log", "kvm: some words\n", "unknown"],
     ["x.log", "2024-11-26T01:02:03.000000Z qemu-system-x86_64: terminating on signal 15\n", "qemu-log"],
     ["x.log", "2024-11-26T01:02:03.000000Z web qemu-kvm: terminating on signal 15\n", "qemu-log"],
     ["x.log", "2024-11-26T01:02:03.000000Z build: qemu-kvm: failed\n", "unknown"],
@@ -265,6 +267,22 @@ describe("which VM a file belongs to", () => {
     expect(Object.entries(await groups("")).map(([name, all]) => [name, all.length])).toEqual([
       ["web", 2],
       ["db", 1],
+    ]);
+  });
+  test("Proxmox's logs of tasks by the number of the VM", async () => {
+    const task = (type: string, vm: string) =>
+      `pve/tasks/A/UPID:node1:0001A2B3:00C0FFEE:674A0000:${type}:${vm}:root@pam:`;
+    put(task("qmstart", "101"), "kvm: -drive file=x: Could not open 'x': No such file or directory\n");
+    put(task("qmstart", "102"), "kvm: -drive file=y: Could not open 'y': No such file or directory\n");
+    expect(Object.keys(await groups(""))).toEqual(["101", "102"]);
+  });
+  test("pods of virt-launcher by the VM's name, a container's other pods not", async () => {
+    put("pods/default_virt-launcher-web-1-abcde_0-1/guest-console-log/0.log");
+    put("containers/virt-launcher-web-1-abcde_default_guest-console-log-0123.log");
+    put("pods/default_virt-handler-abcde_0-1/console/0.log");
+    expect(Object.entries(await groups("")).map(([name, all]) => [name, all.length])).toEqual([
+      ["web-1", 2],
+      ["default_virt-handler-abcde_0-1", 1],
     ]);
   });
   test("a sandbox by its id", async () => {

@@ -147,11 +147,14 @@ const hasConsoleLines = (text: string): boolean => {
   return hasConsoleLine(plain);
 };
 
-/** `-msg timestamp=on,guest-name=on` puts both before the program's name (QEMU util/error-report.c, vreport()). */
+/**
+ * QEMU says first what it is called, on Proxmox kvm; `-msg timestamp=on,guest-name=on` puts both before that (QEMU
+ * util/error-report.c, vreport()).
+ */
 const isQemuLog = (text: string): boolean =>
   /^(?:\d{4}-\d\d-\d\dT[\d:.]{8,16}Z (?:[^\s:]{1,64} )?)?(?:\S{0,200}\/)?qemu(?:-system-[\w-]{1,20}|-kvm)?: /m.test(
     text,
-  ) || /^(?:KVM internal error|KVM: entry failed|Guest crashed|HV crash parameters)/m.test(text);
+  ) || /^(?:kvm: -[a-z]|KVM internal error|KVM: entry failed|Guest crashed|HV crash parameters)/m.test(text);
 
 /** Whether it is text at all: hardly any bytes that no terminal is sent. */
 function isText(text: string): boolean {

@@ -25,6 +25,8 @@ const LIBVIRT_LOG =
  * the pod of a VM virt-launcher-NAME-SUFFIX.
  */
 const LAUNCHER = /(?:^|[/_])virt-launcher-([a-z0-9](?:[a-z0-9.-]{0,200}[a-z0-9])?)-[a-z0-9]{5}(?=[/_.]|$)/;
+/** Proxmox VE's log of a task, /var/log/pve/tasks/X/UPID:NODE:PID:START:TIME:TYPE:VMID:USER: (PVE::Tools::upid_encode()). */
+const PROXMOX_TASK = /(?:^|\/)UPID:[^:/]{1,64}(?::[0-9A-F]{8,16}){3}:(?:qm|vz)[a-z]{1,20}:(\d{1,10}):/;
 /** Kata and Firecracker name sandboxes by 64 hexadecimal digits or a UUID, EVE domains by a UUID. */
 const SANDBOX =
   /^(?:[0-9a-f]{64}|[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}(?:\.\d{1,4}\.\d{1,4})?)$/;
@@ -65,6 +67,8 @@ export function belongingOf({ path: whole, kind, files, domain }: Belonger): Bel
   if (libvirt !== undefined) return { by: "name", name: libvirt, key: `libvirt ${libvirt}` };
   const launched = LAUNCHER.exec(path)?.[1];
   if (launched !== undefined) return { by: "name", name: launched, key: `launcher ${launched}` };
+  const task = PROXMOX_TASK.exec(path)?.[1];
+  if (task !== undefined) return { by: "name", name: task, key: `proxmox ${task}` };
   const sandbox = path.split("/").findLast((part) => SANDBOX.test(part));
   if (sandbox !== undefined) return { by: "name", name: sandbox, key: `sandbox ${sandbox}` };
   const isStore = files.length > 1 || isStoreFile(name);
