@@ -90,4 +90,17 @@ describe("what triage tells of a store", () => {
     for (const { source } of entries) expect(dirname(source)).toBe(join(top, "web"));
     expect(older).toContain("pstore");
   });
+
+  test("how an image is unpacked that may have UEFI's variables; of other files nothing", async () => {
+    put("web/console.log", "[    0.000000] Linux version 6.1.0 (a@b) (gcc 12) #1 SMP\n");
+    const header = Buffer.alloc(512);
+    header.write("QFI\xfb\0\0\0\x03", "latin1");
+    const image = put("web/vars.qcow2", header);
+    put("web/notes.bin", Buffer.from([1, 2, 3]));
+    const { warnings } = await judged([top]);
+    expect(warnings.map(({ code, hint }) => [code, hint])).toEqual([
+      ["TRI004", undefined],
+      ["TRI004", `if it has the guest's UEFI variables: qemu-img convert -O raw ${image} vars.fd`],
+    ]);
+  });
 });

@@ -1,6 +1,6 @@
 import type { GuestcoreError } from "../core/errors.ts";
 import type { JobContext } from "../core/job.ts";
-import { plural } from "../core/text.ts";
+import { plural, shellWord } from "../core/text.ts";
 import type { Warning } from "../core/warnings.ts";
 import { identitiesOf } from "../io/file.ts";
 import { readHead } from "../io/head.ts";
@@ -133,6 +133,10 @@ async function commandLineOf(sources: readonly Source[]): Promise<string | undef
   return Buffer.from(text, "latin1").toString();
 }
 
+/** libvirt can keep UEFI's variables in an image (<nvram format='qcow2'>). */
+const unpackedFlash = (path: string): string =>
+  `if it has the guest's UEFI variables: qemu-img convert -O raw ${shellWord(path)} vars.fd`;
+
 function tellUnknown(sources: readonly Source[], warn: (warning: Warning) => void): void {
   const unknown = sources.filter((source) => !isArtefact(source));
   for (const { path, label } of unknown.slice(0, MAX_NAMED)) {
@@ -140,6 +144,7 @@ function tellUnknown(sources: readonly Source[], warn: (warning: Warning) => voi
       code: "TRI004",
       message: `${path} is no artefact that triage knows: ${label}`,
       where: { file: path },
+      ...(/qcow2/i.test(label) ? { hint: unpackedFlash(path) } : {}),
     });
   }
   if (unknown.length <= MAX_NAMED) return;
