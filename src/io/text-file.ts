@@ -20,13 +20,25 @@ export interface TextFileOptions {
  * inputs in any case.
  * @throws UsageError when it exists; IoError when it cannot be written
  */
-export function writeTextFile(path: string, text: string | Uint8Array, options: TextFileOptions): void {
+export const writeTextFile = (path: string, text: string | Uint8Array, options: TextFileOptions): void =>
+  writePieces(path, [text], options);
+
+/** The same of a text that is not there at once. */
+export function writePieces(
+  path: string,
+  pieces: Iterable<string | Uint8Array>,
+  options: TextFileOptions,
+): void {
   const { force, others, inputs = [], option } = options;
-  const bytes = Buffer.from(text);
   const file = OutputFile.create(path, { force, inputs: [...identitiesOf(others), ...inputs], option });
   try {
-    file.write(bytes, 0, bytes.length, 0);
-    file.finish(bytes.length);
+    let size = 0;
+    for (const piece of pieces) {
+      const bytes = Buffer.from(piece);
+      file.write(bytes, 0, bytes.length, size);
+      size += bytes.length;
+    }
+    file.finish(size);
   } catch (error) {
     file.abandon(false);
     throw error;

@@ -44,5 +44,11 @@ export function errorEnvelope(error: {
 /** One value a line, for lists that are read as they come. */
 export const jsonLine = (value: unknown): string => serialise(value, 0);
 
+/** A value as `envelope` would write it so deep inside. Strings have no line breaks in JSON. */
+export const jsonElement = (value: unknown, depth: number): string => {
+  const margin = "  ".repeat(depth);
+  return margin + serialise(value).trimEnd().replaceAll("\n", `\n${margin}`);
+};
+
 const serialise = (value: unknown, indent = 2): string =>
   `${JSON.stringify(value, (_key, item) => (typeof item === "bigint" ? hex64(item) : item), indent)}\n`;

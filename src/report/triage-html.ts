@@ -3,6 +3,7 @@ import { VERSION } from "../core/version.ts";
 import type { VmResult } from "../jobs/triage.ts";
 import type { TimelineEntry } from "../triage/verdict/types.ts";
 import { TRIAGE_CSS } from "./triage-html-style.ts";
+import { linesText, type MakeReport, wholeReport } from "./triage-pieces.ts";
 import {
   failureText,
   hasFailed,
@@ -22,47 +23,48 @@ export const htmlText = (text: string): string =>
   printable(text).replace(/[&<>"']/g, (c) => `&#${c.charCodeAt(0)};`);
 
 /** One file without scripts that needs nothing else: the policy forbids the browser to fetch or run anything. */
-export const triageHtml = (results: readonly VmResult[], options: TriageReportOptions): string =>
-  `${[
-    "<!DOCTYPE html>",
-    '<html lang="en">',
-    "<head>",
-    '<meta charset="utf-8">',
-    `<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">`,
-    '<meta name="viewport" content="width=device-width, initial-scale=1">',
-    '<meta name="color-scheme" content="light dark">',
-    `<title>${htmlText(titleOf(results))}</title>`,
-    `<style>${TRIAGE_CSS}</style>`,
-    "</head>",
-    "<body>",
-    ...(results.length > 1 ? overview(results, options) : []),
-    ...results.flatMap((result, index) => section(result, index, options)),
-    `<footer>guestcore ${htmlText(VERSION)}</footer>`,
-    "</body>",
-    "</html>",
-  ].join("\n")}\n`;
+export const htmlReport: MakeReport = (options) => {
+  /** Of each VM what the table of all has, and the title of the page. */
+  const rows: string[][] = [];
+  let title = "";
+  return {
+    add: (result) => {
+      const index = rows.length;
+      rows.push(overviewRow(result, index, options));
+      title = `${vmName(result)}: ${result.verdict.verdict}`;
+      return linesText(section(result, index, options));
+    },
+    head: () =>
+      linesText([
+        "<!DOCTYPE html>",
+        '<html lang="en">',
+        "<head>",
+        '<meta charset="utf-8">',
+        `<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">`,
+        '<meta name="viewport" content="width=device-width, initial-scale=1">',
+        '<meta name="color-scheme" content="light dark">',
+        `<title>${htmlText(rows.length === 1 ? title : `triage of ${rows.length} VMs`)}</title>`,
+        `<style>${TRIAGE_CSS}</style>`,
+        "</head>",
+        "<body>",
+        ...(rows.length > 1 ? table("", ["VM", "verdict", "confidence", "what"], rows) : []),
+      ]),
+    tail: () => linesText([`<footer>guestcore ${htmlText(VERSION)}</footer>`, "</body>", "</html>"]),
+  };
+};
 
-function titleOf(results: readonly VmResult[]): string {
-  const [only] = results;
-  return results.length === 1 && only !== undefined
-    ? `${vmName(only)}: ${only.verdict.verdict}`
-    : `triage of ${results.length} VMs`;
-}
+export const triageHtml = (results: readonly VmResult[], options: TriageReportOptions): string =>
+  wholeReport(htmlReport, results, options);
 
 const badge = (result: VmResult, options: TriageReportOptions): string =>
   `<span class="badge ${hasFailed(result, options) ? "bad" : "good"}">${result.verdict.verdict}</span>`;
 
-const overview = (results: readonly VmResult[], options: TriageReportOptions): string[] =>
-  table(
-    "",
-    ["VM", "verdict", "confidence", "what"],
-    results.map((result, index) => [
-      `<a href="#vm${index}">${htmlText(vmName(result))}</a>`,
-      badge(result, options),
-      result.verdict.confidence,
-      htmlText(result.verdict.title),
-    ]),
-  );
+const overviewRow = (result: VmResult, index: number, options: TriageReportOptions): string[] => [
+  `<a href="#vm${index}">${htmlText(vmName(result))}</a>`,
+  badge(result, options),
+  result.verdict.confidence,
+  htmlText(result.verdict.title),
+];
 
 /** @param rows cells that are HTML already */
 const table = (heading: string, head: readonly string[], rows: readonly (readonly string[])[]): string[] =>

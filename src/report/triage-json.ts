@@ -1,7 +1,9 @@
+import type { Warning } from "../core/warnings.ts";
 import type { VmResult } from "../jobs/triage.ts";
 import type { Verdict } from "../triage/verdict/types.ts";
-import { jsonLine } from "./json.ts";
+import { envelope, type InputFacts, jsonElement, jsonLine } from "./json.ts";
 import { findingJson } from "./triage-finding.ts";
+import type { MakeReport } from "./triage-pieces.ts";
 import { hasFailed, type TriageReportOptions } from "./triage-shared.ts";
 
 const timelineJson = ({ entries, omitted, notes }: Verdict["timeline"]) => ({
@@ -72,6 +74,34 @@ export const triageJson = (results: readonly VmResult[], options: TriageReportOp
   failed: results.some((result) => hasFailed(result, options)),
   vms: results.map((result) => vmJson(result, options)),
 });
+
+/** The same in its envelope; of VMs that were added it keeps their files and warnings. */
+export const jsonReport: MakeReport = (options) => {
+  const inputs: InputFacts[] = [];
+  const warnings: Warning[] = [];
+  let failed = false;
+  let count = 0;
+  /** The document without the VMs, in two: they stand where it ends its only empty list behind all else. */
+  const halves = (): readonly [string, string] => {
+    const text = envelope("triage", inputs, warnings, { failOn: options.failOn, failed, vms: [] });
+    const at = text.lastIndexOf("[]") + 1;
+    return [text.slice(0, at), text.slice(at)];
+  };
+  return {
+    add: (result) => {
+      for (const { path, size } of result.input) inputs.push({ path, size });
+      warnings.push(...result.warnings);
+      failed ||= hasFailed(result, options);
+      const gap = count++ === 0 ? "\n" : ",\n";
+      return gap + jsonElement(vmJson(result, options), VM_DEPTH);
+    },
+    head: () => halves()[0],
+    tail: () => (count === 0 ? "" : "\n    ") + halves()[1],
+  };
+};
+
+/** VMs are elements of a list in an object in an object. */
+const VM_DEPTH = 3;
 
 /** Lines of --jsonl for one VM: each finding, then the verdict without them. */
 export function triageJsonLines(result: VmResult, options: TriageReportOptions): string {

@@ -2,6 +2,7 @@ import { printable } from "../core/text.ts";
 import type { VmResult } from "../jobs/triage.ts";
 import { atLeast, type Finding } from "../triage/finding.ts";
 import type { SourceKind } from "../triage/verdict/types.ts";
+import { linesText, type MakeReport, wholeReport } from "./triage-pieces.ts";
 import {
   decidingFinding,
   failureText,
@@ -33,29 +34,48 @@ interface Case {
 }
 
 /** A test suite for each VM: the verdict, and a test case for each kind of source. */
-export function triageJunit(results: readonly VmResult[], options: TriageReportOptions): string {
-  const suites = results.map((result) => ({ result, cases: casesOf(result, options) }));
-  const all = suites.flatMap(({ cases }) => cases);
-  return `${[
-    '<?xml version="1.0" encoding="UTF-8"?>',
-    `<testsuites name="guestcore triage" ${countsOf(all)}>`,
-    ...suites.flatMap(({ result, cases }) => suiteLines(result, cases)),
-    "</testsuites>",
-  ].join("\n")}\n`;
+export const junitReport: MakeReport = (options) => {
+  const all: Counts = { tests: 0, failures: 0, skipped: 0 };
+  return {
+    add: (result) => {
+      const cases = casesOf(result, options);
+      const counts = countsOf(cases);
+      all.tests += counts.tests;
+      all.failures += counts.failures;
+      all.skipped += counts.skipped;
+      return linesText(suiteLines(result, cases));
+    },
+    head: () =>
+      linesText([
+        '<?xml version="1.0" encoding="UTF-8"?>',
+        `<testsuites name="guestcore triage" ${countsText(all)}>`,
+      ]),
+    tail: () => "</testsuites>\n",
+  };
+};
+
+export const triageJunit = (results: readonly VmResult[], options: TriageReportOptions): string =>
+  wholeReport(junitReport, results, options);
+
+interface Counts {
+  tests: number;
+  failures: number;
+  skipped: number;
 }
 
-const countsOf = (cases: readonly Case[]): string => {
-  const failures = cases.filter(({ failure }) => failure !== undefined).length;
-  const skipped = cases.filter(({ skipped }) => skipped !== undefined).length;
-  return `tests="${cases.length}" failures="${failures}" errors="0" skipped="${skipped}" time="0"`;
-};
+const countsOf = (cases: readonly Case[]): Counts => ({
+  tests: cases.length,
+  failures: cases.filter(({ failure }) => failure !== undefined).length,
+  skipped: cases.filter(({ skipped }) => skipped !== undefined).length,
+});
+
+const countsText = ({ tests, failures, skipped }: Counts): string =>
+  `tests="${tests}" failures="${failures}" errors="0" skipped="${skipped}" time="0"`;
 
 function suiteLines(result: VmResult, cases: readonly Case[]): string[] {
   const name = xmlText(vmName(result));
-  const { skipped } = { skipped: cases.filter(({ skipped }) => skipped !== undefined).length };
-  const failures = cases.filter(({ failure }) => failure !== undefined).length;
   return [
-    `  <testsuite name="${name}" tests="${cases.length}" failures="${failures}" errors="0" skipped="${skipped}" time="0">`,
+    `  <testsuite name="${name}" ${countsText(countsOf(cases))}>`,
     ...cases.flatMap((one) => caseLines(one, name)),
     `    <system-out>${xmlText(outputOf(result))}</system-out>`,
     "  </testsuite>",

@@ -1,6 +1,7 @@
 import { printable } from "../core/text.ts";
 import type { VmResult } from "../jobs/triage.ts";
 import type { Finding } from "../triage/finding.ts";
+import { linesText, type MakeReport, wholeReport } from "./triage-pieces.ts";
 import {
   failureText,
   hasFailed,
@@ -40,21 +41,26 @@ const table = (head: readonly string[], rows: readonly (readonly string[])[]): s
   rows.length === 0 ? [] : [row(head), row(head.map(() => "---")), ...rows.map(row), ""];
 
 /** A summary as $GITHUB_STEP_SUMMARY, GitLab and issues show it. */
-export const triageMarkdown = (results: readonly VmResult[], options: TriageReportOptions): string =>
-  `${[
-    "# guestcore triage",
-    "",
-    ...table(
-      ["VM", "verdict", "confidence", "what"],
-      results.map((result) => [
+export const markdownReport: MakeReport = (options) => {
+  const rows: string[][] = [];
+  return {
+    add: (result) => {
+      rows.push([
         codeSpan(vmName(result)),
         hasFailed(result, options) ? `**${result.verdict.verdict}**` : result.verdict.verdict,
         result.verdict.confidence,
         codeSpan(result.verdict.title),
-      ]),
-    ),
-    ...results.flatMap((result) => vmLines(result, options)),
-  ].join("\n")}\n`;
+      ]);
+      return linesText(vmLines(result, options));
+    },
+    head: () =>
+      linesText(["# guestcore triage", "", ...table(["VM", "verdict", "confidence", "what"], rows)]),
+    tail: () => "",
+  };
+};
+
+export const triageMarkdown = (results: readonly VmResult[], options: TriageReportOptions): string =>
+  wholeReport(markdownReport, results, options);
 
 function vmLines(result: VmResult, options: TriageReportOptions): string[] {
   const { verdict, sources } = result;

@@ -1,27 +1,29 @@
 import type { VmResult } from "../jobs/triage.ts";
 import { triageGithub } from "./triage-github.ts";
-import { triageHtml } from "./triage-html.ts";
-import { triageJson, triageJsonLines } from "./triage-json.ts";
-import { triageJunit } from "./triage-junit.ts";
-import { triageMarkdown } from "./triage-markdown.ts";
+import { htmlReport } from "./triage-html.ts";
+import { jsonReport, triageJsonLines } from "./triage-json.ts";
+import { junitReport } from "./triage-junit.ts";
+import { markdownReport } from "./triage-markdown.ts";
+import type { MakeReport } from "./triage-pieces.ts";
 import { hasFailed, type TriageReportOptions } from "./triage-shared.ts";
-import { triageTap } from "./triage-tap.ts";
+import { tapReport } from "./triage-tap.ts";
 import { triageText } from "./triage-text.ts";
 
-export { hasFailed, triageJson };
+export { hasFailed };
 
 /** Forms of the report that are written VM by VM, as each comes. */
 export const STREAMED: Readonly<
   Record<"text" | "jsonl" | "github", (result: VmResult, options: TriageReportOptions) => string>
 > = { text: triageText, jsonl: triageJsonLines, github: triageGithub };
 
-/** Forms that need all VMs at once. */
-export const WHOLE: Readonly<
-  Record<
-    "junit" | "tap" | "markdown" | "html",
-    (results: readonly VmResult[], options: TriageReportOptions) => string
-  >
-> = { junit: triageJunit, tap: triageTap, markdown: triageMarkdown, html: triageHtml };
+/** Forms that begin with what is known of all VMs. */
+export const PIECEWISE: Readonly<Record<"json" | "junit" | "tap" | "markdown" | "html", MakeReport>> = {
+  json: jsonReport,
+  junit: junitReport,
+  tap: tapReport,
+  markdown: markdownReport,
+  html: htmlReport,
+};
 
 /** `3 VMs: 2 clean, 1 guest-panic`; nothing for one. */
 export function triageSummary(verdicts: readonly string[]): string {

@@ -1,5 +1,6 @@
 import { printable } from "../core/text.ts";
 import type { VmResult } from "../jobs/triage.ts";
+import { linesText, type MakeReport, wholeReport } from "./triage-pieces.ts";
 import { failureText, hasFailed, type TriageReportOptions, verdictText, vmName } from "./triage-shared.ts";
 
 /** A description of TAP: `#` would begin a directive, a backslash escapes. */
@@ -8,12 +9,17 @@ const description = (text: string): string => printable(text).replace(/[\\#]/g, 
 const yaml = (text: string): string => JSON.stringify(printable(text));
 
 /** TAP version 14: one test for each VM. */
+export const tapReport: MakeReport = (options) => {
+  let count = 0;
+  return {
+    add: (result) => linesText(testLines(result, ++count, options)),
+    head: () => linesText(["TAP version 14", `1..${count}`]),
+    tail: () => "",
+  };
+};
+
 export const triageTap = (results: readonly VmResult[], options: TriageReportOptions): string =>
-  `${[
-    "TAP version 14",
-    `1..${results.length}`,
-    ...results.flatMap((result, index) => testLines(result, index + 1, options)),
-  ].join("\n")}\n`;
+  wholeReport(tapReport, results, options);
 
 function testLines(result: VmResult, number: number, options: TriageReportOptions): string[] {
   const { verdict } = result;

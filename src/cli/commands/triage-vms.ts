@@ -2,12 +2,11 @@ import { Argument, type Command, InvalidArgumentError } from "commander";
 import { UsageError } from "../../core/errors.ts";
 import { type FileIdentity, identitiesOf } from "../../io/file.ts";
 import { refuseToOverwrite } from "../../io/output.ts";
-import { probeTextFile, writeTextFile } from "../../io/text-file.ts";
-import type { VmResult } from "../../jobs/triage.ts";
-import { envelope } from "../../report/json.ts";
+import { probeTextFile, writePieces } from "../../io/text-file.ts";
 import { type JobFlags, jobContext, withJobOptions } from "../context.ts";
 import { ToldError } from "../errors.ts";
 import type { Terminal } from "../terminal.ts";
+import type { ReportForm } from "../triage-reports.ts";
 import { type FailOnFlags, withFailOn } from "./fail-on.ts";
 
 interface TriageFlags extends JobFlags, FailOnFlags {
@@ -57,44 +56,45 @@ async function run(paths: readonly string[], flags: TriageFlags, terminal: Termi
   }
   const shown = shownFormat(flags);
   const files = prepareFiles(paths, flags);
-  const [{ triage }, { STREAMED, WHOLE, hasFailed, triageJson, triageSummary }] = await Promise.all([
+  const [{ triage }, { STREAMED, hasFailed, triageSummary }, { Reports }] = await Promise.all([
     import("../../jobs/triage.ts"),
     import("../../report/triage-outputs.ts"),
+    import("../triage-reports.ts"),
   ]);
   const { failOn, vm, jobs } = flags;
+  const context = jobContext(terminal, flags);
   const streamed = shown === "text" || shown === "jsonl" || shown === "github" ? STREAMED[shown] : undefined;
-  const keep = streamed === undefined || files.length > 0;
-  const results: VmResult[] = [];
-  const verdicts: string[] = [];
-  let failed = false;
-  const onFound = (found: readonly string[]) => refuseInputs(files, found, flags);
-  const options = { vm, jobs, onFound, replaced: await replacedBy(files, flags) };
-  for await (const result of triage(paths, options, jobContext(terminal, flags))) {
-    failed ||= hasFailed(result, { failOn });
-    if (streamed !== undefined) {
-      const gap = shown === "text" && verdicts.length > 0 ? "\n" : "";
-      terminal.stdout.write(`${gap}${streamed(result, { failOn })}`);
+  const isKept = (form: Shown): form is ReportForm =>
+    form !== "text" && form !== "jsonl" && form !== "github";
+  const forms = [...files.map(({ form }) => form), shown].filter(isKept);
+  const reports = new Reports(forms, { failOn }, context.temporaryDirectories);
+  try {
+    const verdicts: string[] = [];
+    const inputs: FileIdentity[] = [];
+    let failed = false;
+    const onFound = (found: readonly string[]) => refuseInputs(files, found, flags);
+    const options = { vm, jobs, onFound, replaced: await replacedBy(files, flags) };
+    for await (const result of triage(paths, options, context)) {
+      failed ||= hasFailed(result, { failOn });
+      if (streamed !== undefined) {
+        const gap = shown === "text" && verdicts.length > 0 ? "\n" : "";
+        terminal.stdout.write(`${gap}${streamed(result, { failOn })}`);
+      }
+      verdicts.push(result.verdict.verdict);
+      reports.add(result);
+      if (files.length > 0) inputs.push(...result.input.flatMap(({ identities }) => identities));
     }
-    verdicts.push(result.verdict.verdict);
-    if (keep) results.push(result);
+    if (shown === "text" && verdicts.length > 1) terminal.stdout.write(`\n${triageSummary(verdicts)}`);
+    const { force } = flags;
+    for (const { form, path, option } of files) {
+      writePieces(path, reports.pieces(form), { force, others: [], inputs, option });
+    }
+    if (isKept(shown)) for (const piece of reports.pieces(shown)) terminal.stdout.write(piece);
+    if (failed) throw new ToldError(1);
+  } finally {
+    reports.close();
   }
-  if (shown === "text" && verdicts.length > 1) terminal.stdout.write(`\n${triageSummary(verdicts)}`);
-  const text = (form: (typeof WRITTEN)[number] | "json" | "tap"): string =>
-    form === "json" ? document(results, triageJson(results, { failOn })) : WHOLE[form](results, { failOn });
-  const inputs =
-    files.length === 0 ? [] : results.flatMap(({ input }) => input.flatMap((one) => one.identities));
-  for (const { form, path, option } of files) writeReport(path, text(form), option, inputs, flags);
-  if (shown !== "text" && shown !== "jsonl" && shown !== "github") terminal.stdout.write(text(shown));
-  if (failed) throw new ToldError(1);
 }
-
-const document = (results: readonly VmResult[], result: unknown): string =>
-  envelope(
-    "triage",
-    results.flatMap(({ input }) => input),
-    results.flatMap(({ warnings }) => warnings),
-    result,
-  );
 
 type Shown = "text" | "json" | "jsonl" | "github" | "tap" | (typeof WRITTEN)[number];
 
@@ -157,11 +157,3 @@ function refuseInputs(files: readonly WrittenFile[], found: readonly string[], {
   const inputs = identitiesOf(found);
   for (const { path, option } of files) refuseToOverwrite(path, force, inputs, option);
 }
-
-const writeReport = (
-  path: string,
-  text: string,
-  option: string,
-  inputs: readonly FileIdentity[],
-  { force }: TriageFlags,
-): void => writeTextFile(path, text, { force, others: [], inputs, option });
