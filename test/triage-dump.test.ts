@@ -47,6 +47,7 @@ const facts = (more: Partial<DumpFacts> = {}): DumpFacts => ({
   crashTime: undefined,
   crashKernel: undefined,
   vcpus: [],
+  end: undefined,
   printed: [],
   ...more,
 });

@@ -243,6 +243,32 @@ const CASES: readonly Case[] = [
     "panic-after-hardware-error",
   ],
   [
+    "a memory error that QEMU reset the guest for",
+    [
+      source("qmp", {
+        findings: [finding({ class: "memory-failure", side: "hardware", survived: false })],
+        events: [shutdown("guest-reset")],
+      }),
+    ],
+    "hardware-fault",
+    "hardware-death",
+  ],
+  [
+    "a reset from outside, and nothing more",
+    [
+      source("console", { events: [boot] }),
+      source("qmp", { events: [event("qmp/reset", { text: "RESET reason=host-qmp-system-reset" })] }),
+    ],
+    "clean",
+    "nothing-failed",
+  ],
+  [
+    "a core that somebody had QEMU leave",
+    [source("qemu-core", { events: [event("dump/qemu-ended", { text: "QEMU was ended from outside" })] })],
+    "stopped-by-policy",
+    "asked-to-stop",
+  ],
+  [
     "a memory error that was outlived",
     [
       source("qmp", {

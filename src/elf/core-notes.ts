@@ -5,6 +5,8 @@ import { cutTextOf, textOf } from "./text.ts";
 
 /** Offsets and sizes of the x86-64 core notes: Linux `include/linux/elfcore.h`, `arch/x86/include/asm/user_64.h`. */
 export const PRSTATUS_SIZE = 336;
+/** pr_cursig. */
+export const PRSTATUS_CURSIG = 12;
 export const PRSTATUS_PID = 32;
 export const PRSTATUS_REGS = 112;
 /** user_regs_struct, 27 × u64, in this order. */
@@ -54,6 +56,30 @@ export function decodePrstatus(desc: Buffer): Prstatus | undefined {
   return {
     pid: view.getInt32(PRSTATUS_PID, true),
     registers: Object.fromEntries(values) as Record<UserRegister, bigint>,
+  };
+}
+
+/** siginfo_t of 64-bit machines (`include/uapi/asm-generic/siginfo.h`): what a signal was sent by, as NT_SIGINFO has it. */
+export interface Siginfo {
+  readonly signal: number;
+  /** Above 0 the kernel's own word on a fault; at 0 and below somebody sent it (SI_USER, SI_TKILL). */
+  readonly code: number;
+  /** Of the sender, where there is one. */
+  readonly pid: number;
+  /** Of the access, where the kernel tells of a fault. */
+  readonly address: bigint;
+}
+
+const SIGINFO_FIELDS = 24;
+
+export function decodeSiginfo(desc: Buffer): Siginfo | undefined {
+  if (desc.length < SIGINFO_FIELDS) return undefined;
+  const view = viewOf(desc);
+  return {
+    signal: view.getInt32(0, true),
+    code: view.getInt32(8, true),
+    pid: view.getInt32(16, true),
+    address: view.getBigUint64(16, true),
   };
 }
 

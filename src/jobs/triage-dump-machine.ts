@@ -1,24 +1,18 @@
-import { PAGE_SIZE } from "../core/address.ts";
-import { latin1 } from "../core/bytes.ts";
 import type { JobContext } from "../core/job.ts";
-import type { AddressSpace, PhysicalMemory } from "../core/memory.ts";
+import type { PhysicalMemory } from "../core/memory.ts";
 import type { Warning } from "../core/warnings.ts";
 import { isMachineDump, openDump } from "../dump/open.ts";
 import { openProcessCore } from "../dump/process-core.ts";
 import { NT_PRSTATUS } from "../elf/constants.ts";
 import { decodePrstatus } from "../elf/core-notes.ts";
-import { guestFromQemu } from "../guest/from-qemu.ts";
 import type { Vcpu } from "../guest/guest.ts";
-import { readVirtual } from "../kernel/virtual.ts";
 import { Vmcoreinfo } from "../kernel/vmcoreinfo.ts";
-import { findMachine } from "../qemu/machine.ts";
 import { exitCodeName, isEntryFailure as isVmrunFailure } from "../svm/exit-codes.ts";
 import { fieldValue as vmcbField } from "../svm/vmcb.ts";
-import type { DumpedExit, DumpedVcpu, DumpFacts } from "../triage/dump/facts.ts";
+import type { DumpedExit, DumpedVcpu, DumpFacts, ProcessEnd } from "../triage/dump/facts.ts";
 import { basicReason, describeExitReason, isEntryFailure } from "../vmx/exit-reasons.ts";
 import { fieldValue } from "../vmx/score.ts";
 import { modeOf, privilegeOf } from "../x86/mode.ts";
-import { pageTablesOf } from "../x86/paging.ts";
 import { decodeQemuCpuState } from "../x86/qemu-cpu-state.ts";
 import type { X86State } from "../x86/state.ts";
 import { isVmcore } from "./extract.ts";
@@ -26,10 +20,13 @@ import { readVcpus } from "./extract-host.ts";
 import type { Block, GuestName, HostOptions } from "./host.ts";
 import type { Input } from "./input.ts";
 import { guestOfHost } from "./machine.ts";
-import { withVcpuNotes } from "./vcpu-notes.ts";
+import { endOf, guestOfCore } from "./triage-dump-core.ts";
+import { loopAt } from "./triage-dump-loop.ts";
 
 /** A machine that triage looks at. */
 export interface TriagedMachine {
+  /** What ended the process that ran it. */
+  readonly end?: ProcessEnd | undefined;
   readonly of: DumpFacts["of"];
   readonly memory: PhysicalMemory;
   /** A note of the dump. */
@@ -88,12 +85,11 @@ export async function openTriaged(
 
 async function ofQemu({ source }: Input, warn: Warn, context: JobContext): Promise<TriagedMachine> {
   const core = openProcessCore(source);
-  const machine = await findMachine(core, { checkpoint: context.checkpoint });
-  const { guest, warnings } = await withVcpuNotes(core.notes, machine, guestFromQemu(machine), {}, context);
-  warn(warnings);
-  const { memory, vcpus } = guest;
+  const end = endOf(core);
+  const { memory, vcpus } = await guestOfCore(source, core, end, warn, context);
   return {
     of: "qemu",
+    end,
     memory,
     vmcoreinfo: undefined,
     states: vcpus.map(({ state }) => state),
@@ -190,37 +186,4 @@ function ofPrstatus(desc: Buffer, index: number): DumpedVcpu | undefined {
     current: true,
     idt: undefined,
   };
-}
-
-/** From the byte in front of RIP on: jmp to itself; hlt and a jump back to it, or to the cli in front, RIP on either. */
-const LOOPS: readonly (readonly [at: number, bytes: string, what: NonNullable<DumpedVcpu["loop"]>])[] = [
-  [1, "\xeb\xfe", "jump to itself"],
-  [1, "\xf4\xeb\xfd", "halt for ever"],
-  [1, "\xf4\xeb\xfc", "halt for ever"],
-  [0, "\xf4\xeb\xfd", "halt for ever"],
-  [0, "\xf4\xeb\xfc", "halt for ever"],
-];
-const LONGEST_LOOP = 4;
-
-/** Addresses of a processor without paging. */
-const PHYSICAL: AddressSpace = {
-  translate: (virtual) => ({
-    mapped: true,
-    physical: Number(virtual),
-    size: PAGE_SIZE,
-    writable: true,
-    user: false,
-    executable: true,
-  }),
-};
-
-function loopAt(memory: PhysicalMemory, state: X86State): DumpedVcpu["loop"] {
-  const tables = pageTablesOf(memory, state);
-  const linear = BigInt.asUintN(64, state.rip + state.segments.cs.base);
-  // Without paging there is nothing above 4 GiB.
-  if (linear === 0n || (tables === undefined && linear >= 1n << 32n)) return undefined;
-  const bytes = Buffer.alloc(LONGEST_LOOP);
-  const got = readVirtual(memory, tables ?? PHYSICAL, linear - 1n, bytes);
-  const text = latin1(bytes.subarray(0, got));
-  return LOOPS.find(([at, code]) => text.startsWith(code, at))?.[2];
 }

@@ -134,7 +134,7 @@ async function kernelOf(
 
 async function factsOf(
   source: string,
-  { of, vcpus }: TriagedMachine,
+  { of, vcpus, end }: TriagedMachine,
   { image, vmcoreinfo, parts, state, log, logProblem }: DumpedKernel,
   { checkpoint }: JobContext,
 ): Promise<DumpFacts> {
@@ -152,6 +152,7 @@ async function factsOf(
     crashTime: vmcoreinfo?.crashTime,
     crashKernel: parts && crashKernelOf(parts),
     vcpus: vcpus.map((vcpu) => named(vcpu, parts)),
+    end,
     printed: log === undefined ? [] : printedIn(log),
   };
 }

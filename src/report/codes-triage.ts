@@ -169,4 +169,10 @@ export const TRIAGE_EXPLANATIONS: Readonly<Record<string, Explanation>> = {
       "The dump has a Linux kernel, and its log is not where VMCOREINFO says, or nothing says where it is. What happened is told by the processors' registers and the kernel's variables, which tell less.",
     cure: "Take a dump that has all of the kernel's memory; a serial console or pstore has the log as well.",
   },
+  TRI502: {
+    title: "the guest in a core of QEMU cannot be read",
+    meaning:
+      "The core says which signal QEMU died of, and that is told. The guest that it ran is not to be found in it: the core was cut off, or left out what its coredump_filter does not name.",
+    cure: "Let cores be as large as they are (ulimit -c unlimited; ExternalSizeMax= and ProcessSizeMax= of coredump.conf), with the memory of the guest: echo 0x3b > /proc/PID/coredump_filter.",
+  },
 };

@@ -48,6 +48,19 @@ export interface PrintedBlock {
   readonly broken: readonly string[];
 }
 
+/** How a process came to its core. */
+export interface ProcessEnd {
+  /** Name of the program, as the kernel cuts it. */
+  readonly name: string;
+  readonly signal: number;
+  /** Who sent it: the kernel upon a fault, the process itself, another one, or that is not said. */
+  readonly by: "fault" | "itself" | "another" | undefined;
+  /** The process that sent it; 0 of one outside of the container. */
+  readonly sender: number | undefined;
+  /** The address that a fault is about. */
+  readonly address: bigint | undefined;
+}
+
 export interface DumpFacts {
   /** How the dump is named in evidence. */
   readonly source: string;
@@ -70,5 +83,7 @@ export interface DumpFacts {
   /** Whether a crash kernel was loaded; undefined where the kernel does not tell. */
   readonly crashKernel: boolean | undefined;
   readonly vcpus: readonly DumpedVcpu[];
+  /** Of a core of QEMU that a signal made; undefined where it was taken of a process that went on. */
+  readonly end: ProcessEnd | undefined;
   readonly printed: readonly PrintedBlock[];
 }

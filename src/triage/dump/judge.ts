@@ -1,6 +1,7 @@
 import type { Detected, Evidence, Finding, TimelineEvent } from "../finding.ts";
 import { classOfCrash, signatureOf } from "./crash-class.ts";
 import type { DumpFacts, LoggedLine } from "./facts.ts";
+import { endEvent, endFinding } from "./process-end.ts";
 import { vcpuFindings } from "./vcpus.ts";
 
 /** Linux kernel/panic.c: panic(). */
@@ -13,11 +14,13 @@ const MAX_TEXT = 1000;
 export function judgeDump(facts: DumpFacts): Detected {
   const crash = crashFinding(facts);
   const panicked = crash?.severity === "panic";
+  const end = endFinding(facts);
   const isOff = facts.log?.slice(-OFF_LINES).some(({ text }) => OFF.test(text)) ?? false;
   return {
     findings: [
       ...(crash === undefined ? [] : [crash]),
       ...vcpuFindings(facts, { panicked, isOff }),
+      ...(end === undefined ? [] : [end]),
       ...facts.printed.map((block) => printedFinding(facts, block)),
       ...noCrashKernel(facts, panicked),
     ],
@@ -162,6 +165,8 @@ function eventsOf(facts: DumpFacts): TimelineEvent[] {
     });
   }
   const what = isLinux ? `Linux ${release ?? "of an unknown release"}` : "no Linux kernel was found";
+  const end = endEvent(facts);
+  if (end !== undefined) events.push(end);
   events.push({ kind: "dump/system", source, text: `${what}; ${systemText(facts)}` });
   return events;
 }

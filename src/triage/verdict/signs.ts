@@ -77,9 +77,10 @@ export const SIGNS = {
     finding: (f, kind) =>
       f.side === "policy" ||
       (isOfQemu(kind) && ["stopped-by-policy", "host-stop", "qemu-killed"].includes(f.class)),
+    // A RESET from outside starts the guest anew.
     event: event(
-      ENDS,
-      /\bhost-(?:signal|qmp-quit|qmp-system-reset|ui|error)\b|^libvirt: shut off, (?:destroyed|saved|migrated)\b/,
+      ["qmp/shutdown", "qmp/shutoff", "dump/qemu-ended"],
+      /^QEMU was ended from outside\b|\bhost-(?:signal|qmp-quit|qmp-system-reset|ui|error)\b|^libvirt: shut off, (?:destroyed|saved|migrated)\b/,
     ),
   },
   powerButton: { event: event(["qmp/powerdown"]) },
