@@ -111,6 +111,20 @@ describe("resets", () => {
     expect(classes(report)).toEqual(["guest-panicked"]);
     expect(report.findings[0]!.details).toMatchObject({ after: ["reset by the guest"] });
   });
+
+  test("SeaBIOS resets once more after a reset from outside; a later one is the guest's", () => {
+    const host = event("RESET", 100, { guest: false, reason: "host-qmp-system-reset" });
+    const again = read([host, reset(100.03), reset(100.04)]);
+    expect(classes(again)).toEqual([]);
+    expect(again.events.map(({ kind }) => kind)).toEqual([
+      "qmp/reset",
+      "qmp/firmware-reset",
+      "qmp/firmware-reset",
+    ]);
+    expect(classes(read([host, reset(100.03), reset(110)]))).toEqual(["guest-reset"]);
+    expect(classes(read([host, reset(110)]))).toEqual(["guest-reset"]);
+    expect(classes(read([reset(99), host, reset(100.03)]))).toEqual(["guest-reset"]);
+  });
 });
 
 describe("other ends", () => {

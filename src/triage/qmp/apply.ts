@@ -1,5 +1,5 @@
 import { lifecycle, noteExit, noteShutoff } from "./ends.ts";
-import { EVENTS, eventText, noteCrashLoaded, notePanic } from "./events.ts";
+import { EVENTS, eventText, isFirmwareReset, noteCrashLoaded, notePanic } from "./events.ts";
 import { isObject, type Json, member, text } from "./exact-json.ts";
 import type { Fact, Said } from "./fact.ts";
 import { EARLY, type Guest } from "./guest.ts";
@@ -69,7 +69,9 @@ const HANDLERS: Handlers = {
       return;
     }
     if (guest.state === "exited") guest.newRun();
-    guest.note(name.toLowerCase().replaceAll("_", "-"), fact, eventText(name, data));
+    const kind = name.toLowerCase().replaceAll("_", "-");
+    const isAgain = name === "RESET" && isFirmwareReset(guest, fact, data);
+    guest.note(isAgain ? "firmware-reset" : kind, fact, eventText(name, data));
     handler(guest, fact, data);
   },
   command: (guest, fact, { name, arguments: args, id }) => {

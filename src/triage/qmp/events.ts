@@ -72,9 +72,20 @@ export function noteCrashLoaded(guest: Guest, fact: Fact, info?: PanicInfo): voi
   incident.info = incident.info ?? info;
 }
 
+/**
+ * Whether a RESET is the firmware's, on the way out of one that was asked for outside: SeaBIOS finds itself in memory
+ * that QEMU does not restore, and resets once more (src/fw/shadow.c, src/resume.c).
+ */
+export function isFirmwareReset(guest: Guest, fact: Fact, data: Json | undefined): boolean {
+  if (guest.hostReset === undefined || reasonOf(data) !== "guest-reset") return false;
+  const since = guest.between(guest.hostReset, fact);
+  return since !== undefined && since >= 0 && since <= SAME_RESET;
+}
+
 /** The machine was reset by its guest, or by somebody outside. */
 export function noteReset(guest: Guest, fact: Fact, reason: string, ends: boolean): void {
   const asked = reason.startsWith("host-") || guest.asks("system_reset");
+  guest.hostReset = asked ? fact : undefined;
   const { cause } = guest;
   guest.became(asked ? "reset by the host" : "reset by the guest");
   if (!asked && cause === undefined) {
@@ -204,7 +215,9 @@ export const EVENTS: Readonly<Record<string, Handler>> = {
   GUEST_CRASHLOADED: (guest, fact, data) => noteCrashLoaded(guest, fact, panicInfoOf(member(data, "info"))),
   GUEST_PVSHUTDOWN: () => {},
   SHUTDOWN: (guest, fact, data) => noteShutdown(guest, fact, reasonOf(data)),
-  RESET: (guest, fact, data) => noteReset(guest, fact, reasonOf(data), false),
+  RESET: (guest, fact, data) => {
+    if (!isFirmwareReset(guest, fact, data)) noteReset(guest, fact, reasonOf(data), false);
+  },
   STOP: (guest, fact) => noteStop(guest, fact),
   RESUME: (guest, fact) => noteResume(guest, fact),
   SUSPEND: (guest, fact) => guest.become("suspended", fact),

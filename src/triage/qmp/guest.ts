@@ -33,6 +33,8 @@ export class Guest {
   #stateFact: Fact | undefined;
   /** The state that the next STOP leads to. */
   stopsTo: { readonly state: KnownState; readonly fact: Fact } | undefined;
+  /** The last reset that was asked for outside, and that no other came after. */
+  hostReset: Fact | undefined;
   run = 1;
   /** The last run's end, as QEMU or libvirt named it. */
   ended: { readonly reason: string; readonly fact: Fact } | undefined;
@@ -218,6 +220,7 @@ export class Guest {
     if (this.messages > 0) this.run++;
     this.#open = [];
     this.stopsTo = undefined;
+    this.hostReset = undefined;
     this.state = undefined;
     this.lastState = undefined;
     this.ended = undefined;
