@@ -125,6 +125,20 @@ describe("resets", () => {
     expect(classes(read([host, reset(110)]))).toEqual(["guest-reset"]);
     expect(classes(read([reset(99), host, reset(100.03)]))).toEqual(["guest-reset"]);
   });
+
+  test("the end of a machine that was stopped tells that somebody ended it", () => {
+    const ended = (reason: string) =>
+      read([event("STOP", 1), event("SHUTDOWN", 2, { guest: false, reason })]);
+    expect(ended("host-qmp-quit").findings).toMatchObject([
+      {
+        class: "host-stop",
+        side: "policy",
+        trust: "certain",
+        title: "the machine was stopped, and then ended from outside: somebody sent quit",
+      },
+    ]);
+    expect(read(event("STOP", 1)).findings).toMatchObject([{ class: "host-stop", trust: "possible" }]);
+  });
 });
 
 describe("other ends", () => {

@@ -115,6 +115,8 @@ export function noteShutdown(guest: Guest, fact: Fact, reason: string): void {
   if (reason === "host-error") guest.incident("host-error", fact, reason);
   if (reason === "host-qmp-quit" || reason === "host-signal" || reason === "host-ui") {
     if (guest.state === undefined || guest.state === "running") guest.incident("ended", fact, reason);
+    const stop = guest.open("stop");
+    if (stop !== undefined) stop.details.ended = reason;
   }
   guest.ended = { reason, fact };
   guest.stopsTo = { state: "shutdown", fact };

@@ -1,7 +1,7 @@
 import type { Severity, Side, Trust } from "../finding.ts";
 import type { Guest } from "./guest.ts";
 import type { Incident } from "./incident.ts";
-import { needsReset, panicIsFinal } from "./run-state.ts";
+import { needsReset, panicIsFinal, SHUTDOWN_CAUSES } from "./run-state.ts";
 
 /** What a finding says, before it is put together. */
 export interface Told {
@@ -111,8 +111,18 @@ export function contRefusedTold({ what, details }: Incident, guest: Guest): Told
 }
 
 /** A machine that was stopped and stays so. */
-export function stopTold({ what }: Incident): Told {
+export function stopTold({ what, details: { ended } }: Incident): Told {
   const unknown = what === "unknown";
+  if (typeof ended === "string") {
+    return {
+      class: "host-stop",
+      severity: "notice",
+      side: "policy",
+      trust: "certain",
+      title: `the machine was stopped, and then ended from outside: ${SHUTDOWN_CAUSES[ended] ?? ended}`,
+      details: { ended },
+    };
+  }
   return {
     class: "host-stop",
     severity: "notice",
