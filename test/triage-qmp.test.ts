@@ -139,6 +139,26 @@ describe("resets", () => {
     ]);
     expect(read(event("STOP", 1)).findings).toMatchObject([{ class: "host-stop", trust: "possible" }]);
   });
+
+  test("a memory error that QEMU reset the guest for killed it, one that was passed on did not", () => {
+    const flags = { "action-required": false, recursive: false };
+    const failure = (action: string) => event("MEMORY_FAILURE", 5, { recipient: "guest", action, flags });
+    const died = read([failure("reset"), event("SHUTDOWN", 5.1, { guest: true, reason: "guest-reset" })]);
+    expect(died.findings).toMatchObject([
+      {
+        class: "memory-failure",
+        severity: "panic",
+        side: "hardware",
+        survived: false,
+        details: { after: ["reset by the guest"] },
+      },
+    ]);
+    const lived = read([failure("inject"), reset(60)]);
+    expect(lived.findings).toMatchObject([
+      { class: "memory-failure", severity: "warning" },
+      { class: "guest-reset" },
+    ]);
+  });
 });
 
 describe("other ends", () => {

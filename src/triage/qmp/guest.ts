@@ -165,7 +165,13 @@ export class Guest {
 
   /** The incident that explains why the machine no longer runs as it did. */
   get cause(): Incident | undefined {
-    return this.open("panic") ?? this.open("crash-loaded") ?? this.open("watchdog");
+    const failure = this.open("memory-failure");
+    return (
+      this.open("panic") ??
+      this.open("crash-loaded") ??
+      this.open("watchdog") ??
+      (failure?.what === "reset" ? failure : undefined)
+    );
   }
 
   /** Adds to what became of the machine after its panic, or what else explains it. */

@@ -69,7 +69,8 @@ export function ioErrorTold({ details, what, count, resumed }: Incident, guest: 
 /** MemoryFailureAction and MemoryFailureFlags (QEMU qapi/run-state.json). */
 export function memoryFailureTold({ what, details }: Incident, guest: Guest): Told {
   const { recipient = "guest", action = what, actionRequired } = details;
-  const fatal = action === "fatal";
+  // QEMU ends, or resets a guest that takes no machine checks (target/i386/helper.c: do_inject_x86_mce()).
+  const fatal = action === "fatal" || action === "reset";
   const survived = guest.ended?.reason === "guest-shutdown" && guest.open("panic") === undefined;
   const weight = actionRequired === true ? "it must act on it" : "it may act on it";
   return {
@@ -77,11 +78,14 @@ export function memoryFailureTold({ what, details }: Incident, guest: Guest): To
     severity: fatal ? "panic" : actionRequired === true ? "oops" : "warning",
     side: "hardware",
     trust: "certain",
-    title: fatal
-      ? "a memory error of the host was fatal to the machine"
-      : action === "inject"
-        ? `a memory error was passed on to the ${recipient} as a machine check: ${weight}`
-        : `a memory error of the host hit the ${recipient}: ${String(action)}`,
+    title:
+      action === "fatal"
+        ? "a memory error of the host was fatal to the machine"
+        : action === "reset"
+          ? `a memory error hit the ${recipient}, which takes no machine checks: QEMU reset it`
+          : action === "inject"
+            ? `a memory error was passed on to the ${recipient} as a machine check: ${weight}`
+            : `a memory error of the host hit the ${recipient}: ${String(action)}`,
     signature: `qmp:memory-failure:${String(action)}`,
     ...(fatal ? { survived: false } : survived ? { survived } : {}),
     details,
