@@ -428,6 +428,61 @@ describe("sources that agree or differ", () => {
       [dead, told, source("pstore")],
       ["console-and-event", "stopped-before-record"],
     ],
+    [
+      "an empty pstore of a guest that QEMU ended upon its panic",
+      [
+        dead,
+        source("qmp", { findings: [panicEvent()], events: [shutdown("guest-panic")] }),
+        source("pstore"),
+      ],
+      ["console-and-event", "stopped-before-record"],
+    ],
+    [
+      "an empty pstore of a guest that went on after its panic event",
+      [
+        dead,
+        source("qmp", { findings: [panicEvent()], events: [shutdown("guest-reset")] }),
+        source("pstore"),
+      ],
+      ["console-and-event", "reset-after-panic"],
+    ],
+    [
+      "a reset that the console has as a reboot",
+      [source("console", { events: [boot, restart] }), source("qmp", { events: [shutdown("guest-reset")] })],
+      ["orderly-reboot"],
+    ],
+    [
+      "a second reset that it has not",
+      [
+        source("console", { events: [boot, restart] }),
+        source("qmp", {
+          events: [event("qmp/reset", { text: "RESET reason=guest-reset" }), shutdown("guest-reset")],
+        }),
+      ],
+      [],
+    ],
+    [
+      "a hardware error of QEMU's that the guest knows nothing of",
+      [
+        source("console", { events: [boot] }),
+        source("qmp", {
+          findings: [finding({ class: "memory-failure", side: "hardware", survived: false })],
+          events: [shutdown("guest-reset")],
+        }),
+      ],
+      [],
+      machine({ pvpanic: true }),
+    ],
+    [
+      "a hardware error that both tell of",
+      [
+        source("console", { findings: [finding({ class: "mce", side: "hardware" })] }),
+        source("qmp", {
+          findings: [finding({ class: "memory-failure", side: "hardware", severity: "oops" })],
+        }),
+      ],
+      ["memory-failure"],
+    ],
     ["the same in pstore", [dead, source("pstore", { findings: [finding()] })], ["console-and-pstore"]],
     [
       "another in pstore",

@@ -4,6 +4,7 @@ import {
   consoleDeath,
   isDead,
   isKept,
+  OF_GUEST,
   of,
   pstoreDeath,
   qemuWasRead,
@@ -11,6 +12,7 @@ import {
   seconds,
   stands,
 } from "./comparison.ts";
+import { silentResets } from "./order.ts";
 import { isSame } from "./same.ts";
 import { seen } from "./signs.ts";
 
@@ -100,6 +102,13 @@ export const AGREEMENT_RULES: readonly ComparisonRule[] = [
         : undefined,
   },
   {
+    id: "orderly-reboot",
+    says: (signs) =>
+      seen(signs, "reboot") && seen(signs, "guestReset") && silentResets(signs) === 0
+        ? "The console has every reset that QEMU saw as an orderly reboot."
+        : undefined,
+  },
+  {
     id: "power-button",
     says: (signs) =>
       seen(signs, "powerButton") && (seen(signs, "guestShutdown") || seen(signs, "powerOff"))
@@ -109,7 +118,8 @@ export const AGREEMENT_RULES: readonly ComparisonRule[] = [
   {
     id: "memory-failure",
     says: (signs) =>
-      seen(signs, "memoryFailure") && (seen(signs, "hardwareDeath") || seen(signs, "hardwareError"))
+      seen(signs, "memoryFailure") &&
+      of([...signs.hardwareDeath, ...signs.hardwareError], ...OF_GUEST).length > 0
         ? "QEMU told of a memory failure that it passed on to the guest (MEMORY_FAILURE), and the guest's kernel tells of one."
         : undefined,
   },

@@ -25,7 +25,11 @@ export function between(earlier: Occurrence | undefined, later: Occurrence | und
 
 export const qemuWasRead = ({ kinds }: Signs): boolean => kinds.has("qmp");
 export const hasConsole = ({ kinds }: Signs): boolean => kinds.has("console");
-export const isDead = (signs: Signs): boolean => seen(signs, "death") || seen(signs, "hardwareDeath");
+/** Sources that have the guest's own words. */
+export const OF_GUEST = ["console", "pstore", "dump", "qemu-core", "rtas"];
+/** Whether the guest itself says so: of what QEMU killed no event can be missing. */
+export const isDead = (signs: Signs): boolean =>
+  of([...signs.death, ...signs.hardwareDeath], ...OF_GUEST).length > 0;
 export const consoleDeath = (signs: Signs): Occurrence | undefined =>
   [...of(signs.death, "console"), ...of(signs.hardwareDeath, "console")][0];
 /** Whether the same console has a boot after that, of a crash kernel or of the guest again. */
@@ -51,6 +55,9 @@ export function isKept(signs: Signs): boolean {
     .slice(-MAX_COMPARED)
     .some((record) => deaths.some(({ finding }) => isSame(finding!, record.finding!)));
 }
-/** Whether the guest was still standing in its panic when the log of QEMU ends. */
+/** Whether the guest was still standing in its panic when the log of QEMU ends, or QEMU with it. */
 export const stands = (signs: Signs): boolean =>
-  seen(signs, "panicEvent") && seen(signs, "stop") && !seen(signs, "resume") && !seen(signs, "guestReset");
+  seen(signs, "panicEvent") &&
+  (seen(signs, "stop") || seen(signs, "panicEnd")) &&
+  !seen(signs, "resume") &&
+  !seen(signs, "guestReset");

@@ -2,7 +2,7 @@ import { atLeast } from "../finding.ts";
 import { any, causes, orUndefined, outlived } from "./conditions.ts";
 import type { VerdictRule } from "./rule.ts";
 import { seen } from "./signs.ts";
-import { DEATH_WHY } from "./why.ts";
+import { DEATH_WHY, HARDWARE_WHY } from "./why.ts";
 
 /** The guest died, and says so or had it said; of hardware first. */
 export const DEATH_RULES: readonly VerdictRule[] = [
@@ -15,6 +15,7 @@ export const DEATH_RULES: readonly VerdictRule[] = [
     title: "the guest died of a hardware error",
     when: (signs) => any(signs, "hardwareDeath"),
     why: "A hardware error that the guest did not survive was reported: the guest's kernel only told of it.",
+    whyOf: HARDWARE_WHY,
   },
   {
     id: "panic-after-hardware-error",

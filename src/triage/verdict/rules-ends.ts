@@ -65,7 +65,10 @@ export const END_RULES: readonly VerdictRule[] = [
     severity: undefined,
     side: "unknown",
     title: "the guest rebooted in order",
-    when: (signs) => any(signs, "reboot"),
+    when: (signs) => {
+      const resets = signs.guestReset.filter(({ finding }) => finding === undefined);
+      return seen(signs, "reboot") ? [...signs.reboot, ...resets] : undefined;
+    },
     why: "The guest's kernel restarted the machine because it was asked to.",
   },
   {

@@ -11,7 +11,7 @@ import {
 import { silentResets, unended } from "./order.ts";
 import type { VerdictRule } from "./rule.ts";
 import { seen } from "./signs.ts";
-import { HOST_WHY } from "./why.ts";
+import { HANG_WHY, HOST_WHY } from "./why.ts";
 
 /** Somebody else failed the guest; or the guest did without having said that it died. */
 export const FAULT_RULES: readonly VerdictRule[] = [
@@ -74,6 +74,7 @@ export const FAULT_RULES: readonly VerdictRule[] = [
     title: "the guest hung",
     when: (signs) => orUndefined(unended(signs, any(signs, "hang") ?? [])),
     why: "The guest's kernel reports that it does not get on, and nothing of that boot says that it ever did again.",
+    whyOf: HANG_WHY,
   },
   {
     id: "reset-then-shutdown",

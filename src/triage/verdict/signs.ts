@@ -58,6 +58,8 @@ export const SIGNS = {
   kdump: { event: event(["console/kdump"]) },
   /** It did what it is there for. */
   dumpSaved: { event: event(["console/dump-saved"]) },
+  /** QEMU ended the machine upon it. */
+  panicEnd: { event: event(["qmp/shutdown"], /\bguest-panic\b/) },
   guestReset: {
     finding: (f, kind) => isOfQemu(kind) && (f.class === "guest-reset" || f.class === "reset-loop"),
     event: event(ENDS, /\bguest-reset\b/),
