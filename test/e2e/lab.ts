@@ -16,9 +16,10 @@ import { basename, join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { gzipSync } from "node:zlib";
 import { knownRegisters, type Recipe, readiness, recipes } from "./guests.ts";
+import { findKernel, labFolder as folder, type Kernel } from "./lab-kernel.ts";
 import { Qmp } from "./qmp.ts";
 import { parseInfoRegisters } from "./registers.ts";
-import { missing, repository, required, run, runWell } from "./tools.ts";
+import { missing, required, run, runWell } from "./tools.ts";
 
 /** A guest that ran, was paused, told what it is, and left cores of its QEMU. Everything is a plain value. */
 export interface LabGuest {
@@ -49,22 +50,13 @@ export interface Lab {
   readonly notes: readonly string[];
 }
 
-const folder = process.env.GUESTCORE_LAB ?? join(repository, ".lab");
 const sources = join(import.meta.dirname, "guest");
 const builders = ["qemu-system-x86_64", "gdb", "as", "ld"];
-const linuxBuilders = ["busybox", "cpio"];
 
 interface Qemu {
   readonly version: string;
   /** Another Debian's root folder, or undefined for this machine's QEMU. */
   readonly root: string | undefined;
-}
-
-interface Kernel {
-  readonly release: string;
-  readonly vmlinuz: string;
-  readonly vmlinux: string;
-  readonly fwCfgModule: string;
 }
 
 /**
@@ -125,24 +117,6 @@ function qemus(note: (line: string) => void): Qemu[] {
 
 const inRoot = (root: string | undefined, command: readonly string[]): readonly string[] =>
   root === undefined ? command : ["chroot", root, ...command];
-
-/** The newest kernel that fetch-kernel.sh unpacked. */
-function findKernel(note: (line: string) => void): Kernel | undefined {
-  const absent = missing(linuxBuilders);
-  const kernels = join(folder, "kernel");
-  const releases = existsSync(kernels) ? readdirSync(kernels).filter((name) => /^\d/.test(name)) : [];
-  const release = releases.sort((left, right) => left.localeCompare(right, "en", { numeric: true })).at(-1);
-  if (absent.length > 0) {
-    note(`no Linux guests: not installed: ${absent.join(", ")}`);
-    return undefined;
-  }
-  if (release === undefined) {
-    note(`no Linux guests: no kernel; run test/e2e/fetch-kernel.sh ${kernels}`);
-    return undefined;
-  }
-  const file = (name: string) => join(kernels, release, name);
-  return { release, vmlinuz: file("vmlinuz"), vmlinux: file("vmlinux"), fwCfgModule: file("qemu_fw_cfg.ko") };
-}
 
 /** The kernel writes a core where its process stands only when core_pattern is a plain name. */
 async function withCorePattern(note: (line: string) => void, body: (kernelCores: boolean) => Promise<void>) {
