@@ -1,0 +1,87 @@
+import { readdirSync } from "node:fs";
+import { expect, test } from "vitest";
+import { detect, sampleConsole, samplePath } from "./support/triage-console.ts";
+
+/** What is known of each log of samples/triage/kernels: see samples/README.md. */
+interface ExpectedKernelLog {
+  readonly file: string;
+  readonly kernel: string;
+  readonly ends: string | null;
+  readonly findings: readonly {
+    readonly class: string;
+    readonly severity: string;
+    readonly title: string;
+    readonly guilty: string | null;
+    readonly survived: boolean | null;
+    readonly firstLine: number;
+    readonly lastLine: number;
+    readonly count: number;
+    readonly panic: string | null;
+    /** What the machine had been asked for when it came to this. */
+    readonly asked: string | null;
+  }[];
+}
+
+const logs = JSON.parse(
+  sampleConsole("kernels/expected.json").toString("utf8"),
+) as readonly ExpectedKernelLog[];
+
+test("every log has its expected findings beside it", () => {
+  const files = readdirSync(samplePath("kernels")).filter((name) => name.endsWith(".log.gz"));
+  expect(logs.map(({ file }) => file).sort()).toEqual(files.sort());
+  expect(logs.flatMap(({ findings }) => findings).length).toBeGreaterThan(120);
+});
+
+test.each(logs)("$file: every report is found, named, and told where it is", (expected) => {
+  const report = detect(sampleConsole(`kernels/${expected.file}`));
+  const found = report.findings.map(({ class: kind, severity, title, survived, details }) => ({
+    class: kind,
+    severity,
+    title,
+    guilty: details!.guilty,
+    survived: survived ?? null,
+    firstLine: details!.firstLine,
+    lastLine: details!.lastLine,
+    count: details!.count,
+    panic: details!.panic,
+  }));
+  expect(found).toEqual(expected.findings.map(({ asked: _, ...finding }) => finding));
+  expect(report.boots.map(({ release, end }) => [release, end ?? null])).toEqual([
+    [expected.kernel, expected.ends],
+  ]);
+});
+
+/** What each case of the module does, by the function that does it and the class it is of. */
+const ASKED: Readonly<Record<string, readonly string[]>> = {
+  null_write: ["null-deref ct_write"],
+  null_member: ["null-deref ct_read"],
+  null_call: ["null-deref ct_null_call"],
+  wild_call: ["page-fault ct_wild_call"],
+  wild_read: ["page-fault ct_read"],
+  divide: ["divide-error ct_divide"],
+  bug: ["kernel-bug ct_bug"],
+  bug_on: ["kernel-bug ct_bug_on"],
+  opcode: ["invalid-opcode ct_opcode"],
+  int3: ["trap ct_int3"],
+  warn: ["warning ct_warn"],
+  warn_message: ["warning ct_warn_message"],
+  warn_two: ["warning ct_warn", "warning ct_warn_message"],
+  warn_hardirq: ["warning ct_hr_warn"],
+  in_work: ["null-deref ct_write"],
+  list_del: ["kernel-bug ct_list_del"],
+  list_add: ["kernel-bug ct_list_add"],
+  refcount: ["warning ct_refcount"],
+  proc_twice: ["warning ct_proc_twice"],
+  cache_busy: ["slab-corruption ct_cache_busy"],
+  double_free: ["slab-corruption ct_double_free"],
+  skb_over: ["kernel-bug ct_skb_over"],
+  stack: ["stack-overflow ct_recurse"],
+  soft_lockup: ["soft-lockup ct_soft_lockup"],
+  hung: ["hung-task ct_hung"],
+};
+
+test.each(Object.entries(ASKED))("what was asked for is what is expected: %s", (name, wanted) => {
+  const told = logs.flatMap(({ findings }) => findings).filter(({ asked }) => asked === name);
+  const kinds = new Set(told.map(({ class: kind, guilty }) => `${kind} ${guilty}`));
+  for (const kind of wanted) expect([...kinds]).toContain(kind);
+});
