@@ -7,6 +7,7 @@ import {
   PCI_PVPANIC,
   POWEROFF,
   PVPANIC,
+  quit,
   SYSRQ,
   WATCHDOG,
 } from "./triage-case.ts";
