@@ -71,6 +71,7 @@ const ASKED: Readonly<Record<string, readonly string[]>> = {
   list_del: ["kernel-bug ct_list_del"],
   list_add: ["kernel-bug ct_list_add"],
   refcount: ["warning ct_refcount"],
+  kobject_twice: ["warning ct_kobject_twice"],
   proc_twice: ["warning ct_proc_twice"],
   cache_busy: ["slab-corruption ct_cache_busy"],
   double_free: ["slab-corruption ct_double_free"],

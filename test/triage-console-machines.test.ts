@@ -60,7 +60,7 @@ const REPORTS: readonly (readonly [name: string, kind: string, title: string, re
     [
       "sparc",
       "kernel-bug/oops",
-      "kernel BUG at kernel/foo.c:12",
+      "kernel BUG at kernel/foo.c:12 in foo_init",
       [
         "kernel BUG at kernel/foo.c:12!",
         "              \\|/ ____ \\|/",

@@ -40,7 +40,10 @@ function thorough(bytes: Uint8Array) {
   for (const opened of log.end()) skim(opened);
   skimmer.end();
   reader.end();
-  const { findings, events, boots } = engine.end(undefined, log.isJournal);
+  const { findings, events, boots } = engine.end(undefined, {
+    isJournal: log.isJournal,
+    isPlain: reader.isPlain,
+  });
   const { quoted, leftOut } = engine;
   return { lines: skimmer.lines, cut: skimmer.cut, findings, events, boots, quoted, leftOut };
 }
@@ -241,7 +244,10 @@ describe("lines", () => {
       skimmer.push(Buffer.from(lines.join("")));
       skimmer.end();
       expect(looked, header(0)).toBeLessThan(20);
-      expect(engine.end(undefined, false).boots[0]).toMatchObject({ lastLine: 400, uptime: 399 });
+      expect(engine.end(undefined, { isJournal: false, isPlain: true }).boots[0]).toMatchObject({
+        lastLine: 400,
+        uptime: 399,
+      });
     }
   });
 

@@ -68,7 +68,10 @@ export class ConsoleDetector {
     for (const bytes of this.#log.end()) this.#skim(bytes);
     this.#skimmer.end();
     this.#reader.end();
-    const { findings, events, boots } = this.#engine.end(this.#lastLine(), this.#log.isJournal);
+    const { findings, events, boots } = this.#engine.end(this.#lastLine(), {
+      isJournal: this.#log.isJournal,
+      isPlain: this.#reader.isPlain,
+    });
     return {
       source: this.#source,
       bytes: this.#bytes,

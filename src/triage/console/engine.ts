@@ -10,7 +10,7 @@ import { matchLandmark, matchSignature, type SignatureMatch } from "./matcher.ts
 import type { ConsoleLine } from "./prefix.ts";
 import { isPrompt, isReportLine, STARTED } from "./report-lines.ts";
 import { isShellPrompt, printsLog, SavedLog } from "./saved-log.ts";
-import { isShown, silentResets } from "./silent-resets.ts";
+import { isShown, type KeptLog, silentResets } from "./silent-resets.ts";
 import type { Stamp } from "./stamps.ts";
 
 /** A console that tells more has told enough; how many are left out is counted. */
@@ -472,10 +472,9 @@ export class Engine {
     );
   }
 
-  /** @param isJournal what a kernel says last is not in the log */
   end(
     last: ConsoleLine | undefined,
-    isJournal: boolean,
+    kept: KeptLog,
   ): {
     readonly findings: readonly Finding[];
     readonly events: readonly TimelineEvent[];
@@ -498,7 +497,7 @@ export class Engine {
         text: decoded(last.raw),
       });
     }
-    const reset = isJournal ? undefined : silentResets(this.#boots, this.#source);
+    const reset = silentResets(this.#boots, kept, this.#source);
     const findings = [...this.#findings, ...(reset === undefined ? [] : [reset])].sort(
       (a, b) => (a.evidence[0]?.line ?? 0) - (b.evidence[0]?.line ?? 0),
     );

@@ -3,6 +3,14 @@ import type { Boot } from "./boots.ts";
 import { CLASSES } from "./classes.ts";
 import type { ConsoleLine } from "./prefix.ts";
 
+/** How a log was kept. */
+export interface KeptLog {
+  /** What a kernel says last is not in it. */
+  readonly isJournal: boolean;
+  /** No logger put anything before its lines, such as a stamp before what firmware says. */
+  readonly isPlain: boolean;
+}
+
 /** Whether a banner is as a console shows it, and not out of a journal, which a kernel's last words never reach. */
 export const isShown = ({ raw, uptime }: ConsoleLine): boolean =>
   uptime !== undefined && !raw.slice(0, raw.indexOf("Linux version ")).includes("kernel:");
@@ -15,10 +23,11 @@ const MAX_EVIDENCE = 12;
  * reset of its own has the highest level (kernel/reboot.c: kernel_restart(), pr_emerg), so that every console shows it; a
  * journal or a log of syslog does not, and is not asked.
  */
-export function silentResets(boots: readonly Boot[], source: string): Finding | undefined {
+export function silentResets(boots: readonly Boot[], kept: KeptLog, source: string): Finding | undefined {
+  if (kept.isJournal) return undefined;
   const pairs = boots
     .map((boot, index) => [boot, boots[index + 1]] as const)
-    .filter(([boot, next]) => next !== undefined && brokeOff(boot, next)) as (readonly [Boot, Boot])[];
+    .filter(([boot, next]) => next !== undefined && brokeOff(boot, next, kept)) as (readonly [Boot, Boot])[];
   const [first] = pairs;
   if (first === undefined) return undefined;
   const [boot] = first;
@@ -53,8 +62,9 @@ const CLASS = "silent-reset";
 /** Lines with the kernel's time that make a boot of one whose banner is not in the log. */
 const STAMPED_LINES = 2;
 
-function brokeOff(boot: Boot, next: Boot): boolean {
-  const isLinux = boot.system === "linux" || (boot.system === undefined && boot.stamped >= STAMPED_LINES);
+function brokeOff(boot: Boot, next: Boot, { isPlain }: KeptLog): boolean {
+  const isLinux =
+    boot.system === "linux" || (isPlain && boot.system === undefined && boot.stamped >= STAMPED_LINES);
   const isNext = next.number === boot.number + 1 && next.system === "linux" && !next.kdump;
   return (
     isLinux &&

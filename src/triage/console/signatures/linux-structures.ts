@@ -33,15 +33,25 @@ export const LINUX_STRUCTURES = signatures([
   {
     id: "linux/duplicate-name",
     class: "warning",
-    starts: ["sysfs: cannot create duplicate filename ", "kobject_add_internal failed for "],
-    pattern:
-      /^(?:sysfs: cannot create duplicate filename '|kobject_add_internal failed for .{1,128} with -EEXIST, don't try to register things with the same name)/,
+    starts: ["sysfs: cannot create duplicate filename "],
+    pattern: /^sysfs: cannot create duplicate filename '/,
     title: "a name was registered twice in sysfs",
     inFrame: true,
-    source: "fs/sysfs/dir.c: sysfs_warn_dup(); lib/kobject.c: kobject_add_internal()",
+    source: "fs/sysfs/dir.c: sysfs_warn_dup()",
+    examples: ["sysfs: cannot create duplicate filename '/devices/virtual/net/foo'"],
+  },
+  {
+    id: "linux/duplicate-kobject",
+    class: "warning",
+    role: "part",
+    starts: ["kobject_add_internal failed for ", "kobject: kobject_add_internal failed for "],
+    pattern:
+      /^(?:kobject: )?kobject_add_internal failed for .{1,128} with -EEXIST, don't try to register things/,
+    title: "a kobject was not added",
+    source: "lib/kobject.c: kobject_add_internal(), behind what sysfs says",
     examples: [
-      "sysfs: cannot create duplicate filename '/devices/virtual/net/foo'",
       "kobject_add_internal failed for foo with -EEXIST, don't try to register things with the same name in the same directory.",
+      "kobject: kobject_add_internal failed for foo with -EEXIST, don't try to register things with the same name in the same directory.",
     ],
     negatives: ["kobject_add_internal failed for foo (error: -2 parent: bar)"],
   },
