@@ -1,5 +1,6 @@
 import type { Warning } from "../core/warnings.ts";
 import type { VmResult } from "../jobs/triage.ts";
+import { type SameFailure, SameFailures } from "../triage/verdict/same-failures.ts";
 import type { Verdict } from "../triage/verdict/types.ts";
 import { envelope, type InputFacts, jsonElement, jsonLine } from "./json.ts";
 import { findingJson } from "./triage-finding.ts";
@@ -68,10 +69,17 @@ export function vmJson(result: VmResult, options: TriageReportOptions) {
 
 const nullIfNone = (index: number): number | null => (index < 0 ? null : index);
 
+function sameOf(results: readonly VmResult[]): readonly SameFailure[] {
+  const same = new SameFailures();
+  for (const { vm, verdict } of results) same.add(vm, verdict);
+  return same.end();
+}
+
 /** `result` of guestcore/triage/1. */
 export const triageJson = (results: readonly VmResult[], options: TriageReportOptions) => ({
   failOn: options.failOn,
   failed: results.some((result) => hasFailed(result, options)),
+  same: sameOf(results),
   vms: results.map((result) => vmJson(result, options)),
 });
 
@@ -79,11 +87,17 @@ export const triageJson = (results: readonly VmResult[], options: TriageReportOp
 export const jsonReport: MakeReport = (options) => {
   const inputs: InputFacts[] = [];
   const warnings: Warning[] = [];
+  const same = new SameFailures();
   let failed = false;
   let count = 0;
   /** The document without the VMs, in two: they stand where it ends its only empty list behind all else. */
   const halves = (): readonly [string, string] => {
-    const text = envelope("triage", inputs, warnings, { failOn: options.failOn, failed, vms: [] });
+    const text = envelope("triage", inputs, warnings, {
+      failOn: options.failOn,
+      failed,
+      same: same.end(),
+      vms: [],
+    });
     const at = text.lastIndexOf("[]") + 1;
     return [text.slice(0, at), text.slice(at)];
   };
@@ -91,6 +105,7 @@ export const jsonReport: MakeReport = (options) => {
     add: (result) => {
       for (const { path, size } of result.input) inputs.push({ path, size });
       warnings.push(...result.warnings);
+      same.add(result.vm, result.verdict);
       failed ||= hasFailed(result, options);
       const gap = count++ === 0 ? "\n" : ",\n";
       return gap + jsonElement(vmJson(result, options), VM_DEPTH);

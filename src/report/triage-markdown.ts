@@ -1,6 +1,7 @@
 import { printable } from "../core/text.ts";
 import type { VmResult } from "../jobs/triage.ts";
 import type { Finding } from "../triage/finding.ts";
+import { SameFailures } from "../triage/verdict/same-failures.ts";
 import { linesText, type MakeReport, wholeReport } from "./triage-pieces.ts";
 import {
   failureText,
@@ -40,11 +41,16 @@ const row = (cells: readonly string[]): string => `| ${cells.join(" | ")} |`;
 const table = (head: readonly string[], rows: readonly (readonly string[])[]): string[] =>
   rows.length === 0 ? [] : [row(head), row(head.map(() => "---")), ...rows.map(row), ""];
 
+/** VMs that are named of those that failed alike. */
+const NAMED = 8;
+
 /** A summary as $GITHUB_STEP_SUMMARY, GitLab and issues show it. */
 export const markdownReport: MakeReport = (options) => {
   const rows: string[][] = [];
+  const same = new SameFailures();
   return {
     add: (result) => {
+      same.add(result.vm, result.verdict);
       rows.push([
         codeSpan(vmName(result)),
         hasFailed(result, options) ? `**${result.verdict.verdict}**` : result.verdict.verdict,
@@ -54,7 +60,22 @@ export const markdownReport: MakeReport = (options) => {
       return linesText(vmLines(result, options));
     },
     head: () =>
-      linesText(["# guestcore triage", "", ...table(["VM", "verdict", "confidence", "what"], rows)]),
+      linesText([
+        "# guestcore triage",
+        "",
+        ...table(["VM", "verdict", "confidence", "what"], rows),
+        ...table(
+          ["failed alike", "what", "signature"],
+          same
+            .end()
+            .slice(0, SHOWN)
+            .map(({ vms, count, title, signature }) => [
+              `${count}: ${codeSpan(vms.slice(0, NAMED).join(", "))}`,
+              codeSpan(title),
+              codeSpan(signature),
+            ]),
+        ),
+      ]),
     tail: () => "",
   };
 };

@@ -1,10 +1,12 @@
+import { printable } from "../core/text.ts";
 import type { VmResult } from "../jobs/triage.ts";
+import { SameFailures } from "../triage/verdict/same-failures.ts";
 import { triageGithub } from "./triage-github.ts";
 import { htmlReport } from "./triage-html.ts";
 import { jsonReport, triageJsonLines } from "./triage-json.ts";
 import { junitReport } from "./triage-junit.ts";
 import { markdownReport } from "./triage-markdown.ts";
-import type { MakeReport } from "./triage-pieces.ts";
+import { linesText, type MakeReport } from "./triage-pieces.ts";
 import { hasFailed, type TriageReportOptions } from "./triage-shared.ts";
 import { tapReport } from "./triage-tap.ts";
 import { triageText } from "./triage-text.ts";
@@ -25,10 +27,33 @@ export const PIECEWISE: Readonly<Record<"json" | "junit" | "tap" | "markdown" | 
   html: htmlReport,
 };
 
-/** `3 VMs: 2 clean, 1 guest-panic`; nothing for one. */
-export function triageSummary(verdicts: readonly string[]): string {
-  if (verdicts.length < 2) return "";
-  const counts = new Map<string, number>();
-  for (const verdict of verdicts) counts.set(verdict, (counts.get(verdict) ?? 0) + 1);
-  return `${verdicts.length} VMs: ${[...counts].map(([name, count]) => `${count} ${name}`).join(", ")}\n`;
+/** Failures that several VMs had that are named behind the verdicts. */
+const SHOWN = 10;
+/** VMs that are named of each. */
+const NAMED = 8;
+
+/** What VMs came to, counted, and which of them failed alike. */
+export class TriageSummary {
+  readonly #counts = new Map<string, number>();
+  readonly #same = new SameFailures();
+
+  add({ vm, verdict }: Pick<VmResult, "vm" | "verdict">): void {
+    this.#counts.set(verdict.verdict, (this.#counts.get(verdict.verdict) ?? 0) + 1);
+    this.#same.add(vm, verdict);
+  }
+
+  /** `3 VMs: 2 clean, 1 guest-panic`, and a paragraph for each failure of several; nothing for one VM. */
+  text(): string {
+    const counts = [...this.#counts];
+    const all = counts.reduce((sum, [, count]) => sum + count, 0);
+    if (all < 2) return "";
+    const same = this.#same.end().slice(0, SHOWN);
+    return linesText([
+      `${all} VMs: ${counts.map(([name, count]) => `${count} ${name}`).join(", ")}`,
+      ...same.flatMap(({ signature, title, count, vms }) => [
+        `  ${count} failed alike, signature ${printable(signature)}: ${printable(title)}`,
+        `    ${vms.slice(0, NAMED).map(printable).join(", ")}${count > NAMED ? ` and ${count - NAMED} more` : ""}`,
+      ]),
+    ]);
+  }
 }

@@ -56,7 +56,7 @@ async function run(paths: readonly string[], flags: TriageFlags, terminal: Termi
   }
   const shown = shownFormat(flags);
   const files = prepareFiles(paths, flags);
-  const [{ triage }, { STREAMED, hasFailed, triageSummary }, { Reports }] = await Promise.all([
+  const [{ triage }, { STREAMED, hasFailed, TriageSummary }, { Reports }] = await Promise.all([
     import("../../jobs/triage.ts"),
     import("../../report/triage-outputs.ts"),
     import("../triage-reports.ts"),
@@ -69,7 +69,8 @@ async function run(paths: readonly string[], flags: TriageFlags, terminal: Termi
   const forms = [...files.map(({ form }) => form), shown].filter(isKept);
   const reports = new Reports(forms, { failOn }, context.temporaryDirectories);
   try {
-    const verdicts: string[] = [];
+    const summary = new TriageSummary();
+    let isFirst = true;
     const inputs: FileIdentity[] = [];
     let failed = false;
     const onFound = (found: readonly string[]) => refuseInputs(files, found, flags);
@@ -77,14 +78,16 @@ async function run(paths: readonly string[], flags: TriageFlags, terminal: Termi
     for await (const result of triage(paths, options, context)) {
       failed ||= hasFailed(result, { failOn });
       if (streamed !== undefined) {
-        const gap = shown === "text" && verdicts.length > 0 ? "\n" : "";
+        const gap = shown === "text" && !isFirst ? "\n" : "";
         terminal.stdout.write(`${gap}${streamed(result, { failOn })}`);
       }
-      verdicts.push(result.verdict.verdict);
+      isFirst = false;
+      summary.add(result);
       reports.add(result);
       if (files.length > 0) inputs.push(...result.input.flatMap(({ identities }) => identities));
     }
-    if (shown === "text" && verdicts.length > 1) terminal.stdout.write(`\n${triageSummary(verdicts)}`);
+    const summed = summary.text();
+    if (shown === "text" && summed !== "") terminal.stdout.write(`\n${summed}`);
     const { force } = flags;
     for (const { form, path, option } of files) {
       writePieces(path, reports.pieces(form), { force, others: [], inputs, option });
