@@ -2,8 +2,8 @@ import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { consoleJson, consoleText } from "../src/report/triage-console.ts";
 import { ConsoleDetector } from "../src/triage/console/detector.ts";
-import { MAX_FINDINGS } from "../src/triage/console/engine.ts";
 import { SIGNATURES } from "../src/triage/console/signatures/index.ts";
+import { MAX_FINDINGS } from "../src/triage/console/told.ts";
 import { schemas } from "./support/schemas.ts";
 import { detect, KernelLog, sampleConsole } from "./support/triage-console.ts";
 

@@ -64,6 +64,13 @@ export class Boot implements BootFacts {
     this.outer = outer;
   }
 
+  /** A line has this time. */
+  tick(uptime: number): void {
+    this.stamped++;
+    this.latest = uptime;
+    if (uptime > this.clock) this.clock = uptime;
+  }
+
   get uptime(): number | undefined {
     return this.clock < 0 ? undefined : this.clock;
   }
@@ -73,3 +80,7 @@ export class Boot implements BootFacts {
     return { number, firstLine, lastLine, release, commandLine, kdump, uptime, end, dumpSaved };
   }
 }
+
+/** A log has the kernel's time when so many of its lines do. */
+export const STAMPED_LINES = 2;
+export const hasOwnTime = ({ stamped }: Boot): boolean => stamped >= STAMPED_LINES;

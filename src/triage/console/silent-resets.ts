@@ -1,5 +1,5 @@
 import type { Evidence, Finding } from "../finding.ts";
-import type { Boot } from "./boots.ts";
+import { type Boot, hasOwnTime } from "./boots.ts";
 import { CLASSES } from "./classes.ts";
 import type { ConsoleLine } from "./prefix.ts";
 
@@ -59,12 +59,8 @@ export function silentResets(boots: readonly Boot[], kept: KeptLog, source: stri
 
 const CLASS = "silent-reset";
 
-/** Lines with the kernel's time that make a boot of one whose banner is not in the log. */
-const STAMPED_LINES = 2;
-
 function brokeOff(boot: Boot, next: Boot, { isPlain }: KeptLog): boolean {
-  const isLinux =
-    boot.system === "linux" || (isPlain && boot.system === undefined && boot.stamped >= STAMPED_LINES);
+  const isLinux = boot.system === "linux" || (isPlain && boot.system === undefined && hasOwnTime(boot));
   const isNext = next.number === boot.number + 1 && next.system === "linux" && !next.kdump;
   return (
     isLinux &&
