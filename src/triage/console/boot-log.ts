@@ -1,6 +1,6 @@
 import { Boot, STAMPED_LINES } from "./boots.ts";
 import { cameBack, canBegin, wentBack } from "./clock.ts";
-import { decoded } from "./incident.ts";
+import { decoded } from "./decoded.ts";
 import type { SignatureMatch } from "./matcher.ts";
 import type { ConsoleLine } from "./prefix.ts";
 import type { RecentIncidents } from "./recent.ts";

@@ -1,7 +1,7 @@
 import type { Finding, Severity, TimelineEvent } from "../finding.ts";
 import { BootLog } from "./boot-log.ts";
 import { type BootFacts, hasOwnTime } from "./boots.ts";
-import { decoded } from "./incident.ts";
+import { decoded } from "./decoded.ts";
 import type { Landmark } from "./landmarks.ts";
 import { matchLandmark, matchSignature, type SignatureMatch } from "./matcher.ts";
 import type { ConsoleLine } from "./prefix.ts";

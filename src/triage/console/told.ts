@@ -1,6 +1,7 @@
 import { atLeast, type Finding, type Severity, type TimelineEvent } from "../finding.ts";
 import type { Boot } from "./boots.ts";
-import { decoded, type Incident } from "./incident.ts";
+import { decoded } from "./decoded.ts";
+import type { Incident } from "./incident.ts";
 import type { ConsoleLine } from "./prefix.ts";
 
 /** A console that tells more has told enough; how many are left out is counted. */
