@@ -8,7 +8,10 @@ import { LINUX_CHECKS } from "./linux-checks.ts";
 import { LINUX_FAULTS } from "./linux-faults.ts";
 import { LINUX_HANGS } from "./linux-hangs.ts";
 import { LINUX_HARDWARE } from "./linux-hardware.ts";
+import { LINUX_LEADS } from "./linux-leads.ts";
+import { LINUX_LOCKS } from "./linux-locks.ts";
 import { LINUX_MACHINES } from "./linux-machines.ts";
+import { LINUX_MEMORY } from "./linux-memory.ts";
 import { LINUX_PANIC } from "./linux-panic.ts";
 import { LINUX_POWERPC } from "./linux-powerpc.ts";
 import { LINUX_S390 } from "./linux-s390.ts";
@@ -23,8 +26,11 @@ export const SIGNATURES: readonly Signature[] = [
   ...LINUX_PANIC,
   ...LINUX_POWERPC,
   ...LINUX_FAULTS,
+  ...LINUX_LEADS,
   ...LINUX_ARM,
   ...LINUX_S390,
+  ...LINUX_MEMORY,
+  ...LINUX_LOCKS,
   ...LINUX_CHECKS,
   ...LINUX_STORAGE,
   ...LINUX_STRUCTURES,
