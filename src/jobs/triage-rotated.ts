@@ -22,7 +22,9 @@ export function withRotated(sources: readonly Source[]): Source[] {
     const [, stem, number = "-1", date = "~"] = ROTATED.exec(basename(source.path)) ?? [];
     if (stem === undefined || source.kind !== "console" || source.failure !== undefined) continue;
     const key = `${dirname(source.path)}/${stem}`;
-    groups.set(key, [...(groups.get(key) ?? []), { source, number: Number(number), date }]);
+    const parts = groups.get(key) ?? [];
+    if (parts.length === 0) groups.set(key, parts);
+    parts.push({ source, number: Number(number), date });
   }
   const joined = new Map<Source, Source | undefined>();
   for (const parts of groups.values()) {
