@@ -81,6 +81,15 @@ describe("triage console", () => {
     expect(out).toContain("1 incident of an old log that was printed into it left out");
   });
 
+  test("more boots than are kept are counted", async () => {
+    const text = new KernelLog();
+    for (let i = 0; i < 200; i++) text.boot().say("reboot: Restarting system");
+    const clean = fileOf("many.log", `${text}`);
+    expect((await triage(clean)).out).toContain("200 boots;");
+    const died = fileOf("many-died.log", `${text.boot().panic()}`);
+    expect((await triage(died)).out).toContain("boot 201 of 201");
+  });
+
   test("one boot of several", async () => {
     const text = new KernelLog()
       .boot()

@@ -1,5 +1,6 @@
 import { plural, printable } from "../core/text.ts";
 import type { ConsoleResult } from "../jobs/triage-console.ts";
+import { MAX_BOOTS } from "../triage/console/boot-log.ts";
 import type { BootFacts } from "../triage/console/boots.ts";
 import { atLeast, type Evidence, type Finding, SEVERITIES, type Severity } from "../triage/finding.ts";
 import { eventJson, findingJson } from "./triage-finding.ts";
@@ -63,7 +64,7 @@ function incidentText(finding: Finding, { result, boots }: Judged): string {
   const [first] = evidence;
   const doubt = trust === "certain" ? "" : ` (${trust})`;
   const boot = boots.find(({ number }) => number === details.boot);
-  const facts = [placeOf(finding, result.report.boots.length, boot), taskOf(details)].filter(
+  const facts = [placeOf(finding, bootCount(result.report.boots), boot), taskOf(details)].filter(
     (text) => text !== "",
   );
   const lines = [
@@ -83,6 +84,10 @@ function incidentText(finding: Finding, { result, boots }: Judged): string {
     "\n",
   );
 }
+
+/** Of many boots the first and the last are kept: the numbers tell of the others. */
+const bootCount = (boots: readonly BootFacts[]): number =>
+  boots.length < MAX_BOOTS ? boots.length : boots.at(-1)!.number;
 
 function placeOf({ at = {}, details = {} }: Finding, boots: number, boot: BootFacts | undefined): string {
   const { firstLine, lastLine, count, kernel } = details;
@@ -142,7 +147,7 @@ function verdictText(log: Judged): string {
       ? `${plural(findings.length, "finding")}, the worst: ${worst.title}`
       : verdict === "unknown"
         ? "the log is empty"
-        : `nothing found in ${plural(lines, "line")}, ${plural(boots.length, "boot")}${last === undefined ? "" : `; it ends with "${last.text.trim().slice(0, 80)}"`}`;
+        : `nothing found in ${plural(lines, "line")}, ${plural(bootCount(boots), "boot")}${last === undefined ? "" : `; it ends with "${last.text.trim().slice(0, 80)}"`}`;
   return `${printable([`${source}: verdict ${verdict}: ${what}`, ...notes].join("; "))}\n`;
 }
 

@@ -10,7 +10,8 @@ import { isShown } from "./silent-resets.ts";
 import type { Stamp } from "./stamps.ts";
 import type { Told } from "./told.ts";
 
-const MAX_BOOTS = 128;
+/** Boots that are kept of a log that has more. */
+export const MAX_BOOTS = 128;
 /** A kernel that says so much after its end did not end. */
 const LIVES = 2;
 const UNANNOUNCED = "a boot whose banner is not in the log";
