@@ -33,6 +33,8 @@ test.each([
   ["an older target", running().print("[  OK  ] Reached target Reboot.")],
   ["sysvinit", running().print("INIT: Switching to runlevel: 6")],
   ["busybox", running().print("Requesting system reboot")],
+  ["kexec of old", running().say("Starting new kernel")],
+  ["QEMU is told to end", running().print("QEMU: Terminated")],
   ["shutdown(8)", running().print("The system is going down for reboot NOW!")],
 ])("no boot broke off: %s", (_, log) => {
   expect(detect(`${log}${new KernelLog().boot()}`).findings).toEqual([]);
@@ -62,4 +64,17 @@ test("a journal has no last words, a log without times no boots that are sure", 
 test("a crash kernel is no other boot", () => {
   const kdump = new KernelLog().boot("6.1.0-1-amd64", "elfcorehdr=0x30000000");
   expect(detect(`${running()}${kdump}`).findings).toEqual([]);
+});
+
+test("the log so far, printed again on the console that takes over from an early one", () => {
+  const early = new KernelLog().boot().say("printk: bootconsole [earlyser0] enabled", "ACPI: x");
+  const again = new KernelLog()
+    .boot()
+    .say("printk: bootconsole [earlyser0] enabled", "ACPI: x", "printk: legacy console [ttyS0] enabled")
+    .say("printk: legacy bootconsole [earlyser0] disabled", "reboot: Power down");
+  expect(detect(`${early}${again}`).findings).toEqual([]);
+  // Two boots that both came so far are two.
+  expect(kinds(detect(`${new KernelLog().boot().say("bootconsole [uart0] disabled", "x")}${again}`))).toEqual(
+    ["silent-reset/warning"],
+  );
 });

@@ -29,6 +29,8 @@ describe("a console that was rotated", () => {
     ["logrotate, packed", "vm1.log.2.gz", "vm1.log.1", "vm1.log"],
     ["logrotate, by date", "vm1.log-20261119.gz", "vm1.log-20261120", "vm1.log"],
     ["of which the last is gone", "vm1.log.3", "vm1.log.2", "vm1.log.1"],
+    ["kubelet", "0.log.20261119-100000.gz", "0.log.20261120-100000", "0.log"],
+    ["dates with dashes", "vm1.log-2026-11-19", "vm1.log-20261120T100000.gz", "vm1.log"],
   ])("%s: is one log", async (_, first, second, third) => {
     const pack = (name: string, text: string) => (name.endsWith(".gz") ? gzipSync(text) : text);
     const oldest = put(`vm/${first}`, pack(first, boot));
@@ -60,6 +62,27 @@ describe("a console that was rotated", () => {
     put(`vm/${other}`, other.endsWith(".gz") ? gzipSync(boot) : boot);
     const { results } = await judged([top]);
     expect(results.flatMap(({ sources }) => sources).length).toBe(2);
+  });
+
+  test("a part that is packed and there as it was is one part", async () => {
+    put("vm/console.log.1", `${boot}${oops}`);
+    const copy = put("vm/console.log.1.gz", gzipSync(`${boot}${oops}`));
+    put("vm/console.log", later);
+    const { results } = await judged([top]);
+    const [{ verdict, sources }] = results as [(typeof results)[number]];
+    expect(sources).toMatchObject([
+      { label: "console log, rotated: 2 files" },
+      { path: copy, problem: `a copy of ${join(top, "vm/console.log.1")}, which is read` },
+    ]);
+    expect(verdict.findings).toMatchObject([{ survived: true, details: { count: 1 } }]);
+  });
+
+  test("across a part that is missing nothing is joined", async () => {
+    put("vm/console.log.2", boot);
+    put("vm/console.log", `${boot}${new KernelLog(99).say("reboot: Power down")}`);
+    const { results } = await judged([top]);
+    expect(results[0]!.sources).toHaveLength(2);
+    expect(results[0]!.verdict).toMatchObject({ verdict: "clean", rule: "orderly-shutdown" });
   });
 
   test("an order of places that lines do not tell decides what ended what", async () => {

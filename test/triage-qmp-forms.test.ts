@@ -98,6 +98,9 @@ describe("virsh", () => {
       "guest-panicked",
     ]);
     expect(classes(read("event 'lifecycle' for domain web1: Crashed Crashloaded"))).toEqual(["crash-loaded"]);
+    expect(read("event 'lifecycle' for domain 'it's': Crashed Panicked").guests).toMatchObject([
+      { name: "it's" },
+    ]);
     expect(classes(read("event 'lifecycle' for domain 'web1': Stopped Shutdown"))).toEqual([]);
     expect(classes(read("event 'lifecycle' for domain 'web1': Stopped Destroyed"))).toEqual([
       "stopped-by-policy",

@@ -58,6 +58,15 @@ const CASES: readonly Case[] = [
     "orderly-shutdown",
   ],
   [
+    "a boot that broke off, and QEMU that somebody ended",
+    [
+      source("console", { findings: [brokenBoot], events: [boot] }),
+      source("qemu-log", { events: [shutdown("host-signal")] }),
+    ],
+    "stopped-by-policy",
+    "asked-to-stop",
+  ],
+  [
     "a boot that broke off, and a panic that QEMU heard of",
     [
       source("console", { findings: [brokenBoot], events: [boot] }),

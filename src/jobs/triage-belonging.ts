@@ -37,7 +37,7 @@ const INNER =
 const INNER_STORE = /^(?:(?:sys-fs-|systemd-|virtio-)?pstore.*)$/i;
 
 /** logrotate's dateext: `web.log-20261120.gz`. */
-const DATE = /(?<=\.(?:log|txt|out))-\d{8}(?:-?\d{1,10})?(?=(?:\.gz|\.zst)?$)/;
+const DATE = /(?<=\.(?:log|txt|out))(?:[.-]\d{4}-?\d\d-?\d\d(?:[T-]?\d{1,10})?|\.old)(?=(?:\.gz|\.zst)?$)/;
 
 /** What a file tells of the VM it belongs to. */
 export interface Belonging {

@@ -11,6 +11,8 @@ export interface Source extends Recognised {
   /** The file, or the directory of a store. */
   readonly path: string;
   readonly files: readonly FoundFile[];
+  /** What it is a copy of, which is read in its place. */
+  readonly copyOf?: string;
 }
 
 /** The artefacts of one VM. */

@@ -5,8 +5,12 @@ import type { ArtefactInput } from "./triage-artefact.ts";
 import { type LogDetector, logChunks } from "./triage-feed.ts";
 import type { Source } from "./triage-group.ts";
 
-/** logrotate and virtlogd: `console.log.1`, `web.log-20261120.gz`; the number grows with age, the date does not. */
-const ROTATED = /^(.{1,200}\.(?:log|txt|out))(?:\.(\d{1,3})|-(\d{8}(?:-?\d{1,10})?))?(?:\.(?:gz|zst|zstd))?$/;
+/**
+ * logrotate, virtlogd and kubelet: `console.log.1`, `web.log-20261120.gz`, `0.log.20261120-100000.gz`, `serial.log.old`; the
+ * number grows with age, the date does not.
+ */
+const ROTATED =
+  /^(.{1,200}\.(?:log|txt|out))(?:\.(\d{1,3}|old)|[.-](\d{4}-?\d\d-?\d\d(?:[T-]?\d{1,10})?))?(?:\.(?:gz|zst|zstd))?$/;
 
 /** A log and its age: what sorts first is older. */
 interface Part {
@@ -24,20 +28,52 @@ export function withRotated(sources: readonly Source[]): Source[] {
     const key = `${dirname(source.path)}/${stem}`;
     const parts = groups.get(key) ?? [];
     if (parts.length === 0) groups.set(key, parts);
-    parts.push({ source, number: Number(number), date });
+    parts.push({ source, number: number === "old" ? 1 : Number(number), date });
   }
   const joined = new Map<Source, Source | undefined>();
-  for (const parts of groups.values()) {
-    const ages = new Set(parts.map(({ number, date }) => `${number} ${date}`));
-    // A copy, packed or not, is no part.
-    if (parts.length < 2 || ages.size < parts.length) continue;
-    const sorted = parts.toSorted((a, b) => b.number - a.number || (a.date < b.date ? -1 : 1));
+  for (const all of groups.values()) {
+    const { parts, copies } = withoutCopies(all);
+    const byAge = parts.toSorted((a, b) => b.number - a.number || (a.date < b.date ? -1 : 1));
+    const sorted = byAge.slice(firstWithoutGap(byAge));
+    if (sorted.length < 2) continue;
+    for (const [copy, of] of copies) joined.set(copy, { ...copy, copyOf: of.path });
     const newest = sorted.at(-1)!.source;
     for (const { source } of sorted) joined.set(source, undefined);
-    const label = `${newest.label}, rotated: ${parts.length} files`;
+    const label = `${newest.label}, rotated: ${sorted.length} files`;
     joined.set(newest, { ...newest, label, files: sorted.flatMap(({ source }) => source.files) });
   }
   return sources.flatMap((source) => (joined.has(source) ? (joined.get(source) ?? []) : [source]));
+}
+
+/** A file that was packed and is there as it was too, `console.log.1` and `console.log.1.gz`, is one part. */
+function withoutCopies(parts: readonly Part[]): {
+  readonly parts: readonly Part[];
+  readonly copies: readonly (readonly [Source, Source])[];
+} {
+  const known = new Map<string, Part>();
+  const copies: [Source, Source][] = [];
+  for (const part of parts.toSorted((a, b) => a.source.path.length - b.source.path.length)) {
+    const age = `${part.number} ${part.date}`;
+    const before = known.get(age);
+    if (before === undefined) known.set(age, part);
+    // What stands beside the log itself may be of another time.
+    else if (age === CURRENT) return { parts: [], copies: [] };
+    else copies.push([part.source, before.source]);
+  }
+  return { parts: [...known.values()], copies };
+}
+
+/** The age of a log that was not rotated yet. */
+const CURRENT = "-1 ~";
+
+/** Behind a number that is missing nobody knows what came between; of parts by age, the newest last. */
+function firstWithoutGap(parts: readonly Part[]): number {
+  for (let at = parts.length - 1; at > 0; at--) {
+    const [older, newer] = [parts[at - 1]!.number, parts[at]!.number];
+    // virtlogd begins with 0, logrotate with 1.
+    if (older - newer > (newer < 0 ? 2 : 1)) return at;
+  }
+  return 0;
 }
 
 const NEWLINE = 10;

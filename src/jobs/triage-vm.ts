@@ -111,12 +111,13 @@ export async function triageVm(
 const NOTHING: Detected = { findings: [], events: [] };
 
 async function readSource(
-  { kind, label, failure }: Source,
+  { kind, label, failure, copyOf }: Source,
   read: Reader | undefined,
   input: Parameters<Reader>[0],
   context: JobContext,
 ): Promise<Detected & { readonly problem?: string }> {
   if (failure !== undefined) throw failure;
+  if (copyOf !== undefined) return { ...NOTHING, problem: `a copy of ${copyOf}, which is read` };
   if (kind === "cmdline") return NOTHING;
   if (kind === "unknown") return { ...NOTHING, problem: `not recognised: ${label}` };
   if (read === undefined) return { ...NOTHING, problem: "recognised, but nothing here reads it" };

@@ -45,6 +45,8 @@ export class Boot implements BootFacts {
   outer: Boot | undefined;
   /** Whether it said that it would end. */
   isEndTold = false;
+  /** What became of its early console; a log that is printed again on the next begins anew. */
+  earlyConsole: "enabled" | "disabled" | undefined;
   /** Whether something in it failed that it is not known to have outlived. */
   hasFailed = false;
   /** Its banner as a console shows it; undefined without one, and in a journal. */

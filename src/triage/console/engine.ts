@@ -139,6 +139,9 @@ export class Engine {
         if (boot.clock >= 0) boot.end ??= "restart";
         for (const incident of this.#recent.all) incident.restarts = true;
         break;
+      case "boot-console":
+        boot.earlyConsole = about === "enabled" ? "enabled" : "disabled";
+        break;
       case "going-down":
         boot.isEndTold = true;
         break;

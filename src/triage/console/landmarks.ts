@@ -8,6 +8,7 @@ export type LandmarkKind =
   | "restart"
   | "kexec"
   | "going-down"
+  | "boot-console"
   | "dump-saved"
   | "saved-log";
 
@@ -75,12 +76,14 @@ export const LANDMARKS: readonly Landmark[] = [
     kind: "kexec",
     starts: [
       "kexec_core: Starting new kernel",
+      "kexec: Starting new kernel",
+      "Starting new kernel",
       "Starting crashdump kernel",
       "Loading crashdump kernel",
       "Bye!",
     ],
     pattern:
-      /^(?:kexec_core: )?(Starting new kernel|Starting crashdump kernel|Loading crashdump kernel|Bye!)/,
+      /^(?:kexec(?:_core)?: )?(Starting new kernel|Starting crashdump kernel|Loading crashdump kernel|Bye!)/,
   },
   // systemd src/shutdown/shutdown.c, its targets by their unit names and, until 250, descriptions; sysvinit; busybox init;
   // drivers/tty/sysrq.c: sysrq_handle_reboot(). Some consoles lose what the kernel says after it.
@@ -106,9 +109,23 @@ export const LANDMARKS: readonly Landmark[] = [
         "sysrq: SysRq : Resetting",
       ],
       ...["SysRq : Resetting", "PM: hibernation: ", "PM: suspend entry", "Rebooting.", "Powering off."],
+      // QEMU's own, of C-a x (system/runstate.c, chardev/char-mux.c).
+      "QEMU: Terminated",
     ],
     pattern:
-      /^(?:systemd-shutdown\[\d+\]: |systemd\[1\]: Shutting down|(?:systemd\[1\]: |\[ {2}OK {2}\] )Reached target (?:\S{0,12}(?:shutdown|reboot|poweroff|halt|kexec|final)\.target|.{0,8}(?:Shutdown|System Reboot|Reboot|Power-Off|Late Shutdown|Final Step|Unmount All))|INIT: Switching to runlevel: [06]|INIT: Sending processes|The system (?:is going down|will (?:reboot|power off|halt)) |Requesting system (?:reboot|poweroff|halt)|Sent SIGTERM to all processes|(?:sysrq: )?(?:SysRq : )?Resetting|PM: hibernation: (?:hibernation entry|Creating image)|PM: suspend entry|Rebooting\.|Powering off\.)/,
+      /^(?:systemd-shutdown\[\d+\]: |systemd\[1\]: Shutting down|(?:systemd\[1\]: |\[ {2}OK {2}\] )Reached target (?:\S{0,12}(?:shutdown|reboot|poweroff|halt|kexec|final)\.target|.{0,8}(?:Shutdown|System Reboot|Reboot|Power-Off|Late Shutdown|Final Step|Unmount All))|INIT: Switching to runlevel: [06]|INIT: Sending processes|The system (?:is going down|will (?:reboot|power off|halt)) |Requesting system (?:reboot|poweroff|halt)|Sent SIGTERM to all processes|(?:sysrq: )?(?:SysRq : )?Resetting|PM: hibernation: (?:hibernation entry|Creating image)|PM: suspend entry|Rebooting\.|Powering off\.|QEMU: Terminated)/,
+  },
+  // kernel/printk/printk.c: register_console(), unregister_console(); a console that takes over from an early one may be given
+  // the whole log again.
+  {
+    kind: "boot-console",
+    starts: [
+      "bootconsole [",
+      "printk: bootconsole [",
+      "printk: legacy bootconsole [",
+      "legacy bootconsole [",
+    ],
+    pattern: /^(?:printk: )?(?:legacy )?bootconsole \[\w{1,16}\] (enabled|disabled)/,
   },
   // fs/pstore/platform.c: pstore_dump(); see saved-log.ts
   {

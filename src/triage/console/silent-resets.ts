@@ -61,6 +61,8 @@ const CLASS = "silent-reset";
 
 function brokeOff(boot: Boot, next: Boot, { isPlain }: KeptLog): boolean {
   const isLinux = boot.system === "linux" || (isPlain && boot.system === undefined && hasOwnTime(boot));
+  // The log so far, printed again on the console that takes over.
+  if (boot.earlyConsole === "enabled" && next.earlyConsole === "disabled") return false;
   const isNext = next.number === boot.number + 1 && next.system === "linux" && !next.kdump;
   return (
     isLinux &&

@@ -6,6 +6,12 @@ const MAX_WRAPPER = 160;
 /** So many lines in one shape make it that of the log. */
 const ENOUGH = 3;
 const MAX_SHAPES = 8;
+/**
+ * Prefixes that end or begin as quotations do, and are a logger's where more lines have them: `machine # ` of NixOS' tests,
+ * `2026-11-20 10:00:00,123 - INFO - ` of Python's logging, `vm kernel - - - ` of RFC 5424, `    a_test.go:45: ` of go test.
+ */
+const MARKED = /(?:[\w)\]](?: [-#*+]){1,4}|^\s{1,40}[\w./-]{1,80}:\d{1,6}:) $/;
+const ENOUGH_MARKED = 8;
 /** A host's stamp that looks as the kernel's, and the kernel's behind it: `[ 5000.123456] [    0.000000] `, with a name between. */
 const HOST_STAMP = /^\[ {0,8}\d{1,10}\.\d{1,9}\] ?(?:[\w.-]{1,40}(?::| \|) )?(?=\[ {0,6}\d{1,8}\.\d{6}\])/;
 const HOST_SHAPE = "^\\[ {0,8}\\d{1,10}\\.\\d{1,9}\\] ?(?:[\\w.-]{1,40}(?::| \\|) (?=\\[))?";
@@ -77,15 +83,16 @@ export class Wrappers {
     }
     if (at <= 0 || at > MAX_WRAPPER) return "none";
     const prefix = line.slice(0, at);
-    if (isQuoted(prefix) || !/[A-Za-z0-9]/.test(prefix)) return "none";
-    return this.#count(shapeOf(prefix));
+    if (!/[A-Za-z0-9]/.test(prefix)) return "none";
+    if (!isQuoted(prefix)) return this.#count(shapeOf(prefix));
+    return MARKED.test(prefix) ? this.#count(shapeOf(prefix), ENOUGH_MARKED) : "none";
   }
 
-  #count(shape: string): "none" | "maybe" | "learned" {
+  #count(shape: string, enough = ENOUGH): "none" | "maybe" | "learned" {
     const count = (this.#counts.get(shape) ?? 0) + 1;
     if (count === 1 && this.#counts.size >= MAX_SHAPES) return "none";
     this.#counts.set(shape, count);
-    if (count < ENOUGH) return "maybe";
+    if (count < enough) return "maybe";
     this.#known.push(new RegExp(shape));
     return "learned";
   }

@@ -16,11 +16,11 @@ const MONITOR =
   /(?:^|[\s:])event ([A-Z][A-Z0-9_]{1,60})(?: at (\d{1,12})\.(\d{1,9}))? for domain '?([^':{]{1,200})'?(?::|$)/;
 /** virshEventLifecyclePrint: `event 'lifecycle' for domain 'X': Crashed Panicked`. */
 const LIFECYCLE =
-  /(?:^|[\s:])event '(lifecycle|watchdog|reboot)' for domain '?([^':]{1,200})'?(?:: (.{1,100}))?$/;
+  /(?:^|[\s:])event '(lifecycle|watchdog|reboot)' for domain (?:'([^:]{1,200})'|([^':]{1,200}))(?:: (.{1,100}))?$/;
 
 /** virshEventIOErrorPrint, virshEventIOErrorReasonPrint: `PATH (ALIAS) ACTION`, `PATH (ALIAS) ACTION due to REASON`. */
 const IO_ERROR =
-  /(?:^|[\s:])event 'io-error(?:-reason)?' for domain '?([^':]{1,200})'?: (.{0,400}) \((.{0,100})\) (none|pause|report)(?: due to (.{0,60}))?$/;
+  /(?:^|[\s:])event 'io-error(?:-reason)?' for domain (?:'([^:]{1,200})'|([^':]{1,200})): (.{0,400}) \((.{0,100})\) (none|pause|report)(?: due to (.{0,60}))?$/;
 /** libvirt's names of QEMU's BlockErrorAction. */
 const ACTIONS: Readonly<Record<string, string>> = { none: "ignore", pause: "stop", report: "report" };
 
@@ -35,7 +35,8 @@ export function monitorEventOf(head: string): MonitorEvent | undefined {
   if (!head.includes("for domain")) return undefined;
   const found = MONITOR.exec(head);
   if (found === null) return undefined;
-  const [, name, seconds, fraction, domain] = found;
+  const [, name, seconds, fraction, quoted, bare] = found;
+  const domain = quoted ?? bare;
   const wall = seconds === undefined ? undefined : Number(seconds) * 1000 + Number(`0.${fraction}`) * 1000;
   return { name: name!, domain: domain!.trim(), wall };
 }
@@ -52,7 +53,8 @@ export function virshLineOf(line: string): VirshLine | undefined {
   if (!line.includes("for domain")) return undefined;
   const found = LIFECYCLE.exec(line);
   if (found === null) return ioErrorOf(line);
-  const [, kind, name, rest = ""] = found;
+  const [, kind, quoted, bare, rest = ""] = found;
+  const name = quoted ?? bare;
   const domain = name!.trim();
   const [event = "", ...detail] = rest.trim().split(" ");
   if (kind === "lifecycle") return { domain, said: { kind: "lifecycle", event, detail: detail.join(" ") } };
@@ -65,7 +67,8 @@ export function virshLineOf(line: string): VirshLine | undefined {
 function ioErrorOf(line: string): VirshLine | undefined {
   const found = IO_ERROR.exec(line);
   if (found === null) return undefined;
-  const [, domain, path, alias, action, reason] = found;
+  const [, quoted, bare, path, alias, action, reason] = found;
+  const domain = quoted ?? bare;
   const data = {
     device: alias === "" ? path! : alias!,
     action: ACTIONS[action!]!,
@@ -79,5 +82,5 @@ function ioErrorOf(line: string): VirshLine | undefined {
 export function ioErrorKey(line: string): { readonly kind: string; readonly of: string } | undefined {
   const kind = /event '(io-error(?:-reason)?)'/.exec(line)?.[1];
   const found = kind === undefined ? null : IO_ERROR.exec(line);
-  return found === null ? undefined : { kind: kind!, of: found.slice(1, 5).join(" ") };
+  return found === null ? undefined : { kind: kind!, of: found.slice(1, 6).join(" ") };
 }

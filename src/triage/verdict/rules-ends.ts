@@ -1,9 +1,13 @@
 import { any, ended, open, orUndefined } from "./conditions.ts";
 import { finalEnds, unended } from "./order.ts";
 import type { VerdictRule } from "./rule.ts";
-import { seen } from "./signs.ts";
+import { type Signs, seen } from "./signs.ts";
 
 /** How a guest ended that nothing failed, or that nothing is known of. */
+/** Whether somebody is there who knows of resets, or tells of an end from outside. */
+const isExplained = (signs: Signs): boolean =>
+  signs.kinds.has("qmp") || signs.kinds.has("libvirt-log") || seen(signs, "hostStop");
+
 export const END_RULES: readonly VerdictRule[] = [
   {
     id: "boot-broke-off",
@@ -12,7 +16,7 @@ export const END_RULES: readonly VerdictRule[] = [
     severity: "warning",
     side: "unknown",
     title: "a boot broke off without an end, and the machine booted anew",
-    when: (signs) => (signs.kinds.has("qmp") ? undefined : any(signs, "brokenBoot")),
+    when: (signs) => (isExplained(signs) ? undefined : any(signs, "brokenBoot")),
     why: "A boot on the console breaks off, and the next begins, without a panic or an orderly end: a reset, a triple fault, or somebody outside; QEMU's events would say which.",
   },
   {
