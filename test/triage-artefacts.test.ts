@@ -204,6 +204,19 @@ describe("looking through directories", () => {
     put(`${"d/".repeat(20)}x`);
     expect(findArtefacts([top])).toMatchObject({ files: [], beyond: "depth" });
   });
+  test("what has a name that is not UTF-8 is told of, and nothing else is for it", () => {
+    const bytes = (name: string) => Buffer.from(`${top}/${name}`, "latin1");
+    writeFileSync(bytes("vm\xff.log"), "x");
+    mkdirSync(bytes("vm\xfe"));
+    writeFileSync(join(top, "\ufffd.log"), "x");
+    const { files, unlisted, passedOver } = findArtefacts([top]);
+    expect([files.map(({ path }) => path), passedOver]).toEqual([[join(top, "\ufffd.log")], []]);
+    expect(unlisted.map(({ message }) => message)).toEqual([
+      `cannot look at ${join(top, "vm\ufffd")}: its name is not UTF-8; rename it`,
+      `cannot look at ${join(top, "vm\ufffd.log")}: its name is not UTF-8; rename it`,
+    ]);
+  });
+
   test("a directory that cannot be listed is told of, and the rest is read", () => {
     put("a/x");
     put("c/x");

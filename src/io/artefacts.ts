@@ -83,7 +83,10 @@ export function findArtefacts(paths: readonly string[]): FoundFiles {
       }
       const inner = [...within, entry.name];
       const full = join(path, entry.name);
-      if (entry.isDirectory()) visit(full, root, inner);
+      // Node decodes names: the bytes of one that is no UTF-8 are lost.
+      if (entry.name.includes("\ufffd") && statOf(full) === undefined) {
+        unlisted.push({ path: full, message: `cannot look at ${full}: its name is not UTF-8; rename it` });
+      } else if (entry.isDirectory()) visit(full, root, inner);
       else add(full, root, inner, false);
     }
   };

@@ -33,9 +33,10 @@ export const TRIAGE_EXPLANATIONS: Readonly<Record<string, Explanation>> = {
     cure: "If they are of several VMs, triage each by itself, or put the files of each into a directory of its own.",
   },
   TRI006: {
-    title: "a directory could not be listed",
-    meaning: "It vanished, or the system refused. What is in it was not looked at; all else was.",
-    cure: "Run it as somebody who may read the directory.",
+    title: "a directory or file could not be looked at",
+    meaning:
+      "A directory vanished, or the system refused to list it; or a name is not UTF-8, which Node cannot open. It was not looked at; all else was.",
+    cure: "Run it as somebody who may read the directory; rename what has such a name.",
   },
   TRI101: {
     title: "lines of a console are too long",
