@@ -1,6 +1,7 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { SEVERITIES } from "../src/triage/finding.ts";
+import { withoutExplained } from "../src/triage/verdict/explained.ts";
 import { judge } from "../src/triage/verdict/judge.ts";
 import { VERDICT_RULES } from "../src/triage/verdict/rules.ts";
 import type { MachineFacts, SourceDetected } from "../src/triage/verdict/types.ts";
@@ -791,4 +792,14 @@ describe("what a verdict says", () => {
     const greeted = source("qmp", { events: [event("qmp/greeting"), shutdown("guest-shutdown")] });
     expect(judge([greeted, notStarted]).verdict).toBe("clean");
   });
+});
+
+test("a boot that breaks off is QEMU's to tell of, where its events are there", () => {
+  const broken = source("console", { findings: [brokenBoot, oops()], events: [boot] });
+  const classes = (...sources: SourceDetected[]) =>
+    withoutExplained(sources).flatMap(({ findings }) => findings.map((one) => one.class));
+  expect(classes(broken)).toContain("silent-reset");
+  expect(classes(broken, source("qmp", { events: [event("qmp/greeting")] }))).toContain("silent-reset");
+  const reset = event("qmp/reset", { text: "RESET host-qmp-system-reset" });
+  expect(classes(broken, source("qmp", { events: [reset] }))).toEqual([oops().class]);
 });

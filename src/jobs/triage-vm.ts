@@ -5,6 +5,7 @@ import type { Warning } from "../core/warnings.ts";
 import { identitiesOf } from "../io/file.ts";
 import { readHead } from "../io/head.ts";
 import type { Detected, Finding } from "../triage/finding.ts";
+import { withoutExplained } from "../triage/verdict/explained.ts";
 import { judge } from "../triage/verdict/judge.ts";
 import { MAX_COMMAND_LINE, machineFacts } from "../triage/verdict/machine.ts";
 import type { MachineFacts, SourceDetected, SourceKind, Verdict } from "../triage/verdict/types.ts";
@@ -93,11 +94,12 @@ export async function triageVm(
   const contradiction = contradictingConsoles(detected);
   if (contradiction !== undefined) warn(contradiction);
   const readable = sources.filter(isArtefact).filter(({ kind }) => kind !== "cmdline").length;
-  const verdict = judge(detected, { machine });
+  const told = withoutExplained(detected);
+  const verdict = judge(told, { machine });
   const result: VmResult = {
     vm: name,
     verdict,
-    sources: sources.map((source, index) => factsOf(source, detected[index]!)),
+    sources: sources.map((source, index) => factsOf(source, told[index]!)),
     machine,
     warnings,
     input: [

@@ -4,9 +4,8 @@ import type { VerdictRule } from "./rule.ts";
 import { type Signs, seen } from "./signs.ts";
 
 /** How a guest ended that nothing failed, or that nothing is known of. */
-/** Whether somebody is there who knows of resets, or tells of an end from outside. */
-const isExplained = (signs: Signs): boolean =>
-  signs.kinds.has("qmp") || signs.kinds.has("libvirt-log") || seen(signs, "hostStop");
+/** Whether somebody tells of an end from outside. */
+const isExplained = (signs: Signs): boolean => signs.kinds.has("qmp") || seen(signs, "hostStop");
 
 export const END_RULES: readonly VerdictRule[] = [
   {
