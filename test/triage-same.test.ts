@@ -21,6 +21,15 @@ test("VMs that failed alike are those of one signature, the commonest first", ()
   ]);
 });
 
+test("what unlike failures come to is no failure they share", () => {
+  const same = new SameFailures();
+  for (const signature of ["qmp:watchdog", "silent-reset", "triple-fault", "qmp:stop:0x7e"]) {
+    same.add("a", failed(signature));
+    same.add("b", failed(signature));
+  }
+  expect(same.end().map(({ signature }) => signature)).toEqual(["qmp:stop:0x7e"]);
+});
+
 test("of any number of VMs as many are named as are kept, all are counted", () => {
   const same = new SameFailures();
   for (let i = 0; i < 20_000; i++) same.add(`vm${i}`, failed(`s${i}`));
@@ -29,7 +38,7 @@ test("of any number of VMs as many are named as are kept, all are counted", () =
   expect([first!.count, first!.vms.length, others]).toEqual([5001, 100, []]);
 });
 
-test("the text's last lines name them", () => {
+test("the text names them before it counts", () => {
   const summary = new TriageSummary();
   const one = vmOf([]);
   const add = (vm: string, signature: string | undefined) =>
@@ -39,7 +48,8 @@ test("the text's last lines name them", () => {
   for (let i = 0; i < 9; i++) add(`vm${i}`, "s1");
   add("other", undefined);
   const lines = summary.text().split("\n");
-  expect(lines.slice(0, 2)).toEqual(["11 VMs: 11 guest-panic", "  10 failed alike, signature s1: BUG: x"]);
-  expect(lines[2]).toMatch(/^ {4}web.*, vm0, .*, vm6 and 2 more$/);
+  expect(lines[0]).toBe("10 failed alike, signature s1: BUG: x");
+  expect(lines[1]).toMatch(/^ {2}web.*, vm0, .*, vm6 and 2 more$/);
+  expect(lines.slice(2)).toEqual(["11 VMs: 11 guest-panic", ""]);
   expect(summary.text()).not.toContain("\x1b");
 });

@@ -42,18 +42,18 @@ export class TriageSummary {
     this.#same.add(vm, verdict);
   }
 
-  /** `3 VMs: 2 clean, 1 guest-panic`, and a paragraph for each failure of several; nothing for one VM. */
+  /** Two lines for each failure of several VMs, and last `3 VMs: 2 clean, 1 guest-panic`; nothing for one VM. */
   text(): string {
     const counts = [...this.#counts];
     const all = counts.reduce((sum, [, count]) => sum + count, 0);
     if (all < 2) return "";
     const same = this.#same.end().slice(0, SHOWN);
     return linesText([
-      `${all} VMs: ${counts.map(([name, count]) => `${count} ${name}`).join(", ")}`,
       ...same.flatMap(({ signature, title, count, vms }) => [
-        `  ${count} failed alike, signature ${printable(signature)}: ${printable(title)}`,
-        `    ${vms.slice(0, NAMED).map(printable).join(", ")}${count > NAMED ? ` and ${count - NAMED} more` : ""}`,
+        `${count} failed alike, signature ${printable(signature)}: ${printable(title)}`,
+        `  ${vms.slice(0, NAMED).map(printable).join(", ")}${count > NAMED ? ` and ${count - NAMED} more` : ""}`,
       ]),
+      `${all} VMs: ${counts.map(([name, count]) => `${count} ${name}`).join(", ")}`,
     ]);
   }
 }

@@ -10,6 +10,9 @@ export interface SameFailure {
   readonly vms: readonly string[];
 }
 
+/** What many unlike failures come to: a watchdog that bit, a reset, a processor that is shut down. */
+const COMMON =
+  /^(?:qmp:(?!stop:|qemu-abort:|internal-error:|tdx:)|(?:silent-reset|triple-fault|dead-halt|endless-loop|panic without-log)$)/;
 const MAX_SIGNATURES = 10_000;
 const MAX_VMS = 100;
 const MAX_SHOWN = 100;
@@ -19,7 +22,7 @@ export class SameFailures {
   readonly #known = new Map<string, { title: string; count: number; vms: string[] }>();
 
   add(vm: string, { signature, title }: Pick<Verdict, "signature" | "title">): void {
-    if (signature === undefined) return;
+    if (signature === undefined || COMMON.test(signature)) return;
     const known = this.#known.get(signature);
     if (known === undefined) {
       if (this.#known.size < MAX_SIGNATURES) this.#known.set(signature, { title, count: 1, vms: [vm] });
