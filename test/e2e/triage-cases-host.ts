@@ -102,7 +102,7 @@ export const ends: readonly Case[] = [
   {
     ...FIRMWARE,
     name: "no-boot-device",
-    host: once(/No bootable device/, quit),
+    host: once(/No bootable device\./, quit),
     events: ["SHUTDOWN host-qmp-quit"],
     verdict: "guest-hang",
     rule: "hang",
