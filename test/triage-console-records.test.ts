@@ -253,3 +253,20 @@ describe("errors of hardware behind what loggers write", () => {
 
   test("a quotation is none", () => expect(found(`> ${LINE}\n`)).toEqual([]));
 });
+
+test("a field of the journal that lies about its length hides nothing, and line breaks without end take no memory", () => {
+  const panic = "[    9.000000] Kernel panic - not syncing: x\n".repeat(2);
+  const lie = Buffer.concat([
+    Buffer.from("__CURSOR=s=1\nMESSAGE\n"),
+    Buffer.alloc(8, 0xff),
+    Buffer.from(`\n${panic}`),
+  ]);
+  expect(detect(lie).findings).toMatchObject([{ class: "panic" }]);
+  const breaks = Buffer.alloc(3 * 2 ** 20, "\n");
+  const length = Buffer.alloc(8);
+  length.writeBigUInt64LE(BigInt(breaks.length));
+  const many = [Buffer.from("__CURSOR=s=1\nMESSAGE\n"), length, breaks, Buffer.from(`\n\n${panic}`)];
+  const report = detect(Buffer.concat(many));
+  expect(report.findings).toMatchObject([{ class: "panic" }]);
+  expect(report.lines).toBeLessThan(2 ** 21);
+});

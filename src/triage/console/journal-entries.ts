@@ -25,6 +25,10 @@ type Form = "verbose" | "export" | "pretty";
 const LENGTH = 8;
 /** Of a field's text. */
 const MAX_TEXT = 2 ** 16;
+/** systemd src/shared/journal-importer.h: DATA_SIZE_MAX. What claims to be longer is no field. */
+const MAX_DATA = 768 * 2 ** 20;
+/** Of an entry that has more, the lines behind it are numbered too low. */
+const MAX_LINES = 2 ** 20;
 
 /** Entries of the journal that take several lines each: of the forms export, verbose and json-pretty. */
 export class JournalEntries {
@@ -73,6 +77,10 @@ export class JournalEntries {
     if (binary.left < 0) {
       if (text.length - from < LENGTH) return 0;
       const length = Buffer.from(text.slice(from, from + LENGTH), "latin1").readBigUInt64LE();
+      if (length > MAX_DATA) {
+        this.#binary = undefined;
+        return 0;
+      }
       // A line break ends it.
       binary.left = Number(length) + 1;
       at += LENGTH;
@@ -93,7 +101,11 @@ export class JournalEntries {
   /** Gives the entry that is open. */
   end(): Entry | undefined {
     if (this.#form === undefined) return undefined;
-    const entry = { fields: this.#fields, lines: this.#lines, at: this.#at };
+    const entry = {
+      fields: this.#fields,
+      lines: Math.min(this.#lines, MAX_LINES),
+      at: Math.min(this.#at, MAX_LINES),
+    };
     this.#form = undefined;
     this.#fields = {};
     this.#binary = undefined;
