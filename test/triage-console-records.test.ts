@@ -270,3 +270,13 @@ test("a field of the journal that lies about its length hides nothing, and line 
   expect(report.findings).toMatchObject([{ class: "panic" }]);
   expect(report.lines).toBeLessThan(2 ** 21);
 });
+
+test("records of one line that have an `Output` each are no document: nothing behind the first is lost", () => {
+  const record = (text: string) =>
+    JSON.stringify({ Time: "2026-11-26T10:00:00Z", Action: "output", Output: text });
+  const lines = ["a", "b", "c"].map((word) => record(`[    1.000000] ${word}\n`));
+  const log = `${[...lines, ""].join("\n")}[    9.000000] Kernel panic - not syncing: x\n`;
+  for (const piece of [1, 70, 9999]) {
+    expect(detect(log, piece).findings).toMatchObject([{ class: "panic" }]);
+  }
+});

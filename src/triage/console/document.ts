@@ -6,12 +6,16 @@ import { latin1 } from "../../core/bytes.ts";
  */
 const BEGINS =
   /^\s{0,16}\{(?:\s{0,40}"\w{1,40}"\s{0,4}:\s{0,4}(?:"[^"\\]{0,400}"|-?\d{1,20}),){0,8}\s{0,40}"(?:Output|contents|output)"\s{0,4}:\s{0,4}"/;
+/** An object of one line with another behind it: records, such as those of `go test -json`, whose `Output` is a line each. */
+const RECORDS = /^\s{0,16}\{[^\n]{0,4096}\}\s{0,8}\n\s{0,8}\{/;
 /** Most that stands before the text. */
 export const DOCUMENT_HEAD = 4096;
 
 /** Where in a text the console of such a document begins; -1 when it is none, as far as it goes. */
-export const documentStart = (text: string): number =>
-  BEGINS.exec(text.slice(0, DOCUMENT_HEAD))?.[0].length ?? -1;
+export function documentStart(text: string): number {
+  const head = text.slice(0, DOCUMENT_HEAD);
+  return RECORDS.test(head) ? -1 : (BEGINS.exec(head)?.[0].length ?? -1);
+}
 
 /** A piece of a JSON string: what stands for itself, an escape, its end. */
 const PIECE = /[^"\\]{1,8192}|\\u[0-9a-fA-F]{4}|\\[^u]|"/y;

@@ -68,14 +68,13 @@ export class Envelopes {
 
   #begin(isAll: boolean): string {
     const rest = this.#rest;
+    if (!isAll && (rest === "" || (/^\s{0,16}\{/.test(rest) && rest.length < DOCUMENT_HEAD))) return "";
     const start = documentStart(rest);
     if (start >= 0) {
       this.#mode = "document";
       this.#rest = "";
       return this.#document.push(rest.slice(start));
     }
-    const mayBecome = /^\s{0,16}\{/.test(rest) && rest.length < DOCUMENT_HEAD && !/\}\r?\n/.test(rest);
-    if (!isAll && (rest === "" || mayBecome)) return "";
     this.#mode = "looking";
     return this.#take();
   }
