@@ -22,6 +22,13 @@ describe("what loggers wrap lines in", () => {
     ["Python's logging", (line, at) => `2026-11-20 10:00:00,${100 + at} - INFO - ${line}`],
     ["RFC 5424", (line) => `<4>1 2026-11-20T10:00:00.1Z vm kernel - - - ${line}`],
     ["go test", (line) => `    console_test.go:45: ${line}`],
+    ["an indented paste", (line) => `    ${line}`],
+    ["a tab", (line) => `\t${line}`],
+    ["a mail's quotation", (line) => `> ${line}`],
+    ["a quotation of a quotation", (line) => `> > ${line}`],
+    ["a comment", (line) => `// ${line}`],
+    ["cat -n", (line, at) => `${String(at + 1).padStart(6)}\t${line}`],
+    ["a list", (line) => `  | ${line}`],
     ["a date and a name", (line, at) => `${second(at)}Z   guest: ${line}`],
     ["a date in colour and a name", (line, at) => `\x1b[90m${second(at)}Z\x1b[0m guest: ${line}`],
     ["avocado", (line, at) => `2026-11-26 01:02:03,${100 + at} qemu_vm L0153 DEBUG| ${line}`],
@@ -43,6 +50,23 @@ describe("what loggers wrap lines in", () => {
     expect(report.boots).toMatchObject([{ release: "6.1.0-1-amd64", end: "panic" }]);
   });
 
+  test.each(["> ", "    ", "vm1  | "])("%j before a line that clears the screen", (margin) => {
+    const [banner = "", ...others] = LINES;
+    const clearing = ["SeaBIOS", "Booting from ROM...", `\x1bc\x1b[?7l\x1b[2J${banner}`, ...others];
+    const report = detect(clearing.map((line) => `${margin}${line}\n`).join(""));
+    expect(kinds(report)).toEqual(["null-deref/panic"]);
+  });
+
+  test("a few quoted lines before the kernel's own are no margin", () => {
+    const quoted = LINES.slice(-5).map((line) => `> ${line}\n`);
+    expect(kinds(detect(`${quoted.join("")}${new KernelLog().boot()}`))).toEqual([]);
+  });
+
+  test("numbers of lines may outgrow the room before them", () => {
+    const numbered = each((line, at) => `${String(at + 99_990).padStart(6)}\t${line}`);
+    expect(kinds(detect(numbered))).toEqual(["null-deref/panic"]);
+  });
+
   test("dates of loggers are kept", () => {
     const wall = Date.parse("2026-11-26T01:02:03Z");
     const logs = [
@@ -60,7 +84,9 @@ describe("what loggers wrap lines in", () => {
     ["a diff", "-"],
     ["prose", "    "],
   ])("%s is a quotation", (_, mark) => {
-    expect(detect(each((line) => mark + line)).findings).toEqual([]);
+    const quoted = each((line) => mark + line);
+    for (const text of [`On Monday somebody wrote:\n${quoted}`, `${mark}Hello,\nthis is it:\n${quoted}`])
+      expect(detect(text).findings).toEqual([]);
     // Of indentation behind a wrapper nobody knows whose it is.
     if (mark.trim() !== "") expect(detect(each((line) => `vm1 | ${mark}${line}`)).findings).toEqual([]);
   });

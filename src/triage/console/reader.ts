@@ -14,7 +14,7 @@ export class ConsoleReader implements LineReader {
   readonly #engine: Engine;
   readonly #wrappers = new Wrappers();
   /** Lines whose wrapper is being learned; undefined once that was tried. */
-  #held: [text: string, number: number][] | undefined = [];
+  #held: [text: string, number: number, isMoved: boolean][] | undefined = [];
   /** Lines that begin another boot by a journal's word. */
   #turns: readonly number[] = [];
   /** Gives the line before the one at hand. */
@@ -22,7 +22,7 @@ export class ConsoleReader implements LineReader {
   /** What the line at hand was made of: how many, and the last. */
   #taken = 0;
   #parsed: ConsoleLine | undefined;
-  isAttentive = false;
+  isAttentive = true;
 
   constructor(engine: Engine) {
     this.#engine = engine;
@@ -48,12 +48,12 @@ export class ConsoleReader implements LineReader {
     return true;
   }
 
-  look(line: string, number: number, before: () => string): ConsoleLine | undefined {
+  look(line: string, number: number, before: () => string, isMoved = false): ConsoleLine | undefined {
     this.#turn(number);
     this.#taken = 0;
     this.#before = before;
-    this.#wrapped(line, number);
-    this.isAttentive = (this.#held?.length ?? 0) > 0 || this.#engine.attentive;
+    this.#wrapped(line, number, isMoved);
+    this.isAttentive = this.#wrappers.isWatchful || (this.#held?.length ?? 0) > 0 || this.#engine.attentive;
     return this.#taken === 1 ? this.#withHeader() : undefined;
   }
 
@@ -77,24 +77,24 @@ export class ConsoleReader implements LineReader {
   }
 
   /** Frees a line of the wrapper that the others have, or holds it until that is known. */
-  #wrapped(line: string, number: number): void {
+  #wrapped(line: string, number: number, isMoved: boolean): void {
     const wrappers = this.#wrappers;
-    const length = wrappers.lengthOf(line);
+    const length = isMoved ? 0 : wrappers.lengthOf(line);
     if (length > 0) {
       this.#message(line.slice(length), number, wallOfLine(line));
       return;
     }
-    const found = wrappers.learn(line);
+    const found = isMoved ? "none" : wrappers.learn(line);
     if (found === "learned") {
       const held = this.#held ?? [];
       this.#held = undefined;
-      for (const [text, at] of held) this.#wrapped(text, at);
-      this.#wrapped(line, number);
+      for (const [text, at, moved] of held) this.#wrapped(text, at, moved);
+      this.#wrapped(line, number, false);
       return;
     }
     const held = this.#held;
     if (held !== undefined && (found === "maybe" || held.length > 0)) {
-      held.push([line, number]);
+      held.push([line, number, isMoved]);
       if ((wrappers.isBare && found !== "maybe") || held.length > MAX_HELD) this.#release();
     } else this.#message(line, number);
   }

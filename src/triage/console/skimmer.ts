@@ -19,9 +19,10 @@ export interface LineReader {
   pass(number: number, stamp: Stamp, isLevelled: boolean): boolean;
   /**
    * @param before gives the line before it, as it was
+   * @param isMoved whether the cursor was moved behind the line's beginning, so that no logger's wrapper stands before it
    * @returns what was made of it, where lines with the same header are taken apart in the same way
    */
-  look(line: string, number: number, before: () => string): ConsoleLine | undefined;
+  look(line: string, number: number, before: () => string, isMoved?: boolean): ConsoleLine | undefined;
 }
 
 /** Small pieces stay in the processor's cache. */
@@ -173,8 +174,8 @@ export class Skimmer {
     const line = this.#page.text(start, last);
     if (!DIRTY.test(line)) return this.#reader.look(line, this.lines, this.#before);
     let before = this.#before;
-    for (const piece of cleanPieces(line)) {
-      this.#reader.look(piece, this.lines, before);
+    for (const [index, piece] of cleanPieces(line).entries()) {
+      this.#reader.look(piece, this.lines, before, index > 0);
       before = () => piece;
     }
     return undefined;

@@ -1,3 +1,4 @@
+import { Margin } from "./margin.ts";
 import { isQuoted, parseLine } from "./prefix.ts";
 
 /** A stamp of printk behind anything. */
@@ -42,6 +43,7 @@ function shapeOf(prefix: string): string {
 export class Wrappers {
   readonly #counts = new Map<string, number>();
   readonly #known: RegExp[] = [];
+  readonly #margin = new Margin(shapeOf);
   #bare = 0;
   #hasBanner = false;
 
@@ -53,6 +55,11 @@ export class Wrappers {
   /** How many wrappers were learned. */
   get count(): number {
     return this.#known.length;
+  }
+
+  /** Whether every line has to be looked at, for it may have what the others have. */
+  get isWatchful(): boolean {
+    return this.#margin.isPossible;
   }
 
   /** Says that the kernel speaks without a wrapper here. */
@@ -71,6 +78,13 @@ export class Wrappers {
 
   /** Looks at a line for a wrapper: `maybe` when it has what may be one, `learned` when it has been seen often enough. */
   learn(line: string): "none" | "maybe" | "learned" {
+    const margin = this.#margin.take(line);
+    if (margin !== undefined) return this.#know(margin);
+    const found = this.#look(line);
+    return found === "none" && this.#margin.isSeen ? "maybe" : found;
+  }
+
+  #look(line: string): "none" | "maybe" | "learned" {
     if (!this.#hasBanner && this.#bare < FIRMWARE_LINES && HOST_STAMP.test(line))
       return this.#count(HOST_SHAPE);
     this.#hasBanner ||= BANNER.test(line);
@@ -92,7 +106,10 @@ export class Wrappers {
     const count = (this.#counts.get(shape) ?? 0) + 1;
     if (count === 1 && this.#counts.size >= MAX_SHAPES) return "none";
     this.#counts.set(shape, count);
-    if (count < enough) return "maybe";
+    return count < enough ? "maybe" : this.#know(shape);
+  }
+
+  #know(shape: string): "learned" {
     this.#known.push(new RegExp(shape));
     return "learned";
   }
