@@ -167,7 +167,7 @@ const dumpParser = new Parser()
   .uint64("size");
 export interface DumpBody {
   readonly id: number;
-  /** 0x80: the dump went to the partition; 0x40: its name is hex; 0x20: its size is known. */
+  /** 0x80: the dump went to the HMC, else to the partition; 0x40: its name is hex; 0x20: its size is known. */
   readonly flags: number;
   readonly nameLength: number;
   readonly size: bigint;
