@@ -6,6 +6,7 @@ import { main } from "../src/cli/main.ts";
 import { InterruptedError } from "../src/core/errors.ts";
 import { findCrash } from "../src/kernel/crash-log.ts";
 import { CRASH_MARKS } from "../src/kernel/crash-marks.ts";
+import { cpuTime } from "./support/cpu-time.ts";
 import { schemas } from "./support/schemas.ts";
 import { FakeTerminal } from "./support/terminal.ts";
 import { buildKdump } from "./synth/kdump.ts";
@@ -193,9 +194,9 @@ test("no line takes long, whatever is in it", async () => {
     (part) => `1 ${part.repeat(Math.ceil(60_000 / part.length))}`,
   );
   for (const { pattern } of CRASH_MARKS) expect(pattern.source).toMatch(/^\^/);
-  const began = performance.now();
+  const began = cpuTime();
   for (const line of long) await findCrash(log(line, `1 ${"\n".repeat(60_000)}`));
-  expect(performance.now() - began).toBeLessThan(5000);
+  expect(cpuTime() - began).toBeLessThan(5000);
 });
 
 test("hears signals", async () => {

@@ -2,6 +2,7 @@ import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { readKallsyms } from "../src/kernel/kallsyms.ts";
 import { Vmcoreinfo } from "../src/kernel/vmcoreinfo.ts";
+import { cpuTime } from "./support/cpu-time.ts";
 import { mutantOf } from "./support/mutants.ts";
 import { readerOf } from "./support/synth-kernel.ts";
 import { buildKallsyms, type KallsymsOptions, type SynthForm, type SynthSymbol } from "./synth/kallsyms.ts";
@@ -220,9 +221,9 @@ test("an image made of digits and counts is given up on, soon", () => {
   const head = Buffer.alloc(Math.ceil(tail.length / 4096) * 4096);
   tail.copy(head);
   const all = Buffer.concat([hostile, ...Array.from({ length: 8 }, () => head)]);
-  const start = performance.now();
+  const start = cpuTime();
   expect(
     readKallsyms(readerOf({ at: TABLES, bytes: all }), { image: image(all.length) }).reason,
   ).toBeDefined();
-  expect(performance.now() - start).toBeLessThan(10_000);
+  expect(cpuTime() - start).toBeLessThan(10_000);
 });

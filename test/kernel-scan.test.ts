@@ -9,6 +9,7 @@ import {
   VmcoreinfoScanner,
 } from "../src/kernel/vmcoreinfo-scan.ts";
 import type { X86State } from "../src/x86/state.ts";
+import { cpuTime } from "./support/cpu-time.ts";
 import { linuxGuest, longMode, RAM, ROOT, vmcoreinfoNote, vmcoreinfoText } from "./synth/linux-guest.ts";
 import { memoryFrom, type Piece, ramWith, tablePieces } from "./synth/memory.ts";
 import { stateOf } from "./synth/x86-state.ts";
@@ -237,14 +238,14 @@ describe("VmcoreinfoScanner", () => {
     const bytes = Buffer.alloc(600 * 4096);
     for (let page = 0; page < 600; page++) bytes.set(vmcoreinfoNote(text, 65_536), page * 4096);
     const memory = memoryFrom(ramWith(RAM, [{ address: 0x10_0000, bytes }]));
-    const start = performance.now();
+    const start = cpuTime();
     const search = await findVmcoreinfo(memory);
     expect(overlookedWarnings(search)).toMatchObject([
       { code: "KRN007", message: expect.stringMatching(/^344 more/) },
     ]);
     // The texts take 64 KiB each: only the one in use is kept.
     expect(search.hits.filter((hit) => "vmcoreinfo" in hit)).toEqual([]);
-    expect(performance.now() - start).toBeLessThan(5000);
+    expect(cpuTime() - start).toBeLessThan(5000);
     expect(search.hits).toHaveLength(CANDIDATE_LIMIT);
     expect(search.overlooked).toBe(600 - CANDIDATE_LIMIT);
   });

@@ -8,6 +8,7 @@ import type { ByteSource, Extent, PhysicalMemory } from "../src/core/memory.ts";
 import type { DumpFiles } from "../src/dump/format.ts";
 import { openDump } from "../src/dump/open.ts";
 import { openInput } from "../src/jobs/input.ts";
+import { cpuTime } from "./support/cpu-time.ts";
 import { quiet } from "./support/memory-io.ts";
 import { patternBytes, random } from "./synth/pattern.ts";
 import {
@@ -582,7 +583,7 @@ describe("damage", () => {
       buildDiskSet({ ...spec, cpus }, [2, 4]),
       buildMedia({ ...spec, cpus }, [2, 4], { headers: true }),
     ];
-    const started = performance.now();
+    const started = cpuTime();
     const outcomes = { opened: 0, refused: 0 };
     for (let mutant = 0; mutant < Number(process.env.GUESTCORE_MUTANTS ?? 900); mutant++) {
       const members = variants[mutant % 3]!.map((bytes) => Buffer.from(bytes));
@@ -609,6 +610,6 @@ describe("damage", () => {
     }
     expect(outcomes.opened).toBeGreaterThan(50);
     expect(outcomes.refused).toBeGreaterThan(50);
-    expect(performance.now() - started).toBeLessThan(60_000);
+    expect(cpuTime() - started).toBeLessThan(60_000);
   }, 90_000);
 });

@@ -8,6 +8,7 @@ import { findArtefacts } from "../src/io/artefacts.ts";
 import { HEAD_BYTES, readHead } from "../src/io/head.ts";
 import { recognise } from "../src/jobs/triage-artefact.ts";
 import { groupByVm, sourcesOf } from "../src/jobs/triage-group.ts";
+import { cpuTime } from "./support/cpu-time.ts";
 
 let top: string;
 beforeEach(() => {
@@ -136,11 +137,11 @@ describe("what a file is", () => {
     );
     expect(bomb.length).toBeLessThan(300_000);
     const path = put("bomb.gz", bomb);
-    const start = performance.now();
+    const start = cpuTime();
     expect((await recognise({ path, root: top, within: ["bomb.gz"], size: bomb.length })).kind).toBe(
       "console",
     );
-    expect(performance.now() - start).toBeLessThan(2000);
+    expect(cpuTime() - start).toBeLessThan(2000);
     expect((await readHead(path)).bytes.length).toBe(HEAD_BYTES);
   });
 
@@ -177,9 +178,9 @@ describe("what a file is", () => {
       { seed: 20261126, numRuns: 150 },
     );
     for (const piece of pieces) {
-      const start = performance.now();
+      const start = cpuTime();
       await kindOf("x", Buffer.from(piece.repeat(40_000), "latin1"));
-      expect(performance.now() - start).toBeLessThan(2000);
+      expect(cpuTime() - start).toBeLessThan(2000);
     }
   });
 });

@@ -2,6 +2,7 @@ import { expect, test } from "vitest";
 import { CLASSES } from "../src/triage/console/classes.ts";
 import { matchLandmark, matchSignature } from "../src/triage/console/matcher.ts";
 import { SIGNATURES } from "../src/triage/console/signatures/index.ts";
+import { cpuTime } from "./support/cpu-time.ts";
 
 const examples = SIGNATURES.flatMap(({ id, examples }) => examples.map((text) => ({ id, text })));
 const negatives = SIGNATURES.flatMap(({ id, negatives = [] }) => negatives.map((text) => ({ id, text })));
@@ -51,9 +52,9 @@ test("landmarks", () => {
 function leastTime(pattern: RegExp, lines: readonly string[]): number {
   let least = Number.POSITIVE_INFINITY;
   for (let attempt = 0; attempt < 10 && least >= 50; attempt++) {
-    const began = performance.now();
+    const began = cpuTime();
     for (const line of lines) pattern.test(line.slice(0, 4096));
-    least = Math.min(least, performance.now() - began);
+    least = Math.min(least, cpuTime() - began);
   }
   return least;
 }

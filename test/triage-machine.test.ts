@@ -1,6 +1,7 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { isCommandLine, machineFacts, wordsOf } from "../src/triage/verdict/machine.ts";
+import { cpuTime } from "./support/cpu-time.ts";
 
 describe("words of a command line", () => {
   test.each([
@@ -24,11 +25,11 @@ describe("words of a command line", () => {
     );
     const bombs = ["'", '"', "\\", '"\\', "-a ", "a=", "\n", "A=b "].map((piece) => piece.repeat(500_000));
     for (const bomb of bombs) {
-      const start = performance.now();
+      const start = cpuTime();
       wordsOf(bomb);
       isCommandLine(bomb);
       machineFacts(bomb);
-      expect(performance.now() - start).toBeLessThan(1000);
+      expect(cpuTime() - start).toBeLessThan(1000);
     }
   });
 });

@@ -4,6 +4,7 @@ import { deflateRawSync, deflateSync } from "node:zlib";
 import { describe, expect, test } from "vitest";
 import { readStore } from "../src/triage/pstore/read-file.ts";
 import { pstoreReport } from "../src/triage/pstore/report.ts";
+import { cpuTime } from "./support/cpu-time.ts";
 import { mutantOf } from "./support/mutants.ts";
 import { filesIn, triageData } from "./support/triage-data.ts";
 import { random } from "./synth/pattern.ts";
@@ -140,11 +141,11 @@ describe("bombs", () => {
       { size: 0x8_0000, record: 0x1000, console: 0, ftrace: 0, pmsg: 0 },
       { dumps: new Array<Buffer>(128).fill(dumpZone(small, true)) },
     );
-    const begin = performance.now();
+    const begin = cpuTime();
     const { records, problems } = readStore({ path: "region", bytes: region })!;
     expect(records.length).toBeLessThan(40);
     expect(problems.map(({ code }) => code)).toContain("TRI308");
-    expect(performance.now() - begin).toBeLessThan(5000);
+    expect(cpuTime() - begin).toBeLessThan(5000);
   });
 
   test("time grows with the size of the input, whatever is in it", () => {
@@ -167,9 +168,9 @@ describe("bombs", () => {
       marks: Buffer.concat([Buffer.from("Panic#1 Part1\n"), repeated(`${logLine(1, "BUG: x")}`)]),
     };
     for (const [name, bytes] of Object.entries(inputs)) {
-      const begin = performance.now();
+      const begin = cpuTime();
       for (const path of ["store", "dmesg-1", "dmesg-ramoops-0"]) pstoreReport([{ path, bytes }]);
-      expect(performance.now() - begin, name).toBeLessThan(15_000);
+      expect(cpuTime() - begin, name).toBeLessThan(15_000);
     }
   });
 
@@ -181,9 +182,9 @@ describe("bombs", () => {
         logLine(2, `boot ${i}`),
       ]),
     }));
-    const begin = performance.now();
+    const begin = cpuTime();
     const { crashes } = pstoreReport(files);
     expect(crashes.length).toBeGreaterThan(1000);
-    expect(performance.now() - begin).toBeLessThan(15_000);
+    expect(cpuTime() - begin).toBeLessThan(15_000);
   });
 });

@@ -2,6 +2,7 @@ import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { judge } from "../src/triage/verdict/judge.ts";
 import type { SourceDetected } from "../src/triage/verdict/types.ts";
+import { cpuTime } from "./support/cpu-time.ts";
 import { event, finding, lockup, oops, panicEvent, source } from "./support/triage-synth.ts";
 
 const boot = (line: number) => event("console/boot", { line });
@@ -440,8 +441,8 @@ describe("whatever sources there are", () => {
     );
     const findings = Array.from({ length: 20_000 }, (_, at) => oops({ line: at, survived: false }));
     const bites = Array.from({ length: 20_000 }, (_, at) => watchdog(at, "pause"));
-    const start = performance.now();
+    const start = cpuTime();
     judge([source("console", { events, findings }), source("qmp", { events: bites })]);
-    expect(performance.now() - start).toBeLessThan(5000);
+    expect(cpuTime() - start).toBeLessThan(5000);
   });
 });

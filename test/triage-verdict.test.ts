@@ -6,6 +6,7 @@ import { judge } from "../src/triage/verdict/judge.ts";
 import { VERDICT_RULES } from "../src/triage/verdict/rules.ts";
 import type { MachineFacts, SourceDetected } from "../src/triage/verdict/types.ts";
 import { VERDICTS } from "../src/triage/verdict/types.ts";
+import { cpuTime } from "./support/cpu-time.ts";
 import { event, finding, lockup, oops, panicEvent, source } from "./support/triage-synth.ts";
 
 const boot = event("console/boot", { line: 1 });
@@ -740,9 +741,9 @@ describe("whatever detectors give", () => {
       event("console/boot", { line, at: { uptime: line % 100 } }),
     );
     const findings = Array.from({ length: 20_000 }, (_, line) => finding({ line, at: { uptime: line } }));
-    const start = performance.now();
+    const start = cpuTime();
     judge([source("console", { events, findings }), source("qmp", { findings })]);
-    expect(performance.now() - start).toBeLessThan(5000);
+    expect(cpuTime() - start).toBeLessThan(5000);
   });
 });
 

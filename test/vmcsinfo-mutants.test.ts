@@ -10,6 +10,7 @@ import {
   WRITABLE_FORMS,
   writeVmcsInfo,
 } from "../src/vmx/vmcsinfo.ts";
+import { cpuTime } from "./support/cpu-time.ts";
 import { random } from "./synth/pattern.ts";
 import {
   array,
@@ -145,7 +146,7 @@ describe.each(Object.entries(INPUTS))("%s", (_, input) => {
 });
 
 test("input that is made to be slow is not", () => {
-  const began = performance.now();
+  const began = cpuTime();
   const size = 2 ** 20;
   const slow: Buffer[] = [
     text("0x0800 0x100\n".repeat(size / 13)),
@@ -166,5 +167,5 @@ test("input that is made to be slow is not", () => {
       expect(error).toBeInstanceOf(GuestcoreError);
     }
   }
-  expect((performance.now() - began) / 1000).toBeLessThan(10);
+  expect((cpuTime() - began) / 1000).toBeLessThan(10);
 });

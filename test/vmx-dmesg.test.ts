@@ -13,6 +13,7 @@ import { parseVmcbDump } from "../src/vmx/dmesg-vmcb.ts";
 import { checkEntry } from "../src/vmx/entry-checks.ts";
 import { fieldNamed } from "../src/vmx/fields.ts";
 import { stateOf } from "../src/vmx/state.ts";
+import { cpuTime } from "./support/cpu-time.ts";
 import { quiet } from "./support/memory-io.ts";
 import { KVM_VMCB_LOG, kvmLog, oldXenLog, XEN_VMCB_LOG, xenLog } from "./synth/vmx-log.ts";
 import { CONSISTENT, type Fields, regionOf } from "./synth/vmx-values.ts";
@@ -388,9 +389,9 @@ describe("hostile logs", () => {
   });
 
   test("long lines take no time", () => {
-    const start = performance.now();
+    const start = cpuTime();
     dumpsIn(["*** Guest State ***", ..."VE 0x(:=".split("").map((letter) => letter.repeat(8192))]);
-    expect(performance.now() - start).toBeLessThan(2000);
+    expect(cpuTime() - start).toBeLessThan(2000);
   });
 });
 
