@@ -13,7 +13,7 @@ import {
   writeFileSync,
 } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { Command } from "commander";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { completionScript } from "../src/cli/completion.ts";
@@ -375,9 +375,11 @@ describe("guestcore triage", () => {
     const { out } = await command(top, "--json");
     const { result, warnings } = JSON.parse(out);
     expect(result.vms[0].findings.length).toBe(1);
-    const named: { path: string; label: string }[] = result.vms[0].sources;
-    expect(named.filter(({ label }) => label === "a report that guestcore wrote").length).toBe(10);
-    expect(warnings.length).toBe(10);
+    expect(result.vms.length).toBe(1);
+    expect(result.vms[0].sources.map(({ kind }: { kind: string }) => kind)).toEqual(["console"]);
+    expect(warnings).toMatchObject([
+      { code: "TRI004", message: expect.stringMatching(/, and so are 9 more files$/) },
+    ]);
     // What is like one, and is none.
     writeFileSync(join(top, "serial.log"), "# guestcore triage of today\n[    0.000000] Linux version 6\n");
     expect(
@@ -388,6 +390,22 @@ describe("guestcore triage", () => {
       "vm1: guest-panic: x  (certain)\n[    0.000000] Linux version 6\n",
     );
     expect((await command(join(top, "serial.log"))).out).toMatch(/console +\S+serial.log {2}0 findings/);
+  });
+
+  test("what is of no VM is told of beside those that are there, and is none", async () => {
+    for (const vm of ["vm1", "vm2"]) {
+      mkdirSync(join(top, vm));
+      copyFileSync(join(samples, "shut-down.console.log"), join(top, vm, "console.log"));
+    }
+    writeFileSync(join(top, "README.txt"), "What is here.\n");
+    writeFileSync(join(top, "verdict.txt"), (await command(join(top, "vm1"))).out);
+    const { out } = await command(top, "--json");
+    const { result, warnings } = JSON.parse(out);
+    expect(result.vms.map(({ vm }: { vm: string }) => vm)).toEqual(["vm1", "vm2"]);
+    expect(warnings.map(({ code, where }: Warning) => [code, basename(where?.file ?? "")])).toEqual([
+      ["TRI004", "README.txt"],
+      ["TRI004", "verdict.txt"],
+    ]);
   });
 
   test("an earlier report among the artefacts is replaced with --force, and no artefact", async () => {

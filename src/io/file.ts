@@ -115,6 +115,18 @@ export const identitiesOf = (paths: readonly string[]): FileIdentity[] =>
     return stat === undefined ? [] : [{ device: stat.dev, inode: stat.ino }];
   });
 
+/** The files that this process's standard output and error are written to, where they are files. */
+export const outputIdentities = (): FileIdentity[] =>
+  [1, 2].flatMap((fd) => {
+    try {
+      const stat = fstatSync(fd);
+      return stat.isFile() ? [{ device: stat.dev, inode: stat.ino }] : [];
+    } catch {
+      // A closed one is none.
+      return [];
+    }
+  });
+
 /**
  * Runs a file-system call and turns its failure into an IoError with the same meaning.
  * @param what what cannot be done, with the name of the file

@@ -174,6 +174,8 @@ export interface Recognised {
   readonly hasDomains?: boolean;
   /** Which of them it is taken for. */
   readonly domain?: string;
+  /** Whether guestcore wrote it: a report of an earlier run. */
+  readonly isOwn?: boolean;
   /** Why it could not be looked at. */
   readonly failure?: GuestcoreError;
 }
@@ -216,7 +218,9 @@ export async function recognise(file: Omit<FoundFile, "identity">): Promise<Reco
   const named = file.within.length === 0;
   const text = headText(bytes);
   const head: ArtefactHead = { bytes, text, unwrapped: unwrapped(text), tail, format, core, named };
-  if (isOwnReport(head.text)) return { kind: "unknown", label: "a report that guestcore wrote" };
+  if (isOwnReport(head.text)) {
+    return { kind: "unknown", label: "a report that guestcore wrote", isOwn: true };
+  }
   const found = ARTEFACTS.find(({ matches }) => matches(name, head));
   if (found === undefined) return { kind: "unknown", label: phrase ?? "data" };
   const { kind, label } = found;

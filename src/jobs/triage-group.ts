@@ -168,7 +168,7 @@ const prefixesOf = (path: string): string[] =>
   );
 
 /** What files are called together that are of no VM. */
-export const NO_VM = "files of no VM";
+const NO_VM = "files of no VM";
 
 function withUnknown(known: readonly VmSources[], unknown: readonly Source[]): VmSources[] {
   if (unknown.length === 0) return unique(known);

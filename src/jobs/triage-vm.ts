@@ -140,7 +140,8 @@ async function commandLineOf(sources: readonly Source[]): Promise<string | undef
 const unpackedFlash = (path: string): string =>
   `if it has the guest's UEFI variables: qemu-img convert -O raw ${shellWord(path)} vars.fd`;
 
-function tellUnknown(sources: readonly Source[], warn: (warning: Warning) => void): void {
+/** Warns of the files among the sources that nothing knows. */
+export function tellUnknown(sources: readonly Source[], warn: (warning: Warning) => void): void {
   const unknown = sources.filter((source) => !isArtefact(source));
   for (const { path, label } of unknown.slice(0, MAX_NAMED)) {
     warn({

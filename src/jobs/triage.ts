@@ -9,8 +9,8 @@ import type { SourceKind } from "../triage/verdict/types.ts";
 import type { Reader, Recognised } from "./triage-artefact.ts";
 import { TriageCrew } from "./triage-crew.ts";
 import { byDomain } from "./triage-domains.ts";
-import { groupByVm, NO_VM, sourcesOf, type VmSources } from "./triage-group.ts";
-import { isArtefact, type JudgedVm, MAX_NAMED, type VmResult } from "./triage-vm.ts";
+import { groupByVm, sourcesOf, type VmSources } from "./triage-group.ts";
+import { isArtefact, type JudgedVm, MAX_NAMED, tellUnknown, type VmResult } from "./triage-vm.ts";
 
 export type { VmResult } from "./triage-vm.ts";
 
@@ -53,13 +53,21 @@ export async function* triage(
   const crew = new TriageCrew({ jobs, readers: options.readers }, files.length, context);
   try {
     const recognised: (readonly [FoundFile, Recognised])[] = [];
+    const own: FoundFile[] = [];
     for await (const [file, { also, ...first }] of crew.recognise(files)) {
+      if (first.isOwn) {
+        own.push(file);
+        continue;
+      }
       for (const one of await byDomain(file, first, context)) recognised.push([file, one]);
       if (also !== undefined) recognised.push([file, also]);
     }
-    const vms = groupByVm(sourcesOf(recognised), options.vm).map(eachOnce).toSorted(byName);
-    if (!vms.some(({ sources }) => sources.some(isArtefact))) throw nothing(paths, files);
-    yield* judgeAll(vms, warnings, crew);
+    const groups = groupByVm(sourcesOf(recognised), options.vm).map(eachOnce).toSorted(byName);
+    const vms = groups.filter(({ sources }) => sources.some(isArtefact));
+    if (vms.length === 0) throw nothing(paths, files);
+    for (const { sources } of groups.filter((group) => !vms.includes(group)))
+      tellUnknown(sources, (warning) => warnings.push(warning));
+    yield* judgeAll(vms, [...warnings, ...reportWarnings(own)], crew);
   } finally {
     await crew.close();
   }
@@ -111,9 +119,7 @@ function eachOnce({ name, sources }: VmSources): VmSources {
   };
 }
 
-/** Files without a VM come last. */
-const byName = (a: VmSources, b: VmSources): number =>
-  Number(a.name === NO_VM) - Number(b.name === NO_VM) || (a.name < b.name ? -1 : a.name > b.name ? 1 : 0);
+const byName = (a: VmSources, b: VmSources): number => (a.name < b.name ? -1 : a.name > b.name ? 1 : 0);
 
 function nothing(paths: readonly string[], files: readonly FoundFile[]): UnsupportedError {
   const looked =
@@ -127,6 +133,18 @@ function nothing(paths: readonly string[], files: readonly FoundFile[]): Unsuppo
     ...(paths.length === 1 && path !== undefined ? { where: { file: path } } : {}),
     hint: "console logs, QMP logs, pstore, RTAS logs and dumps are known; guestcore info FILE says what a file is",
   });
+}
+
+/** Reports of earlier runs belong to no VM. */
+function reportWarnings(files: readonly FoundFile[]): Warning[] {
+  const [first, ...others] = files;
+  if (first === undefined) return [];
+  const more =
+    others.length === 0
+      ? ""
+      : `, and so ${others.length === 1 ? "is" : "are"} ${plural(others.length, "more file")}`;
+  const message = `${first.path} is no artefact that triage knows: a report that guestcore wrote${more}`;
+  return [{ code: "TRI004", message, where: { file: first.path } }];
 }
 
 function collectingWarnings({ passedOver, unlisted, beyond }: ReturnType<typeof findArtefacts>): Warning[] {

@@ -1,6 +1,6 @@
 import { Argument, type Command, InvalidArgumentError } from "commander";
 import { UsageError } from "../../core/errors.ts";
-import { type FileIdentity, identitiesOf } from "../../io/file.ts";
+import { type FileIdentity, identitiesOf, outputIdentities } from "../../io/file.ts";
 import { refuseToOverwrite } from "../../io/output.ts";
 import { probeTextFile, writePieces } from "../../io/text-file.ts";
 import { type JobFlags, jobContext, withJobOptions } from "../context.ts";
@@ -144,14 +144,15 @@ function prepareFiles(inputs: readonly string[], flags: TriageFlags): WrittenFil
   return files;
 }
 
-/** Reports of an earlier run that those of this one take the place of: they may lie among the artefacts. */
+/** Where this run writes, standard output's file too, and what its reports take the place of: it may lie among the artefacts. */
 async function replacedBy(
   files: readonly WrittenFile[],
   { force }: TriageFlags,
 ): Promise<readonly FileIdentity[]> {
-  if (!force || files.length === 0) return [];
+  const outputs = outputIdentities();
+  if (!force || files.length === 0) return outputs;
   const { ownReports } = await import("../../jobs/triage-own.ts");
-  return ownReports(files.map(({ path }) => path));
+  return [...outputs, ...(await ownReports(files.map(({ path }) => path)))];
 }
 
 /** @throws UsageError when a report would be written over what was found below a directory */
