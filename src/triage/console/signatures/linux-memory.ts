@@ -5,7 +5,7 @@ export const LINUX_MEMORY = signatures([
   {
     id: "linux/kasan-null",
     class: "null-deref",
-    starts: ["BUG: KASAN: null-ptr-deref", "BUG: KASan: null-ptr-deref", "BUG: KASAN: null-ptr-deref"],
+    starts: ["BUG: KASAN: null-ptr-deref", "BUG: KASan: null-ptr-deref"],
     pattern: /^BUG: KAS[Aa][Nn]: null-ptr-deref(?: (?:in|on) (\S{1,200}))?/,
     title: "BUG: KASAN: null-ptr-deref",
     inFrame: true,
