@@ -5,9 +5,12 @@ export const LINUX_STRUCTURES = signatures([
   {
     id: "linux/unwind",
     class: "warning",
-    starts: ["WARNING: kernel stack ", "WARNING: stack recursion", "WARNING: can't "],
+    starts: [
+      ...["WARNING: kernel stack ", "WARNING: stack recursion", "WARNING: can't ", "WARNING: stack going"],
+      ...["WARNING: missing ", "WARNING: unknown "],
+    ],
     pattern:
-      /^WARNING: (kernel stack (?:regs|frame pointer) at [0-9a-fx]{4,18} in .{1,40}:\d{1,10} has bad|stack recursion on stack type \d|can't (?:access|dereference) .{0,40}registers)/,
+      /^WARNING: (kernel stack (?:regs|frame pointer) at [0-9a-fx]{4,18} in .{1,40}:\d{1,10} has bad|stack recursion on stack type \d|can't (?:access|dereference) .{0,40}registers|stack going in the wrong direction\? at|missing (?:R10|R13|RDI|DX) value at|unknown (?:[SB]P base reg \d|\.orc_unwind entry type))/,
     title: "WARNING: the kernel's stack cannot be unwound",
     inFrame: true,
     source:
@@ -17,8 +20,16 @@ export const LINUX_STRUCTURES = signatures([
       "WARNING: kernel stack frame pointer at 00000000abcd1234 in cat:1 has bad value           (null)",
       "WARNING: stack recursion on stack type 1",
       "WARNING: can't access registers at entry_SYSCALL_64+0x1/0x2",
+      "WARNING: stack going in the wrong direction? at do_syscall_64+0x1/0x2",
+      "WARNING: missing R10 value at foo+0x1/0x2",
+      "WARNING: unknown SP base reg 3 at foo+0x1/0x2",
     ],
-    negatives: ["WARNING: can't open /etc/passwd", "WARNING: kernel stack size is 16 KiB"],
+    negatives: [
+      "WARNING: missing files",
+      "WARNING: unknown device",
+      "WARNING: can't open /etc/passwd",
+      "WARNING: kernel stack size is 16 KiB",
+    ],
   },
   {
     id: "linux/dentry-in-use",
@@ -82,5 +93,30 @@ export const LINUX_STRUCTURES = signatures([
     speaker: "any",
     source: "mm/kmemleak.c: print_unreferenced()",
     examples: ["unreferenced object 0xffff88810a2b3c40 (size 64):"],
+  },
+  {
+    id: "linux/softirq-count",
+    class: "warning",
+    starts: ["softirq: huh, entered softirq ", "huh, entered softirq "],
+    pattern:
+      /^(?:softirq: )?huh, entered softirq \d{1,2} (\w{2,12}) \S{1,24} with preempt_count [0-9a-f]{8}, exited with/,
+    title: "softirq $1 left another preempt_count than it found",
+    source: "kernel/softirq.c: handle_softirqs()",
+    examples: [
+      "softirq: huh, entered softirq 3 NET_RX ffffffff81a3c2f1 with preempt_count 00000101, exited with 00000100?",
+      "huh, entered softirq 1 TIMER 00000000abcdef01 with preempt_count 00000100, exited with fffeffff?",
+    ],
+  },
+  {
+    id: "linux/slab-destroyed",
+    class: "slab-corruption",
+    starts: ["kmem_cache_destroy "],
+    pattern: /^kmem_cache_destroy (\S{1,64}): Slab cache still has objects$/,
+    title: "slab cache $1 was destroyed and still has objects",
+    inFrame: true,
+    severity: "warning",
+    source: "mm/slab_common.c: kmem_cache_destroy(); until 5.17 without WARN()",
+    examples: ["kmem_cache_destroy dccp_feat: Slab cache still has objects"],
+    negatives: ["kmem_cache_destroy foo: Slab cache still has objects when called from foo_exit+0x1/0x2"],
   },
 ]);
