@@ -27,8 +27,8 @@ function thorough(bytes: Uint8Array) {
     isPlain: false,
     isTimed: true,
     pass: () => false,
-    look: (line, number, before) => {
-      reader.look(line, number, before);
+    look: (line, number, before, isMoved) => {
+      reader.look(line, number, before, isMoved);
       return undefined;
     },
   } satisfies LineReader);
