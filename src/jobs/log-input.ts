@@ -93,7 +93,7 @@ function fileLog(input: Input, limit: number, context: JobContext): Log {
 async function* fileChunks(source: ByteSource, limit: number, context: JobContext): AsyncGenerator<Buffer> {
   const { progress } = context;
   const size = Math.min(source.size, limit);
-  const buffer = Buffer.alloc(CHUNK);
+  const buffer = Buffer.alloc(Math.min(CHUNK, size));
   progress.start(size, "reading the log");
   try {
     for (let offset = 0; offset < size; ) {

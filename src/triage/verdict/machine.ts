@@ -34,6 +34,7 @@ export function wordsOf(text: string): string[] {
 
 /** Whether a text is the command line of a QEMU, and little else. */
 export function isCommandLine(text: string): boolean {
+  if (!/qemu|kvm/.test(text)) return false;
   const words = wordsOf(text.slice(0, 64 * 1024));
   const program = words.findIndex((word) => PROGRAM.test(word));
   const after = words.slice(program + 1);
