@@ -1,5 +1,5 @@
 import { spawn, spawnSync } from "node:child_process";
-import { cpSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
@@ -13,11 +13,14 @@ afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
 beforeAll(() => {
   const consoles = ["console-null-deref-panic.log", "console-arm64-oops.log.gz", "x86-mce-fatal.console.log"];
+  const panics = readFileSync(samplePath("console-null-deref-panic.log"));
   for (let i = 0; i < 20; i++) {
     const vm = join(vms, `vm${String(i).padStart(2, "0")}`);
     mkdirSync(vm, { recursive: true });
     const name = consoles[i % 3]!;
     cpSync(samplePath(name), join(vm, name.endsWith(".gz") ? "console.log.gz" : "console.log"));
+    // Threads help only where it takes longer than they need to begin.
+    writeFileSync(join(vm, "serial.log"), panics.toString("latin1").repeat(40 + 10 * (i % 3)), "latin1");
     cpSync(samplePath("qmp-crash-loaded.jsonl"), join(vm, "qmp.jsonl"));
     writeFileSync(join(vm, "notes.xyz"), "nothing that is known\n");
   }

@@ -1,7 +1,19 @@
 import { VERDICTS } from "../triage/verdict/types.ts";
 
 /** What `virsh event` and `virsh qemu-monitor-event` print. */
-const OF_DOMAINS = /^.{0,60}event ['"A-Z_a-z-]{1,60} (?:at .{1,80})?for domain /m;
+const OF_DOMAIN = /^.{0,60}event ['"A-Z_a-z-]{1,60} (?:at .{1,80})?$/;
+const FOR_DOMAIN = "for domain ";
+/** Longest that stands before it. */
+const MAX_EVENT = 220;
+
+/** Whether a text has events that name the domain they are of. */
+export function namesDomains(text: string): boolean {
+  for (let at = text.indexOf(FOR_DOMAIN); at >= 0; at = text.indexOf(FOR_DOMAIN, at + 1)) {
+    const before = text.slice(Math.max(0, at - MAX_EVENT), at);
+    if (OF_DOMAIN.test(before.slice(before.lastIndexOf("\n") + 1))) return true;
+  }
+  return false;
+}
 
 /**
  * The shapes of QMP's messages, bare or in a transcript's wrapper: other programs log JSON too. Behind words of which a text
@@ -17,16 +29,13 @@ const QMP_LINES: readonly (readonly [words: readonly string[], line: RegExp])[] 
   [['"event"'], /^(?=.{0,2000}"(?:timestamp|time|ts|t)" ?:).{0,2000}"event" ?: ?"[A-Z][A-Z0-9_]{2,60}"/m],
   [['"QMP"', '"return"'], /^\{\s{1,40}"(?:QMP"\s{0,8}:\s{0,8}\{|return"\s{0,8}:)/m],
   [["QEMU_MONITOR_"], /^.{0,200}QEMU_MONITOR_(?:RECV_EVENT|IO_PROCESS|RECV_REPLY)/m],
-  [["for domain "], OF_DOMAINS],
   [['"virt-launcher"'], /^.{0,80}\{"component": ?"virt-launcher"/m],
 ];
 
 /** Whether a text has messages of QMP, or of who logs them. */
 export const isQmp = (text: string): boolean =>
+  namesDomains(text) ||
   QMP_LINES.some(([words, line]) => words.some((word) => text.includes(word)) && line.test(text));
-
-/** Whether a text has events that name the domain they are of. */
-export const namesDomains = (text: string): boolean => text.includes("for domain ") && OF_DOMAINS.test(text);
 
 /** How each form of a report of guestcore begins (src/report/triage-*.ts, src/report/json.ts). */
 const REPORTS: readonly RegExp[] = [

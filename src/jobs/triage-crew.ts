@@ -3,7 +3,7 @@ import type { JobContext } from "../core/job.ts";
 import { shellWord } from "../core/text.ts";
 import type { Warning } from "../core/warnings.ts";
 import type { FoundFile } from "../io/artefacts.ts";
-import { JobThreads } from "../io/job-threads.ts";
+import { SharedWork, type Task } from "../io/shared-work.ts";
 import { isStream } from "../io/stream.ts";
 import type { SourceKind } from "../triage/verdict/types.ts";
 import { type Reader, type Recognised, recognise, unreadable } from "./triage-artefact.ts";
@@ -26,25 +26,32 @@ export interface CrewOptions {
   readonly readers: Readonly<Partial<Record<SourceKind, Reader>>> | undefined;
 }
 
-/** Recognises files and judges VMs, here or in threads; the results are the same. */
+/** A VM that is being judged, or will be. */
+type Judging = Task<TriageRequest, TriageReply, JudgedVm>;
+
+const quiet: JobContext["progress"] = { start: () => {}, update: () => {}, finish: () => {} };
+
+/** Recognises files and judges VMs, here and, where that takes long, in threads too; the results are the same. */
 export class TriageCrew {
   readonly #readers: Readonly<Partial<Record<SourceKind, Reader>>>;
   readonly #context: JobContext;
-  readonly #threads: JobThreads<TriageRequest, TriageReply> | undefined;
+  readonly #isShared: boolean;
+  readonly #work: SharedWork<TriageRequest, TriageReply>;
   /** Bytes of files of VMs that are done. */
   #done = 0;
-  /** VMs that are begun before the first of them is done. */
+  /** VMs that are added before the first of them is done. */
   readonly ahead: number;
 
   /** Threads run the compiled program: its TypeScript sources do all here. */
   constructor({ jobs, readers }: CrewOptions, files: number, context: JobContext) {
     const own = import.meta.url;
     const count = Math.min(jobs, files);
-    const isThreaded = count > 1 && readers === undefined && own.endsWith(".js");
-    this.#threads = isThreaded ? new JobThreads(new URL("./triage-worker.js", own), count) : undefined;
+    this.#isShared = count > 1 && readers === undefined && own.endsWith(".js");
+    const script = this.#isShared ? new URL("./triage-worker.js", own) : undefined;
+    this.#work = new SharedWork(script, count - 1, (result) => this.#heeding(result));
     this.#readers = readers ?? READERS;
     this.#context = context;
-    this.ahead = isThreaded ? count * AHEAD : jobs;
+    this.ahead = this.#isShared ? count * AHEAD : 1;
   }
 
   /**
@@ -55,38 +62,44 @@ export class TriageCrew {
     const batches = Array.from({ length: Math.ceil(files.length / BATCH) }, (_, index) =>
       files.slice(index * BATCH, (index + 1) * BATCH),
     );
-    const replies = batches.map((batch) => this.#ask(batch.some(isNamed) ? undefined : { files: batch }));
+    const tasks = batches.map((batch) =>
+      this.#work.add<readonly (Recognised | undefined)[]>({
+        request: batch.some(isNamed) ? undefined : { files: batch },
+        here: () => this.#recogniseAll(batch),
+        resultOf: ({ recognised }) => recognised,
+      }),
+    );
     for (const [index, batch] of batches.entries()) {
-      const reply = await this.#heeding(replies[index]!);
-      for (const [at, file] of batch.entries()) {
-        yield [file, reply?.recognised?.[at] ?? (await recogniseOrTell(file))];
-        await this.#context.checkpoint();
-      }
+      const recognised = await this.#work.wait(tasks[index]!);
+      for (const [at, file] of batch.entries()) yield [file, recognised[at] ?? (await recogniseOrTell(file))];
     }
   }
 
-  /** How far threads are is told by the files of the VMs that are done; what is done here tells it itself. */
+  /** How far threads are is told by the files of the VMs that are done; where there are none each file tells it. */
   begin(vms: readonly VmSources[]): void {
-    if (this.#threads === undefined) return;
+    if (!this.#isShared) return;
     this.#context.progress.start(vms.flatMap(({ sources }) => sources.map(sizeOf)).reduce(sum, 0), "reading");
   }
 
-  /** Begins to judge a VM; its warnings are in the result, for when its turn comes. */
-  async judge(vm: VmSources, before: readonly Warning[]): Promise<JudgedVm> {
-    const { temporaryDirectories } = this.#context;
+  /** Adds a VM to those to judge; its warnings are in the result, for when its turn comes. */
+  judge(vm: VmSources, before: readonly Warning[]): Judging {
+    const { temporaryDirectories, progress } = this.#context;
     // Errors do not go from thread to thread: what has some is done here.
     const isPlain = vm.sources.every(({ failure }) => failure === undefined);
-    const reply = await this.#ask(isPlain ? { vm, before, temporaryDirectories } : undefined);
-    const judged = reply?.judged;
-    if (judged !== undefined && !judged.hasFailure) return { ...judged, failure: undefined };
-    return triageVm(vm, this.#readers, before, { ...this.#context, warn: () => {} });
+    const context = { ...this.#context, warn: () => {}, progress: this.#isShared ? quiet : progress };
+    return this.#work.add<JudgedVm>({
+      request: isPlain ? { vm, before, temporaryDirectories } : undefined,
+      here: () => triageVm(vm, this.#readers, before, context),
+      resultOf: ({ judged }) =>
+        judged === undefined || judged.hasFailure ? undefined : { ...judged, failure: undefined },
+    });
   }
 
   /** Waits for a VM, and tells its warnings. */
-  async told(judging: Promise<JudgedVm>): Promise<JudgedVm> {
-    const judged = await this.#heeding(judging);
+  async told(judging: Judging): Promise<JudgedVm> {
+    const judged = await this.#work.wait(judging);
     judged.result.warnings.forEach(this.#context.warn);
-    if (this.#threads !== undefined) {
+    if (this.#isShared) {
       this.#done += judged.result.sources.map(({ size }) => size).reduce(sum, 0);
       this.#context.progress.update(this.#done);
     }
@@ -94,23 +107,21 @@ export class TriageCrew {
   }
 
   async close(): Promise<void> {
-    if (this.#threads === undefined) return;
-    this.#context.progress.finish();
-    await this.#threads.close();
+    if (this.#isShared) this.#context.progress.finish();
+    await this.#work.close();
   }
 
-  /** Undefined where there are no threads, or it is not for them. */
-  #ask(request: TriageRequest | undefined): Promise<TriageReply | undefined> {
-    if (this.#threads === undefined || request === undefined) return Promise.resolve(undefined);
-    const reply = this.#threads.run(request);
-    // Whoever waits for it hears of its failure; until then it is no unhandled one.
-    reply.catch(() => {});
-    return reply;
+  async #recogniseAll(batch: readonly FoundFile[]): Promise<readonly Recognised[]> {
+    const recognised: Recognised[] = [];
+    for (const file of batch) {
+      recognised.push(await recogniseOrTell(file));
+      await this.#context.checkpoint();
+    }
+    return recognised;
   }
 
   /** Waits for threads, and hears signals meanwhile. */
   async #heeding<T>(result: Promise<T>): Promise<T> {
-    if (this.#threads === undefined) return result;
     let timer: NodeJS.Timeout | undefined;
     const stopped = new Promise<never>((_, reject) => {
       timer = setInterval(() => this.#context.checkpoint().catch(reject), CHECK_INTERVAL);

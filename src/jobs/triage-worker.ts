@@ -1,7 +1,7 @@
 import type { JobContext } from "../core/job.ts";
 import type { Warning } from "../core/warnings.ts";
 import type { FoundFile } from "../io/artefacts.ts";
-import { doJobs } from "../io/job-threads.ts";
+import { doJobs } from "../io/shared-work.ts";
 import { type Recognised, recognise } from "./triage-artefact.ts";
 import type { VmSources } from "./triage-group.ts";
 import { READERS } from "./triage-readers.ts";

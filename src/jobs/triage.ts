@@ -79,14 +79,10 @@ async function* judgeAll(
   warnings: readonly Warning[],
   crew: TriageCrew,
 ): AsyncGenerator<VmResult> {
-  const running: Promise<JudgedVm>[] = [];
+  const running: ReturnType<TriageCrew["judge"]>[] = [];
   const begin = (index: number): void => {
     const vm = vms[index];
-    if (vm === undefined) return;
-    const result = crew.judge(vm, index === 0 ? warnings : []);
-    // Whoever waits for it hears of its failure; until then it is no unhandled one.
-    result.catch(() => {});
-    running[index] = result;
+    if (vm !== undefined) running[index] = crew.judge(vm, index === 0 ? warnings : []);
   };
   crew.begin(vms);
   for (let index = 0; index < crew.ahead; index++) begin(index);
