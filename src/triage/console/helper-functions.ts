@@ -282,6 +282,21 @@ export const HELPERS: ReadonlySet<string> = new Set([
     "drain_workqueue",
     "drain_all_pages",
   ],
+  // kernel/time/{timer,hrtimer}.c, kernel/workqueue.c: what takes a lock, or ends something, for others
+  ...["init_timer_key", "__timer_delete_sync", "timer_delete_sync", "del_timer_sync", "timer_delete"],
+  ...["del_timer", "try_to_del_timer_sync", "__try_to_del_timer_sync", "timer_shutdown_sync", "mod_timer"],
+  ...[
+    "__timer_delete",
+    "__mod_timer",
+    "add_timer",
+    "hrtimer_init",
+    "hrtimer_cancel",
+    "hrtimer_try_to_cancel",
+  ],
+  ...["__flush_work", "__cancel_work_sync", "__cancel_work_timer", "cancel_work_sync"],
+  ...["cancel_delayed_work_sync", "rcu_note_context_switch"],
+  // lib/kunit/try-catch.c
+  ...["kunit_try_run_case", "kunit_generic_run_threadfn_adapter", "kunit_try_catch_run"],
   // lib/nmi_backtrace.c, kernel/watchdog.c, kernel/rcu: how a CPU that is stuck is shown
   ...[
     "nmi_cpu_backtrace",
@@ -401,18 +416,15 @@ export const HELPERS: ReadonlySet<string> = new Set([
 
 /** Beginnings of the names of families of such functions. */
 export const HELPER_STARTS: readonly string[] = [
-  ...[
-    "__asan_",
-    "__kasan_",
-    "kasan_",
-    "__hwasan_",
-    "hwasan_",
-    "__tsan_",
-    "__msan_",
-    "__ubsan_",
-    "kmsan_",
-    "kcsan_",
-  ],
+  // mm/kasan, but not what tests it, mm/kasan/kasan_test_c.c
+  ...["report", "check_", "slab_", "kmalloc", "kfree", "krealloc", "save_", "set_", "populate", "poison"].map(
+    (name) => `kasan_${name}`,
+  ),
+  ...["unpoison", "quarantine", "end_", "object_", "complete", "die_", "alloc_", "free_", "mempool_"].map(
+    (name) => `kasan_${name}`,
+  ),
+  ...["kasan_byte_accessible", "kasan_non_canonical", "kasan_find_", "kasan_print_", "kasan_record_"],
+  ...["__asan_", "__kasan_", "__hwasan_", "hwasan_", "__tsan_", "__msan_", "__ubsan_", "kmsan_", "kcsan_"],
   ...[
     "__list_",
     "__refcount_",

@@ -16,6 +16,8 @@ const SIGNATURE_FRAMES = 3;
 
 /** Where an address lies in the first page, s390 calls a NULL dereference a fault as any other. */
 const FIRST_PAGE = /^Failing address: 0{13}[0-9a-f]{3} TEID/;
+/** mm/debug.c: __dump_page() */
+const DUMPS_PAGE = /^page: ?(?:refcount:\d|[0-9a-f]{8,16} (?:refcount|count):\d)/;
 /** Whose reports lie between two rules of equal signs. */
 const RULED: ReadonlySet<IncidentClass> = new Set(["kasan", "kfence", "kcsan", "kmsan", "ubsan"]);
 
@@ -64,7 +66,8 @@ export class Incident {
     this.clock = line.uptime ?? 0;
     this.severity = signature.severity ?? CLASSES[signature.class].severity;
     this.#source = source;
-    this.#blame = new Blame(signature.frame === undefined ? undefined : functionOf(groups[signature.frame]));
+    const named = signature.frame === undefined ? undefined : functionOf(groups[signature.frame]);
+    this.#blame = new Blame(named, line.text);
     this.#task = hungTask(line.text);
     this.cite(line);
   }
@@ -134,12 +137,23 @@ export class Incident {
     return isRuled && !this.closed && REPORT_IS_OVER.test(text);
   }
 
+  /** Whether its trace is over; that of a sanitizer's report, which says what page it is of, when all of it is. */
+  get #isBehindTrace(): boolean {
+    return this.closed || (!RULED.has(this.headline.signature.class) && this.frames.length > 0);
+  }
+
   /** Takes a line of the report. */
   absorb(line: ConsoleLine): void {
     const text = line.text.trimStart();
     if (this.closed && this.panic === undefined && isTaskLine(text)) {
       // Behind the end of a report, whose trace this is has not been told: of dump_stack(), or of show_regs().
       this.open = false;
+      return;
+    }
+    if (this.#isBehindTrace && this.panic === undefined && DUMPS_PAGE.test(text)) {
+      // Behind the trace of a report, dump_page() says what the next one is of.
+      this.open = false;
+      this.unrelated++;
       return;
     }
     this.#extend(line);

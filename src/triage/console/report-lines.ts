@@ -16,7 +16,8 @@ const PARTS: readonly RegExp[] = [
   // mm/kasan/report*.c, mm/kfence/report.c, kernel/kcsan/report.c, mm/kmsan/report.c
   /^(?:Read|Write|Allocated|Freed|The buggy|Memory state|page:|head:|flags:|raw:|>|[0-9a-f]{8,16}:|page dumped|page_owner|Last potentially|Uninit|Local variable|Bytes? \d|read(?:-write)? to|write to|value changed|Reported by|kfence-#|allocated by|freed by|KASAN|Free of|Object|Redzone|Padding|INFO: (?:Slab|Object|Allocated|Freed)|FIX [\w.:-]{1,64}: |Slab 0x|kmem_cache_destroy |Allocated in|Freed in|Disabling lock)/,
   // kernel/locking/lockdep.c, kernel/hung_task.c, kernel/rcu/tree_stall.h
-  /^(?:other info|stack backtrace|locks held|no locks held|the existing|which lock|but task|-> #|Chain exists|Possible|and this task|\d+ locks? held|#\d+:|Showing|task:|"echo 0|NMI backtrace|Sending NMI|rcu:|INFO: lockdep|the code is fine|turning off the locking|swapper\/|.{1,40} is trying to)/,
+  /^[0-9a-f]{8,16} \(.{1,160}\)\{.{4,8}\}/,
+  /^(?:Preemption disabled at:|in_atomic\(\): |preempt_count: |RCU nest depth: |other info|stack backtrace|locks held|no locks held|the existing|which lock|but task|-> #|Chain exists|Possible|and this task|\d+ locks? held|#\d+:|Showing|task:|"echo 0|NMI backtrace|Sending NMI|rcu:|INFO: lockdep|the code is fine|turning off the locking|swapper\/|.{1,40} is trying to)/,
   // mm/oom_kill.c, mm/page_alloc.c: show_mem()
   /^(?:Mem-Info|active_anon|Node \d|lowmem_reserve|Tasks state|\[ *(?:pid|\d+) *\]|oom-kill:|oom_reaper|Out of memory|Unreclaimable|\d+ (?:total pagecache|pages|slab)|Free swap|Total swap|Swap cache)/,
   // kernel/panic.c, kernel/smp.c, arch/*: the way down

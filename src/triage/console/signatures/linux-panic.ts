@@ -60,9 +60,10 @@ export const LINUX_PANIC = signatures([
   reason(
     "kasan",
     "kasan",
-    /KASAN: panic_on_warn/,
+    /(?:KASAN: panic_on_warn|kasan\.fault=panic)/,
     "mm/kasan/report.c: end_report()",
     "KASAN: panic_on_warn set ...",
+    "kasan.fault=panic set ...",
   ),
   reason(
     "kfence",

@@ -67,18 +67,38 @@ export const LINUX_STRUCTURES = signatures([
     negatives: ["kobject_add_internal failed for foo (error: -2 parent: bar)"],
   },
   {
+    id: "linux/kobject-again",
+    class: "warning",
+    starts: ["kobject (", "kobject: kobject ("],
+    pattern:
+      /^(?:kobject: )?kobject \((?:0x)?[0-9a-f]{8,16}\): (tried to init an initialized object|must have a ktype)/,
+    title: "kobject: $1",
+    inFrame: true,
+    source: "lib/kobject.c: kobject_init()",
+    examples: [
+      "kobject (00000000abcdef01): tried to init an initialized object, something is seriously wrong.",
+      "kobject: kobject (ffff88800a1b2c3d): tried to init an initialized object, something is seriously wrong.",
+    ],
+    negatives: ["kobject (00000000abcdef01): calling ktype release"],
+  },
+  {
     id: "linux/warn-message",
     class: "warning",
     role: "lead",
     tells: true,
-    starts: ["proc_dir_entry ", "DEBUG_LOCKS_WARN_ON(", "remove_proc_entry: "],
+    starts: [
+      ...["proc_dir_entry ", "DEBUG_LOCKS_WARN_ON(", "remove_proc_entry: "],
+      "Voluntary context switch within RCU ",
+    ],
     pattern:
-      /^(proc_dir_entry '[^']{1,200}' already registered|DEBUG_LOCKS_WARN_ON\([^)]{1,120}\)|remove_proc_entry: removing non-empty directory)/,
+      /^(proc_dir_entry '[^']{1,200}' already registered|DEBUG_LOCKS_WARN_ON\((?:[^()]|\([^()]{0,40}\)){1,120}\)|Voluntary context switch within RCU read-side critical section|remove_proc_entry: removing non-empty directory)/,
     title: "$1",
     source: "fs/proc/generic.c; include/linux/debug_locks.h: DEBUG_LOCKS_WARN_ON(); WARN() comes next",
     examples: [
       "proc_dir_entry 'net/foo' already registered",
       "DEBUG_LOCKS_WARN_ON(lock->magic != lock)",
+      "DEBUG_LOCKS_WARN_ON(val > preempt_count())",
+      "Voluntary context switch within RCU read-side critical section!",
       "remove_proc_entry: removing non-empty directory 'net/rpc', leaking at least 'use-gss-proxy'",
     ],
   },
