@@ -295,6 +295,14 @@ export const HELPERS: ReadonlySet<string> = new Set([
   ],
   ...["__flush_work", "__cancel_work_sync", "__cancel_work_timer", "cancel_work_sync"],
   ...["cancel_delayed_work_sync", "rcu_note_context_switch"],
+  // mm/usercopy.c, mm/slub.c; arch/x86/kernel/cpu/common.c
+  ...[
+    "usercopy_abort",
+    "__check_heap_object",
+    "check_heap_object",
+    "__check_object_size",
+    "native_write_cr4",
+  ],
   // lib/kunit/try-catch.c
   ...["kunit_try_run_case", "kunit_generic_run_threadfn_adapter", "kunit_try_catch_run"],
   // lib/nmi_backtrace.c, kernel/watchdog.c, kernel/rcu: how a CPU that is stuck is shown

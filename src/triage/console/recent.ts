@@ -59,7 +59,10 @@ export class RecentIncidents {
   /** What a line says of an incident that begins soon. */
   lead(line: ConsoleLine, { signature, groups }: SignatureMatch): void {
     const current = this.#ofCaller(line);
-    if (current?.goesOnWith(line) === true) current.absorb(line);
+    if (current?.goesOnWith(line) === true) {
+      current.absorb(line);
+      return;
+    }
     const said = groups.slice(1).find((group) => group !== undefined);
     const tells = signature.tells === true ? said : this.#lead?.tells;
     this.#lead = { line: this.#lead?.line ?? line, until: line.number + LEAD_LINES, tells };
