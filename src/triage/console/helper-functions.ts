@@ -303,6 +303,14 @@ export const HELPERS: ReadonlySet<string> = new Set([
     "__check_object_size",
     "native_write_cr4",
   ],
+  // kernel/smp.c, fs/proc/generic.c
+  ...[
+    "__csd_lock_wait",
+    "csd_lock_wait",
+    "csd_lock_wait_toolong",
+    "remove_proc_entry",
+    "remove_proc_subtree",
+  ],
   // lib/kunit/try-catch.c
   ...["kunit_try_run_case", "kunit_generic_run_threadfn_adapter", "kunit_try_catch_run"],
   // lib/nmi_backtrace.c, kernel/watchdog.c, kernel/rcu: how a CPU that is stuck is shown
