@@ -57,9 +57,30 @@ describe("what loggers wrap lines in", () => {
     expect(kinds(report)).toEqual(["null-deref/panic"]);
   });
 
-  test("a few quoted lines before the kernel's own are no margin", () => {
-    const quoted = LINES.slice(-5).map((line) => `> ${line}\n`);
-    expect(kinds(detect(`${quoted.join("")}${new KernelLog().boot()}`))).toEqual([]);
+  test.each([
+    ["the kernel's own lines", `${new KernelLog().boot()}`],
+    ["prose", "Known, fixed in 6.2.\n"],
+    ["prose behind an empty line", "\n\nRegards,\n"],
+  ])("a log with a margin is a quotation before %s", (_, others) => {
+    for (const mark of ["> ", "    ", "// "]) {
+      const report = detect(`${each((line) => mark + line)}${others}`);
+      expect([kinds(report), report.quoted]).toEqual([[], 1]);
+    }
+  });
+
+  test("nor does a margin take up again where it was left", () => {
+    const quoted = each((line) => `> ${line}`);
+    expect(kinds(detect(`${quoted}${new KernelLog().boot()}${quoted}`))).toEqual([]);
+  });
+
+  test("many lines without a time between the first with a margin", () => {
+    const units = Array.from({ length: 60 }, (_, at) => `[  OK  ] Started unit ${at}.`);
+    const lines = [...LINES.slice(0, 2), ...units, ...LINES.slice(2)];
+    expect(kinds(detect(lines.map((line) => `> ${line}\n`).join("")))).toEqual(["null-deref/panic"]);
+  });
+
+  test("a wrapper behind what a spinner left", () => {
+    expect(kinds(detect(each((line) => `waiting\r\x1b[Kvm1 | ${line}`)))).toEqual(["null-deref/panic"]);
   });
 
   test("numbers of lines may outgrow the room before them", () => {

@@ -81,6 +81,6 @@ test("a signal ends threads at work", { timeout: PATIENCE }, async () => {
   const child = spawn(process.execPath, args, { stdio: ["ignore", "pipe", "ignore"] });
   const ended = new Promise<number | null>((resolve) => child.on("exit", resolve));
   // The first VM is told while the threads are at the others.
-  child.stdout.once("data", () => child.kill("SIGTERM"));
+  child.stdout.once("data", () => setTimeout(() => child.kill("SIGTERM"), 1500));
   expect(await ended).toBe(143);
 });

@@ -115,12 +115,12 @@ export const identitiesOf = (paths: readonly string[]): FileIdentity[] =>
     return stat === undefined ? [] : [{ device: stat.dev, inode: stat.ino }];
   });
 
-/** The files that this process's standard output and error are written to, where they are files. */
+/** The files that this process's standard output and error go to and that had nothing in them before. */
 export const outputIdentities = (): FileIdentity[] =>
   [1, 2].flatMap((fd) => {
     try {
       const stat = fstatSync(fd);
-      return stat.isFile() ? [{ device: stat.dev, inode: stat.ino }] : [];
+      return stat.isFile() && stat.size === 0 ? [{ device: stat.dev, inode: stat.ino }] : [];
     } catch {
       // A closed one is none.
       return [];

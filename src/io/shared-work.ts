@@ -71,6 +71,7 @@ export class SharedWork<Request, Reply> {
   /** Helpers, and what each has in hand, in order. */
   readonly #helpers = new Map<Worker, AnyTask<Request, Reply>[]>();
   #since: number | undefined;
+  #timer: NodeJS.Timeout | undefined;
   #hasFailed = false;
   #wake: (() => void) | undefined;
 
@@ -86,7 +87,11 @@ export class SharedWork<Request, Reply> {
   }
 
   add<Result>(job: SharedJob<Request, Reply, Result>): Task<Request, Reply, Result> {
-    this.#since ??= performance.now();
+    if (this.#since === undefined) {
+      this.#since = performance.now();
+      // Within a long job too, whenever that lets others have a turn.
+      this.#timer = setTimeout(() => this.#help(), BEFORE_HELP);
+    }
     const task = new Task(job);
     this.#queue.push(task);
     this.#help();
@@ -106,6 +111,7 @@ export class SharedWork<Request, Reply> {
   }
 
   async close(): Promise<void> {
+    clearTimeout(this.#timer);
     await Promise.all([...this.#helpers.keys()].map((worker) => worker.terminate()));
   }
 
@@ -119,7 +125,7 @@ export class SharedWork<Request, Reply> {
   #help(): void {
     if (this.#script === undefined || this.#hasFailed || this.#queue.length === 0) return;
     if (performance.now() - this.#since! < BEFORE_HELP) return;
-    if (this.#helpers.size < this.#limit) this.#helpers.set(this.#begin(this.#script), []);
+    if (this.#helpers.size < this.#limit) this.#begin(this.#script);
     for (const inHand of [0, 1]) {
       for (const [worker, tasks] of this.#helpers) {
         if (tasks.length === inHand && (inHand === 0 || this.#queue.length >= PLENTY))
@@ -136,8 +142,13 @@ export class SharedWork<Request, Reply> {
     worker.postMessage(task!.request);
   }
 
-  #begin(script: URL): Worker {
-    const worker = new Worker(script);
+  #begin(script: URL): void {
+    const worker = begun(script);
+    if (worker === undefined) {
+      this.#hasFailed = true;
+      return;
+    }
+    this.#helpers.set(worker, []);
     worker.on("message", (reply: Reply | undefined) => {
       const task = this.#helpers.get(worker)?.shift();
       if (task !== undefined && !task.takes(reply)) this.#queue.unshift(task);
@@ -153,7 +164,15 @@ export class SharedWork<Request, Reply> {
       this.#helpers.delete(worker);
       this.#wake?.();
     });
-    return worker;
+  }
+}
+
+/** A thread; undefined where the system has no room for one. */
+function begun(script: URL): Worker | undefined {
+  try {
+    return new Worker(script);
+  } catch {
+    return undefined;
   }
 }
 

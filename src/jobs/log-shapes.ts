@@ -10,7 +10,7 @@ const MAX_EVENT = 220;
 export function namesDomains(text: string): boolean {
   for (let at = text.indexOf(FOR_DOMAIN); at >= 0; at = text.indexOf(FOR_DOMAIN, at + 1)) {
     const before = text.slice(Math.max(0, at - MAX_EVENT), at);
-    if (OF_DOMAIN.test(before.slice(before.lastIndexOf("\n") + 1))) return true;
+    if (OF_DOMAIN.test(before.split(/[\r\n]/).at(-1)!)) return true;
   }
   return false;
 }

@@ -25,7 +25,7 @@ export class Blame {
   /** Frames that the unwinder was not sure of. */
   readonly #unsure: string[] = [];
   #named: string | undefined;
-  /** Who took the first of the locks that are held. */
+  /** Who took the first of the locks that are held, helpers left out. */
   #holder: string | undefined;
   readonly #isHeld: boolean;
   /** What the next line's function is. */
@@ -105,7 +105,8 @@ export class Blame {
 
   #readLock(text: string): void {
     const place = functionOf(LOCK_AT.exec(text)?.[1]);
-    if (text.startsWith("#")) this.#holder ??= place;
+    const isBetter = this.#holder === undefined || (isHelper(this.#holder) && place !== undefined);
+    if (text.startsWith("#")) this.#holder = isBetter ? place : this.#holder;
     else this.#named ??= place;
     if (text !== OWN_TRACE) return;
     this.#frames.length = this.#unsure.length = 0;

@@ -46,6 +46,14 @@ export class BootLog {
     return true;
   }
 
+  /** All boots so far were quoted; the first of this log begins with this line. */
+  restart(number: number): void {
+    this.quoted += this.#told.forgetAll() + this.#recent.drop();
+    this.#past.length = 0;
+    this.#number = 1;
+    this.current = new Boot(1, number, false);
+  }
+
   /** A kernel says who it is. */
   begin(line: ConsoleLine, system: Boot["system"], release: string): void {
     const previous = this.current;

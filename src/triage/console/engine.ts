@@ -102,6 +102,12 @@ export class Engine {
     this.#recent.forgetLead(line.number);
   }
 
+  /** All lines so far were a quotation; the log begins with this one. */
+  forgetQuoted(number: number): void {
+    this.#boots.restart(number);
+    this.#beginAnew();
+  }
+
   #beginAnew(): void {
     this.#pending = undefined;
     this.#recent.forgetLead();

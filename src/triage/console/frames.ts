@@ -86,7 +86,12 @@ const ENTRIES =
 export const isEntry = (name: string): boolean => ENTRIES.test(name);
 
 /** Whether a function only tells of a failure, or is passed through on the way there, and is not to blame for it. */
-export const isHelper = (name: string): boolean =>
+export const isHelper = (name: string): boolean => !KASAN_TEST.test(name) && hasHelperName(name);
+
+/** mm/kasan/kasan_test_c.c: called as what it tests. */
+const KASAN_TEST = /^kasan_(?:(?:global|stack|alloca)_oob|memchr|memcmp|strings|bitops|atomics)/;
+
+const hasHelperName = (name: string): boolean =>
   HELPERS.has(name) ||
   // include/linux/alloc_tag.h: so allocators are called since 6.10
   name.endsWith("_noprof") ||

@@ -303,7 +303,7 @@ export const HELPERS: ReadonlySet<string> = new Set([
     "__check_object_size",
     "native_write_cr4",
   ],
-  // kernel/smp.c, fs/proc/generic.c
+  // kernel/smp.c, fs/proc/generic.c, lib/kobject.c, drivers/base/core.c
   ...[
     "__csd_lock_wait",
     "csd_lock_wait",
@@ -311,6 +311,7 @@ export const HELPERS: ReadonlySet<string> = new Set([
     "remove_proc_entry",
     "remove_proc_subtree",
   ],
+  ...["kobject_init", "device_initialize", "device_register"],
   // lib/kunit/try-catch.c
   ...["kunit_try_run_case", "kunit_generic_run_threadfn_adapter", "kunit_try_catch_run"],
   // lib/nmi_backtrace.c, kernel/watchdog.c, kernel/rcu: how a CPU that is stuck is shown
@@ -432,15 +433,18 @@ export const HELPERS: ReadonlySet<string> = new Set([
 
 /** Beginnings of the names of families of such functions. */
 export const HELPER_STARTS: readonly string[] = [
-  // mm/kasan, but not what tests it, mm/kasan/kasan_test_c.c
-  ...["report", "check_", "slab_", "kmalloc", "kfree", "krealloc", "save_", "set_", "populate", "poison"].map(
-    (name) => `kasan_${name}`,
-  ),
-  ...["unpoison", "quarantine", "end_", "object_", "complete", "die_", "alloc_", "free_", "mempool_"].map(
-    (name) => `kasan_${name}`,
-  ),
-  ...["kasan_byte_accessible", "kasan_non_canonical", "kasan_find_", "kasan_print_", "kasan_record_"],
-  ...["__asan_", "__kasan_", "__hwasan_", "hwasan_", "__tsan_", "__msan_", "__ubsan_", "kmsan_", "kcsan_"],
+  ...[
+    "kasan_",
+    "__asan_",
+    "__kasan_",
+    "__hwasan_",
+    "hwasan_",
+    "__tsan_",
+    "__msan_",
+    "__ubsan_",
+    "kmsan_",
+    "kcsan_",
+  ],
   ...[
     "__list_",
     "__refcount_",

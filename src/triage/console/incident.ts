@@ -137,9 +137,9 @@ export class Incident {
     return isRuled && !this.closed && REPORT_IS_OVER.test(text);
   }
 
-  /** Whether its trace is over; that of a sanitizer's report, which says what page it is of, when all of it is. */
+  /** Whether it has its trace: of a page itself, or all there is to say. */
   get #isBehindTrace(): boolean {
-    return this.closed || (!RULED.has(this.headline.signature.class) && this.frames.length > 0);
+    return this.closed || (this.class === "bad-page" && this.frames.length > 0);
   }
 
   /** Takes a line of the report. */

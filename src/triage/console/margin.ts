@@ -8,7 +8,7 @@ const ENOUGH = 8;
 /** Lines before the first of the kernel that are kept to be compared. */
 const MAX_FIRST = 32;
 /** When so many lines have passed, none is looked for. */
-const MAX_LINES = 1000;
+export const MAX_LINES = 1000;
 
 /**
  * What stands before every line of a log from its first on: all of it was pasted into a mail, a comment, a list or a block of

@@ -1,4 +1,5 @@
 import type { Engine } from "./engine.ts";
+import { MAX_LINES } from "./margin.ts";
 import { type ConsoleLine, innerLine, parseLine, wallOfLine } from "./prefix.ts";
 import type { LineReader } from "./skimmer.ts";
 import type { Stamp } from "./stamps.ts";
@@ -43,6 +44,7 @@ export class ConsoleReader implements LineReader {
 
   pass(number: number, stamp: Stamp, isLevelled: boolean): boolean {
     this.#turn(number);
+    if (this.#wrappers.hasMargin && Number.isNaN(stamp.uptime)) return false;
     if (!this.#engine.pass(number, stamp, isLevelled)) return false;
     if (!Number.isNaN(stamp.uptime)) this.#wrappers.bare();
     return true;
@@ -79,24 +81,33 @@ export class ConsoleReader implements LineReader {
   /** Frees a line of the wrapper that the others have, or holds it until that is known. */
   #wrapped(line: string, number: number, isMoved: boolean): void {
     const wrappers = this.#wrappers;
-    const length = isMoved ? 0 : wrappers.lengthOf(line);
+    const length = wrappers.lengthOf(line);
     if (length > 0) {
       this.#message(line.slice(length), number, wallOfLine(line));
       return;
     }
-    const found = isMoved ? "none" : wrappers.learn(line);
+    if (wrappers.hasMargin && !isMoved && line.trim() !== "") {
+      wrappers.dropMargin();
+      this.#engine.forgetQuoted(number);
+    }
+    const found = wrappers.learn(line, isMoved);
     if (found === "learned") {
       const held = this.#held ?? [];
       this.#held = undefined;
       for (const [text, at, moved] of held) this.#wrapped(text, at, moved);
-      this.#wrapped(line, number, false);
+      this.#wrapped(line, number, isMoved);
       return;
     }
     const held = this.#held;
     if (held !== undefined && (found === "maybe" || held.length > 0)) {
       held.push([line, number, isMoved]);
-      if ((wrappers.isBare && found !== "maybe") || held.length > MAX_HELD) this.#release();
+      if ((wrappers.isBare && found !== "maybe") || held.length > this.#mostHeld) this.#release();
     } else this.#message(line, number);
+  }
+
+  /** What may have a margin is held for longer: that is known late, and of all lines. */
+  get #mostHeld(): number {
+    return this.#wrappers.isWatchful ? MAX_LINES : MAX_HELD;
   }
 
   #release(): void {

@@ -69,6 +69,14 @@ export class Told {
     return dropped;
   }
 
+  /** @returns how many findings that were */
+  forgetAll(): number {
+    this.events.length = 0;
+    const dropped = this.findings.splice(0).length + this.leftOut;
+    this.leftOut = 0;
+    return dropped;
+  }
+
   /** The last line is told of however many events there are. */
   end({ number, raw }: ConsoleLine, { uptime }: Boot): void {
     this.events.push({

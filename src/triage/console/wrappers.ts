@@ -44,6 +44,7 @@ export class Wrappers {
   readonly #counts = new Map<string, number>();
   readonly #known: RegExp[] = [];
   readonly #margin = new Margin(shapeOf);
+  #hasMargin = false;
   #bare = 0;
   #hasBanner = false;
 
@@ -62,6 +63,18 @@ export class Wrappers {
     return this.#margin.isPossible;
   }
 
+  /** Whether the wrapper that is known is a margin: then no line is without it. */
+  get hasMargin(): boolean {
+    return this.#hasMargin;
+  }
+
+  /** A line has no margin: those that had one were a quotation. */
+  dropMargin(): void {
+    this.#hasMargin = false;
+    this.#known.length = 0;
+    this.bare();
+  }
+
   /** Says that the kernel speaks without a wrapper here. */
   bare(): void {
     if (this.#known.length === 0) this.#bare++;
@@ -76,15 +89,21 @@ export class Wrappers {
     return 0;
   }
 
-  /** Looks at a line for a wrapper: `maybe` when it has what may be one, `learned` when it has been seen often enough. */
-  learn(line: string): "none" | "maybe" | "learned" {
-    const margin = this.#margin.take(line);
-    if (margin !== undefined) return this.#know(margin);
-    const found = this.#look(line);
+  /**
+   * Looks at a line for a wrapper: `maybe` when it has what may be one, `learned` when it has been seen often enough.
+   * @param isMoved whether the cursor was moved before it: the kernel may speak there though its lines have a wrapper
+   */
+  learn(line: string, isMoved: boolean): "none" | "maybe" | "learned" {
+    const margin = isMoved ? undefined : this.#margin.take(line);
+    if (margin !== undefined) {
+      this.#hasMargin = true;
+      return this.#know(margin);
+    }
+    const found = this.#look(line, isMoved);
     return found === "none" && this.#margin.isSeen ? "maybe" : found;
   }
 
-  #look(line: string): "none" | "maybe" | "learned" {
+  #look(line: string, isMoved: boolean): "none" | "maybe" | "learned" {
     if (!this.#hasBanner && this.#bare < FIRMWARE_LINES && HOST_STAMP.test(line))
       return this.#count(HOST_SHAPE);
     this.#hasBanner ||= BANNER.test(line);
@@ -92,7 +111,7 @@ export class Wrappers {
     const at = line.search(STAMP);
     // In a wrapper no stamp inside a line counts that the kernel's own prefixes do not explain.
     if (parseLine(line, 0, Number.POSITIVE_INFINITY).uptime !== undefined || /^Linux version \d/.test(line)) {
-      this.bare();
+      if (!isMoved) this.bare();
       return "none";
     }
     if (at <= 0 || at > MAX_WRAPPER) return "none";

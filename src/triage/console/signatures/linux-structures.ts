@@ -10,7 +10,7 @@ export const LINUX_STRUCTURES = signatures([
       ...["WARNING: missing ", "WARNING: unknown "],
     ],
     pattern:
-      /^WARNING: (kernel stack (?:regs|frame pointer) at [0-9a-fx]{4,18} in .{1,40}:\d{1,10} has bad|stack recursion on stack type \d|can't (?:access|dereference) .{0,40}registers|stack going in the wrong direction\? at|missing (?:R10|R13|RDI|DX) value at|unknown (?:[SB]P base reg \d|\.orc_unwind entry type))/,
+      /^WARNING: (kernel stack (?:regs|frame pointer) at [0-9a-fx]{4,18} in .{1,40}:\d{1,10} has bad|stack recursion on stack type \d|can't (?:access|dereference) .{0,40}registers|stack going in the wrong direction\? at|missing (?:R10|R13|RDI|DX) value at \S{1,160}\+0x|unknown (?:[SB]P base reg \d|\.orc_unwind entry type))/,
     title: "WARNING: the kernel's stack cannot be unwound",
     inFrame: true,
     source:
@@ -26,6 +26,7 @@ export const LINUX_STRUCTURES = signatures([
     ],
     negatives: [
       "WARNING: missing files",
+      "WARNING: missing R10 value at your config",
       "WARNING: unknown device",
       "WARNING: can't open /etc/passwd",
       "WARNING: kernel stack size is 16 KiB",
