@@ -53,7 +53,7 @@ export class Task<Request, Reply, Result> {
 
 type AnyTask<Request, Reply> = Pick<Task<Request, Reply, unknown>, "request" | "doHere" | "takes">;
 
-/** A thread needs half a second before it is of use: what takes no longer is done without. Milliseconds. */
+/** A thread takes most of a second before it is of use: what takes no longer is done without. Milliseconds. */
 const BEFORE_HELP = 1000;
 /** A thread that has another job in hand need not wait for the next; where few are left, each has its own. */
 const PLENTY = 4;
